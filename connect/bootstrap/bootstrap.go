@@ -1,0 +1,175 @@
+// Package bootstrap reads the start configuration of a proxy: the Envoy
+// bootstrap JSON that `consul connect envoy -bootstrap` and Nomad write. It
+// says who the proxy is and where its control plane is; all else comes from
+// there.
+//
+// The file is no proper protobuf JSON (a list is written as an object, and
+// snake_case is mixed with camelCase), so it is read by encoding/json, leniently
+// about the spelling of names. It may be a FIFO, so it is read once.
+package bootstrap
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+
+	"github.com/serai-net/serai/connect/mesh"
+)
+
+// maxSize bounds the file. Consul writes about 10 kB.
+const maxSize = 16 << 20
+
+// Config is what a bootstrap file says.
+type Config struct {
+	Node Node
+	// Server is the address of the control plane. A relative socket path is as
+	// in the file: see [Config.Target].
+	Server mesh.Address
+	// TLS is nil if the control plane is spoken to in plain text.
+	TLS *TLS
+	// Token goes along with every stream; it may be "".
+	Token string
+	// Admin is the admin endpoint; zero if there is none.
+	Admin mesh.Address
+	// Listeners are the static ones that serve metrics and readiness.
+	Listeners []Listener
+	// Ignored tells what of the file has no effect, for the log.
+	Ignored []string
+}
+
+// Node is who the proxy is.
+type Node struct {
+	// ID of the proxy service; Cluster is the service that it stands for.
+	ID, Cluster string
+	Metadata    map[string]any
+}
+
+// Read reads the file at path, once.
+func Read(path string) (*Config, error) {
+	file, err := os.Open(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("bootstrap %s: there is no such file; write one with `consul connect envoy -sidecar-for SERVICE-ID -bootstrap`", path)
+	case errors.Is(err, fs.ErrPermission):
+		return nil, fmt.Errorf("bootstrap %s: not readable for user %d; change its mode or run as its owner: %w", path, os.Getuid(), err)
+	case err != nil:
+		return nil, fmt.Errorf("bootstrap: %w", err)
+	}
+	defer file.Close()
+	data, err := io.ReadAll(io.LimitReader(file, maxSize+1))
+	if err != nil {
+		return nil, fmt.Errorf("bootstrap %s: not readable: %w", path, err)
+	}
+	config, err := Parse(data)
+	if err != nil {
+		return nil, fmt.Errorf("bootstrap %s: %w", path, err)
+	}
+	return config, nil
+}
+
+// Parse reads what a bootstrap file holds.
+func Parse(data []byte) (*Config, error) {
+	if len(data) > maxSize {
+		return nil, fmt.Errorf("larger than %d bytes: is it the right file?", maxSize)
+	}
+	if len(bytes.TrimSpace(data)) == 0 {
+		return nil, errors.New("empty: did `consul connect envoy -bootstrap` fail? Its error is on its standard error")
+	}
+	file, err := decode(data)
+	if err != nil {
+		return nil, err
+	}
+	config := &Config{Node: Node{ID: file.Node.ID, Cluster: file.Node.Cluster, Metadata: file.Node.Metadata}}
+	if config.Node.ID == "" {
+		return nil, errors.New("node.id is missing: it must be the ID of the proxy service in Consul")
+	}
+	if err := file.server(config); err != nil {
+		return nil, err
+	}
+	if file.Admin.Address != nil {
+		if config.Admin, err = file.Admin.Address.mesh(); err != nil {
+			return nil, fmt.Errorf("admin.address: %w", err)
+		}
+	}
+	if err := file.listeners(config); err != nil {
+		return nil, err
+	}
+	config.Ignored = file.ignored()
+	return config, nil
+}
+
+// decode reads JSON with names in either spelling.
+func decode(data []byte) (*document, error) {
+	var tree any
+	if err := json.Unmarshal(data, &tree); err != nil {
+		if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
+			line, column := position(data, syntax.Offset)
+			return nil, fmt.Errorf("line %d, column %d: not JSON: %w; YAML is not read", line, column, err)
+		}
+		return nil, fmt.Errorf("not JSON: %w", err)
+	}
+	if _, ok := tree.(map[string]any); !ok {
+		return nil, errors.New("not a JSON object: a bootstrap begins with {")
+	}
+	plain, err := json.Marshal(snake(tree, ""))
+	if err != nil {
+		return nil, fmt.Errorf("not JSON: %w", err)
+	}
+	file := &document{}
+	if err := json.Unmarshal(plain, file); err != nil {
+		if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+			return nil, fmt.Errorf("%s: a JSON %s is not what belongs there", wrong.Field, wrong.Value)
+		}
+		return nil, err
+	}
+	return file, nil
+}
+
+// position is the line and column, both from 1, of the character before which
+// offset bytes were read.
+func position(data []byte, offset int64) (line, column int) {
+	before := data[:min(max(offset-1, 0), int64(len(data)))]
+	line = bytes.Count(before, []byte("\n")) + 1
+	return line, len(before) - (bytes.LastIndexByte(before, '\n') + 1) + 1
+}
+
+// snake returns the tree with all names in snake_case, but for those that are
+// data and not fields: what is under metadata, and type URLs.
+func snake(tree any, under string) any {
+	switch node := tree.(type) {
+	case map[string]any:
+		if under == "metadata" {
+			return node
+		}
+		out := make(map[string]any, len(node))
+		for name, child := range node {
+			key := snakeName(name)
+			out[key] = snake(child, key)
+		}
+		return out
+	case []any:
+		for i := range node {
+			node[i] = snake(node[i], "")
+		}
+	}
+	return tree
+}
+
+func snakeName(name string) string {
+	var out []byte
+	for i := range len(name) {
+		c := name[i]
+		if 'A' <= c && c <= 'Z' {
+			if i > 0 {
+				out = append(out, '_')
+			}
+			c += 'a' - 'A'
+		}
+		out = append(out, c)
+	}
+	return string(out)
+}

@@ -1,0 +1,218 @@
+package bootstrap_test
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"io"
+	"log"
+	"math/big"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/serai-net/serai/connect/bootstrap"
+	"github.com/serai-net/serai/connect/mesh"
+)
+
+// file is what `consul connect envoy -bootstrap` writes, shortened.
+const file = `{
+  "admin": {"access_log": [], "address": {"socket_address": {"address": "127.0.0.2", "port_value": 19001}}},
+  "node": {"cluster": "web", "id": "web1-sidecar-proxy", "metadata": {"namespace": "default", "nodeName": "n"}},
+  "layered_runtime": {"layers": []},
+  "static_resources": {
+    "clusters": [
+      {"name": "local_agent", "type": "STATIC",
+       "transport_socket": {"name": "tls", "typed_config": {"@type": "x", "common_tls_context": {"validation_context": {"trusted_ca": {"inline_string": "PEM"}}}}},
+       "loadAssignment": {"clusterName": "local_agent", "endpoints": [{"lbEndpoints": [{"endpoint": {"address": {"pipe": {"path": "alloc/tmp/consul_grpc.sock"}}}}]}]}},
+      {"name": "self_admin"}, {"name": "extra"}
+    ],
+    "listeners": [
+      {"name": "envoy_ready_listener", "address": {"socket_address": {"address": "127.0.0.1", "port_value": 21000}},
+       "filter_chains": [{"filters": [{"typedConfig": {"route_config": {"virtual_hosts": [{"routes": [{"match": {"path": "/ready"}}, {"match": {"prefix": "/"}}]}]}}}]}]},
+      {"name": "envoy_prometheus_metrics_listener", "address": {"socket_address": {"address": "0.0.0.0", "port_value": 20200}},
+       "filter_chains": [{"transport_socket": {"name": "tls"}, "filters": [{"typedConfig": {"route_config": {"virtual_hosts": [{"routes": [{"match": {"path": "/metrics"}}]}]}}}]}]},
+      {"name": "mine"}
+    ]
+  },
+  "stats_config": {},
+  "dynamic_resources": {"ads_config": {"api_type": "DELTA_GRPC", "grpc_services": {
+    "initial_metadata": [{"key": "x-consul-token", "value": "abc"}], "envoy_grpc": {"cluster_name": "local_agent"}}}}
+}`
+
+func TestParse(t *testing.T) {
+	t.Parallel()
+	got, err := bootstrap.Parse([]byte(file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &bootstrap.Config{
+		Node:   bootstrap.Node{ID: "web1-sidecar-proxy", Cluster: "web", Metadata: map[string]any{"namespace": "default", "nodeName": "n"}},
+		Server: mesh.Address{Socket: "alloc/tmp/consul_grpc.sock"},
+		TLS:    &bootstrap.TLS{RootsPEM: "PEM"},
+		Token:  "abc",
+		Admin:  mesh.Address{AddrPort: netip.MustParseAddrPort("127.0.0.2:19001")},
+		Listeners: []bootstrap.Listener{
+			{Name: "envoy_ready_listener", Address: mesh.Address{AddrPort: netip.MustParseAddrPort("127.0.0.1:21000")}, Kind: bootstrap.Ready, Path: "/ready"},
+			{Name: "envoy_prometheus_metrics_listener", Address: mesh.Address{AddrPort: netip.MustParseAddrPort("0.0.0.0:20200")}, Kind: bootstrap.Prometheus, Path: "/metrics", TLS: true},
+		},
+		Ignored: []string{"static cluster extra", "static listener mine", "stats_config"},
+	}
+	if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.AddrPort{})); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestParseSpellings(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{
+		`{"node":{"id":"a"},"staticResources":{"clusters":[{"name":"local_agent","load_assignment":{"endpoints":[{"lb_endpoints":[{"endpoint":{"address":{"socketAddress":{"address":"::1","portValue":8502}}}}]}]}}]}}`,
+		`{"node":{"id":"a"},"static_resources":{"clusters":[{"name":"x","loadAssignment":{"endpoints":[{"lbEndpoints":[{"endpoint":{"address":{"socket_address":{"address":"::1","port_value":8502}}}}]}]}}]},
+		 "dynamicResources":{"adsConfig":{"grpcServices":[{"envoyGrpc":{"clusterName":"x"}}]}}}`,
+	} {
+		got, err := bootstrap.Parse([]byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got.Server.String() != "[::1]:8502" {
+			t.Errorf("got %s", got.Server)
+		}
+	}
+}
+
+func TestErrorsSayWhatToDo(t *testing.T) {
+	t.Parallel()
+	tests := []struct{ text, want string }{
+		{"", "empty: did `consul connect envoy -bootstrap` fail?"},
+		{"{\n  \"node\": {,", "line 2, column 12: not JSON"},
+		{"node:\n  id: a", "line 1, column 2: not JSON"},
+		{"[]", "not a JSON object"},
+		{`{"node":{"id":1}}`, "node.id: a JSON number is not what belongs there"},
+		{`{}`, "node.id is missing"},
+		{`{"node":{"id":"a"}}`, `no cluster "local_agent"`},
+		{`{"node":{"id":"a"},"static_resources":{"clusters":[{"name":"local_agent"}]}}`, `"local_agent" has no endpoint`},
+		{strings.Replace(file, `"pipe": {"path": "alloc/tmp/consul_grpc.sock"}`, `"socket_address": {"address": "localhost"}`, 1), `"localhost" is no IP address`},
+		{strings.Replace(file, `"inline_string": "PEM"`, `"filename": "x"`, 1), "trusted_ca has no inline_string"},
+		{strings.Replace(file, "0.0.0.0", "all", 1), "static listener envoy_prometheus_metrics_listener: address"},
+	}
+	for _, tt := range tests {
+		if _, err := bootstrap.Parse([]byte(tt.text)); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%.40q: got error %v, want %q", tt.text, err, tt.want)
+		}
+	}
+}
+
+func TestRead(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if _, err := bootstrap.Read(filepath.Join(dir, "none")); err == nil || !strings.Contains(err.Error(), "no such file; write one with") {
+		t.Errorf("missing file: got %v", err)
+	}
+	if _, err := bootstrap.Read(dir); err == nil || !strings.Contains(err.Error(), "not readable") {
+		t.Errorf("directory: got %v", err)
+	}
+	if os.Getuid() != 0 {
+		secret := filepath.Join(dir, "secret")
+		if err := os.WriteFile(secret, nil, 0o000); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := bootstrap.Read(secret); err == nil || !strings.Contains(err.Error(), "change its mode") {
+			t.Errorf("no permission: got %v", err)
+		}
+	}
+	fifo := filepath.Join(dir, "fifo")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	written := make(chan error, 1)
+	go func() { written <- os.WriteFile(fifo, []byte(file), 0o600) }()
+	config, err := bootstrap.Read(fifo)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := <-written; err != nil || config.Node.ID != "web1-sidecar-proxy" {
+		t.Errorf("fifo: got %v, %v", config.Node, err)
+	}
+}
+
+func TestTarget(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	env := func(string) string { return dir }
+	none := func(string) string { return "" }
+	tests := []struct {
+		socket string
+		getenv func(string) string
+		want   string
+	}{
+		{"alloc/tmp/consul_grpc.sock", env, filepath.Join(dir, "tmp/consul_grpc.sock")},
+		{"alloc/tmp/consul_grpc.sock", none, "alloc/tmp/consul_grpc.sock"},
+		{"/run/consul.sock", env, "/run/consul.sock"},
+		{"bootstrap_test.go", env, "bootstrap_test.go"}, // it is there
+	}
+	for _, tt := range tests {
+		config := &bootstrap.Config{Server: mesh.Address{Socket: tt.socket}}
+		if got := config.Target(tt.getenv).String(); got != tt.want {
+			t.Errorf("%s: got %s, want %s", tt.socket, got, tt.want)
+		}
+	}
+}
+
+func TestTLSVerifiesTheChainAndNoName(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewUnstartedServer(http.NotFoundHandler())
+	server.EnableHTTP2 = true
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	own := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}))
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), IsCA: true, NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
+	for roots, want := range map[string]bool{own: true, other: false} {
+		config, err := (&bootstrap.TLS{RootsPEM: roots, ServerName: "another.name"}).Config()
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn, err := (&tls.Dialer{Config: config}).DialContext(t.Context(), "tcp", server.Listener.Addr().String())
+		if got := err == nil; got != want {
+			t.Errorf("got %v, want %v", err, want)
+		}
+		if conn != nil {
+			conn.Close()
+		}
+	}
+	if _, err := (&bootstrap.TLS{RootsPEM: "x"}).Config(); err == nil {
+		t.Error("no certificate: no error")
+	}
+}
+
+func FuzzBootstrap(f *testing.F) {
+	f.Add([]byte(file))
+	f.Add([]byte(`{"node":{"id":"a"},"static_resources":{"listeners":[null],"clusters":[null]}}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		config, err := bootstrap.Parse(data)
+		if (config == nil) == (err == nil) {
+			t.Errorf("got %v and %v", config, err)
+		}
+	})
+}

@@ -1,0 +1,187 @@
+package bootstrap
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/serai-net/serai/connect/mesh"
+)
+
+// agentCluster is the static cluster of the control plane, unless ads_config
+// names another.
+const agentCluster = "local_agent"
+
+// document is the part of the file that is understood, names in snake_case.
+type document struct {
+	Node struct {
+		ID       string         `json:"id"`
+		Cluster  string         `json:"cluster"`
+		Metadata map[string]any `json:"metadata"`
+	} `json:"node"`
+	Admin struct {
+		Address *address `json:"address"`
+	} `json:"admin"`
+	StaticResources struct {
+		Clusters  []cluster         `json:"clusters"`
+		Listeners []listener        `json:"listeners"`
+		Secrets   []json.RawMessage `json:"secrets"`
+	} `json:"static_resources"`
+	DynamicResources struct {
+		AdsConfig struct {
+			GrpcServices services `json:"grpc_services"`
+		} `json:"ads_config"`
+	} `json:"dynamic_resources"`
+	StatsSinks         json.RawMessage `json:"stats_sinks"`
+	StatsConfig        json.RawMessage `json:"stats_config"`
+	StatsFlushInterval json.RawMessage `json:"stats_flush_interval"`
+	Tracing            json.RawMessage `json:"tracing"`
+}
+
+// services is a list that Consul writes as an object.
+type services []service
+
+type service struct {
+	InitialMetadata []struct {
+		Key   string `json:"key"`
+		Value string `json:"value"`
+	} `json:"initial_metadata"`
+	EnvoyGrpc struct {
+		ClusterName string `json:"cluster_name"`
+	} `json:"envoy_grpc"`
+}
+
+// UnmarshalJSON takes one service or a list of them.
+func (s *services) UnmarshalJSON(data []byte) error {
+	var list []service
+	if json.Unmarshal(data, &list) == nil {
+		*s = list
+		return nil
+	}
+	var one service
+	if err := json.Unmarshal(data, &one); err != nil {
+		return err
+	}
+	*s = services{one}
+	return nil
+}
+
+type address struct {
+	SocketAddress *struct {
+		Address   string `json:"address"`
+		PortValue uint16 `json:"port_value"`
+	} `json:"socket_address"`
+	Pipe *struct {
+		Path string `json:"path"`
+	} `json:"pipe"`
+}
+
+func (a *address) mesh() (mesh.Address, error) {
+	switch {
+	case a.Pipe != nil && a.Pipe.Path != "":
+		return mesh.Address{Socket: a.Pipe.Path}, nil
+	case a.SocketAddress != nil:
+		ip, err := netip.ParseAddr(a.SocketAddress.Address)
+		if err != nil {
+			return mesh.Address{}, fmt.Errorf("%q is no IP address: write one in place of a name", a.SocketAddress.Address)
+		}
+		return mesh.Address{AddrPort: netip.AddrPortFrom(ip, a.SocketAddress.PortValue)}, nil
+	default:
+		return mesh.Address{}, errors.New("neither socket_address nor pipe")
+	}
+}
+
+type cluster struct {
+	Name           string `json:"name"`
+	LoadAssignment struct {
+		Endpoints []struct {
+			LbEndpoints []struct {
+				Endpoint struct {
+					Address address `json:"address"`
+				} `json:"endpoint"`
+			} `json:"lb_endpoints"`
+		} `json:"endpoints"`
+	} `json:"load_assignment"`
+	TransportSocket *struct {
+		TypedConfig struct {
+			SNI              string `json:"sni"`
+			CommonTLSContext struct {
+				ValidationContext struct {
+					TrustedCA struct {
+						InlineString string `json:"inline_string"`
+						Filename     string `json:"filename"`
+					} `json:"trusted_ca"`
+				} `json:"validation_context"`
+			} `json:"common_tls_context"`
+		} `json:"typed_config"`
+	} `json:"transport_socket"`
+}
+
+// server finds the control plane, what it is trusted by and the token.
+func (d *document) server(config *Config) error {
+	name := agentCluster
+	for _, s := range d.DynamicResources.AdsConfig.GrpcServices {
+		if s.EnvoyGrpc.ClusterName != "" {
+			name = s.EnvoyGrpc.ClusterName
+		}
+		for _, m := range s.InitialMetadata {
+			if m.Key == "x-consul-token" {
+				config.Token = m.Value
+			}
+		}
+	}
+	i := slices.IndexFunc(d.StaticResources.Clusters, func(c cluster) bool { return c.Name == name })
+	if i < 0 {
+		return fmt.Errorf("static_resources.clusters: no cluster %q, so the control plane's address is not known;"+
+			" write the file with `consul connect envoy -bootstrap` or by Nomad", name)
+	}
+	c := d.StaticResources.Clusters[i]
+	if len(c.LoadAssignment.Endpoints) == 0 || len(c.LoadAssignment.Endpoints[0].LbEndpoints) == 0 {
+		return fmt.Errorf("cluster %q has no endpoint: it must have the address of the Consul agent's grpc port", name)
+	}
+	var err error
+	if config.Server, err = c.LoadAssignment.Endpoints[0].LbEndpoints[0].Endpoint.Address.mesh(); err != nil {
+		return fmt.Errorf("cluster %q: address: %w", name, err)
+	}
+	if c.TransportSocket == nil {
+		return nil
+	}
+	ca := c.TransportSocket.TypedConfig.CommonTLSContext.ValidationContext.TrustedCA
+	if ca.InlineString == "" {
+		return fmt.Errorf("cluster %q: trusted_ca has no inline_string, so the Consul agent could not be verified", name)
+	}
+	config.TLS = &TLS{RootsPEM: ca.InlineString, ServerName: c.TransportSocket.TypedConfig.SNI}
+	return nil
+}
+
+// ignored tells what has no effect.
+func (d *document) ignored() []string {
+	var out []string
+	for name, raw := range map[string]json.RawMessage{
+		"stats_sinks": d.StatsSinks, "stats_config": d.StatsConfig,
+		"stats_flush_interval": d.StatsFlushInterval, "tracing": d.Tracing,
+	} {
+		if raw != nil {
+			out = append(out, name)
+		}
+	}
+	for _, c := range d.StaticResources.Clusters {
+		switch c.Name {
+		case agentCluster, "self_admin":
+		default:
+			out = append(out, "static cluster "+c.Name)
+		}
+	}
+	for _, l := range d.StaticResources.Listeners {
+		if l.kind() == Unknown {
+			out = append(out, "static listener "+l.Name)
+		}
+	}
+	if len(d.StaticResources.Secrets) > 0 {
+		out = append(out, "static_resources.secrets")
+	}
+	slices.Sort(out)
+	return out
+}

@@ -1,0 +1,160 @@
+// Package listen owns the sockets that a data plane accepts on, chooses a
+// filter chain for each connection, does its TLS handshake and hands it over.
+//
+//	socket ── accept ── chain ── handshake ── Handler
+//
+// Sockets and chains outlive configurations: an update that names the same
+// address keeps the socket, and one that names the same [Chain] keeps its
+// connections.
+package listen
+
+import (
+	"crypto/tls"
+	"iter"
+	"log/slog"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/serai-net/serai/connect/mesh"
+	"github.com/serai-net/serai/connect/wire"
+)
+
+// Handler serves one connection and closes it. It registers the connection in
+// drain for as long as it lives.
+type Handler interface {
+	Serve(conn net.Conn, peer *wire.Peer, drain *wire.Drain)
+}
+
+// Chain is a living filter chain: what is done with a connection. Its identity
+// is its pointer: as long as a Spec has the same one, its connections stay.
+type Chain struct {
+	// Name for logs.
+	Name string
+	// SourcePrefixes that may use the chain; empty means all.
+	SourcePrefixes []netip.Prefix
+	// TLS is loaded for each handshake, so a new certificate touches no
+	// connection; nil means plain.
+	TLS func() *tls.Config
+	// Handler gets each connection.
+	Handler Handler
+
+	drain wire.Drain
+}
+
+// Drain is the signal that all connections of the chain hold.
+func (c *Chain) Drain() *wire.Drain { return &c.drain }
+
+func (c *Chain) matches(source netip.Addr) bool {
+	if len(c.SourcePrefixes) == 0 {
+		return true
+	}
+	source = source.Unmap().WithZone("")
+	return slices.ContainsFunc(c.SourcePrefixes, func(p netip.Prefix) bool { return p.Contains(source) })
+}
+
+// Spec is what one listener should be.
+type Spec struct {
+	Name    string
+	Address mesh.Address
+	// Outbound listeners accept until the very end of a shutdown, since the
+	// application beside us may still call.
+	Outbound bool
+	// Chains, the first that matches is taken. With none, or where none
+	// matches, connections are closed.
+	Chains []*Chain
+}
+
+func (s *Spec) choose(peer *wire.Peer) *Chain {
+	for _, chain := range s.Chains {
+		if chain.matches(peer.Addr.Addr()) {
+			return chain
+		}
+	}
+	return nil
+}
+
+// Config bounds a Set. The zero Config has the defaults named.
+type Config struct {
+	// MaxConnections at one time on one listener; 0 means 65536. What is over
+	// it is closed at once and counted.
+	MaxConnections int
+	// MaxHandshakes at one time on one listener; 0 means 1024.
+	MaxHandshakes int
+	// HandshakeTimeout; 0 means 10 s.
+	HandshakeTimeout time.Duration
+	// ChainDrain is how long connections of a chain that is gone may live on;
+	// 0 means 60 s.
+	ChainDrain time.Duration
+	// Strict makes Prepare fail if an address cannot be bound. Otherwise it is
+	// tried again every second while the rest serves.
+	Strict bool
+}
+
+func (c *Config) defaults() {
+	setDefault(&c.MaxConnections, 65536)
+	setDefault(&c.MaxHandshakes, 1024)
+	setDefault(&c.HandshakeTimeout, 10*time.Second)
+	setDefault(&c.ChainDrain, time.Minute)
+}
+
+func setDefault[T int | time.Duration](field *T, value T) {
+	if *field == 0 {
+		*field = value
+	}
+}
+
+// Stats are the counters of one listener since it was bound.
+type Stats struct {
+	Name string
+	// Address that is bound, with the port that the system has chosen for 0.
+	Address string
+	// Bound is false while the address cannot be bound.
+	Bound bool
+	// Accepted counts connections, Active are those that live.
+	Accepted, Active int64
+	// Overflow were closed for a limit, NoChain since no chain matched,
+	// BadHandshakes since TLS failed, but not those that left without a word.
+	Overflow, NoChain, BadHandshakes int64
+}
+
+// All yields the counters by Envoy's names where there is one.
+func (s Stats) All() iter.Seq2[string, int64] {
+	return func(yield func(string, int64) bool) {
+		_ = yield("downstream_cx_total", s.Accepted) &&
+			yield("downstream_cx_active", s.Active) &&
+			yield("downstream_cx_overflow", s.Overflow) &&
+			yield("no_filter_chain_match", s.NoChain) &&
+			yield("ssl.connection_error", s.BadHandshakes)
+	}
+}
+
+// listener is the runtime of one address.
+type listener struct {
+	config Config
+	log    *slog.Logger
+	spec   atomic.Pointer[Spec]
+	socket atomic.Pointer[socket]
+	once   sync.Once     // guards the closing of:
+	closed chan struct{} // by close
+	ended  chan struct{} // by run
+
+	accepted, active, handshakes     atomic.Int64
+	overflow, noChain, badHandshakes atomic.Int64
+}
+
+func (l *listener) stats() Stats {
+	spec, bound := l.spec.Load(), l.socket.Load()
+	address := spec.Address.String()
+	if bound != nil {
+		address = bound.Addr().String()
+	}
+	return Stats{
+		Name: spec.Name, Address: address, Bound: bound != nil,
+		Accepted: l.accepted.Load(), Active: l.active.Load(),
+		Overflow: l.overflow.Load(), NoChain: l.noChain.Load(), BadHandshakes: l.badHandshakes.Load(),
+	}
+}

@@ -1,0 +1,258 @@
+package listen
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/serai-net/serai/connect/wire"
+)
+
+// Set is all listeners of a data plane. It is safe for concurrent use.
+type Set struct {
+	config Config
+	log    *slog.Logger
+
+	mu        sync.Mutex           // guards:
+	listeners map[string]*listener // by address
+	prepared  map[string]*listener // bound by a Prepare that was not committed
+	leaving   map[*Chain]bool      // chains that are gone, whose connections are not
+	closed    bool
+}
+
+// NewSet returns a Set without listeners.
+func NewSet(config Config, log *slog.Logger) *Set {
+	config.defaults()
+	return &Set{config: config, log: log, listeners: map[string]*listener{}, leaving: map[*Chain]bool{}}
+}
+
+// Prepare binds what next adds; commit then accepts on it, swaps the chains of
+// what stays and closes what is gone. If commit is not called before the next
+// Prepare, nothing has changed but that addresses were bound for a moment; if
+// Prepare fails, not even that. Two specs with one address are an error.
+func (s *Set) Prepare(next []*Spec) (commit func(), err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, errors.New("listeners: shut down")
+	}
+	before := s.prepared
+	s.prepared, err = s.prepare(next, before)
+	for address, l := range before {
+		if s.prepared[address] != l {
+			l.close()
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	added := s.prepared
+	return func() { s.commit(next, added) }, nil
+}
+
+// prepare returns the listeners that next adds, by address. It takes those that
+// are bound before.
+func (s *Set) prepare(next []*Spec, before map[string]*listener) (map[string]*listener, error) {
+	owner := map[string]string{}
+	for _, spec := range next {
+		address := spec.Address.String()
+		if other, taken := owner[address]; taken {
+			return nil, fmt.Errorf("listeners %q and %q both want address %s", other, spec.Name, address)
+		}
+		owner[address] = spec.Name
+	}
+	added := map[string]*listener{}
+	for _, spec := range next {
+		address := spec.Address.String()
+		if s.listeners[address] != nil {
+			continue
+		}
+		l := before[address]
+		if l == nil {
+			var err error
+			if l, err = s.bind(spec); err != nil {
+				for _, l := range added {
+					l.close()
+				}
+				return nil, err
+			}
+		}
+		l.spec.Store(spec)
+		added[address] = l
+	}
+	return added, nil
+}
+
+func (s *Set) bind(spec *Spec) (*listener, error) {
+	l := &listener{config: s.config, log: s.log, closed: make(chan struct{}), ended: make(chan struct{})}
+	l.spec.Store(spec)
+	bound, err := bind(spec.Address)
+	if err != nil {
+		if s.config.Strict {
+			return nil, fmt.Errorf("listener %q: %w", spec.Name, err)
+		}
+		s.log.Error("listener not bound, trying again every second", "listener", spec.Name, "err", err)
+		return l, nil
+	}
+	l.socket.Store(bound)
+	return l, nil
+}
+
+func (s *Set) commit(next []*Spec, added map[string]*listener) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.prepared = nil
+	if s.closed { // between Prepare and now; Shutdown has closed what was added
+		return
+	}
+	wanted := map[string]*Spec{}
+	kept := map[*Chain]bool{}
+	for _, spec := range next {
+		wanted[spec.Address.String()] = spec
+		for _, chain := range spec.Chains {
+			kept[chain] = true
+		}
+	}
+	for address, l := range added {
+		s.listeners[address] = l
+		go l.run()
+	}
+	for address, l := range s.listeners {
+		old := l.spec.Load()
+		if spec := wanted[address]; spec != nil {
+			l.spec.Store(spec)
+		} else {
+			l.close()
+			delete(s.listeners, address)
+		}
+		for _, chain := range old.Chains {
+			if !kept[chain] && !s.leaving[chain] {
+				s.leaving[chain] = true
+				go s.drainAway(chain, l)
+			}
+		}
+	}
+}
+
+// drainAway ends the connections of a chain that is gone.
+func (s *Set) drainAway(chain *Chain, l *listener) {
+	ctx, cancel := context.WithTimeout(context.Background(), s.config.ChainDrain)
+	defer cancel()
+	select {
+	case <-l.closed:
+		<-l.ended // all that it has accepted is known now
+	default:
+	}
+	chain.drain.CloseIdle()
+	if chain.drain.Wait(ctx) != nil {
+		s.log.Warn("connections of a removed filter chain closed", "chain", chain.Name, "connections", kill(&chain.drain))
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.leaving, chain)
+}
+
+// kill closes what is left, and counts connections: a handler registers its own
+// beside the listener's.
+func kill(drain *wire.Drain) (connections int) {
+	drain.Each(func(d wire.Drainable) {
+		if _, ok := d.(*holder); ok {
+			connections++
+		}
+	})
+	drain.Kill()
+	return connections
+}
+
+func (l *listener) close() {
+	l.once.Do(func() { close(l.closed) })
+	if bound := l.socket.Load(); bound != nil {
+		bound.Close()
+	}
+}
+
+// Stats returns the counters of all listeners, sorted by name.
+func (s *Set) Stats() []Stats {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := make([]Stats, 0, len(s.listeners))
+	for _, l := range s.listeners {
+		all = append(all, l.stats())
+	}
+	slices.SortFunc(all, func(a, b Stats) int { return strings.Compare(a.Name, b.Name) })
+	return all
+}
+
+// Shutdown ends everything without losing an exchange. Responses ask clients to
+// close at once; sockets accept for delay, so that callers can learn that we
+// go; then inbound sockets close, and connections may finish until ctx ends.
+// Outbound listeners follow last. It returns how many connections had to be
+// killed.
+func (s *Set) Shutdown(ctx context.Context, delay time.Duration) (killed int) {
+	s.mu.Lock()
+	s.closed = true
+	for _, l := range s.prepared {
+		l.close()
+	}
+	var inbound, outbound []*listener
+	for _, l := range s.listeners {
+		if l.spec.Load().Outbound {
+			outbound = append(outbound, l)
+		} else {
+			inbound = append(inbound, l)
+		}
+	}
+	leaving := slices.Collect(maps.Keys(s.leaving))
+	s.mu.Unlock()
+	begin(inbound)
+	begin(outbound)
+	select {
+	case <-time.After(delay):
+	case <-ctx.Done():
+	}
+	return finish(ctx, inbound, leaving) + finish(ctx, outbound, nil)
+}
+
+func begin(listeners []*listener) {
+	for _, l := range listeners {
+		for _, chain := range l.spec.Load().Chains {
+			chain.drain.Begin()
+		}
+	}
+}
+
+// finish ends listeners, and chains that had left them before.
+func finish(ctx context.Context, listeners []*listener, chains []*Chain) (killed int) {
+	for _, l := range listeners {
+		l.close()
+		<-l.ended
+		chains = append(chains, l.spec.Load().Chains...)
+	}
+	for _, chain := range chains {
+		chain.drain.CloseIdle()
+	}
+	for _, chain := range chains {
+		if chain.drain.Wait(ctx) != nil {
+			killed += kill(&chain.drain)
+		}
+	}
+	if killed == 0 {
+		return 0
+	}
+	// What is written at the end of an exchange is written of those, too.
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastWords)
+	defer cancel()
+	for _, chain := range chains {
+		chain.drain.Wait(last) //nolint:errcheck // it was killed
+	}
+	return killed
+}
+
+// lastWords is how long a connection that was killed has to end.
+const lastWords = 100 * time.Millisecond

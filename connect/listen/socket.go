@@ -1,0 +1,73 @@
+package listen
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/serai-net/serai/connect/mesh"
+)
+
+// socket is a bound net.Listener that may be closed more than once.
+type socket struct {
+	net.Listener
+	once sync.Once
+}
+
+// Close closes the socket; connections taken from it live on.
+func (s *socket) Close() error {
+	var err error
+	s.once.Do(func() { err = s.Listener.Close() })
+	return err
+}
+
+func bind(address mesh.Address) (*socket, error) {
+	if address.Socket != "" {
+		if err := removeStale(address.Socket); err != nil {
+			return nil, err
+		}
+	}
+	config := net.ListenConfig{KeepAlive: 15 * time.Second}
+	bound, err := config.Listen(context.Background(), address.Network(), address.String())
+	if err != nil {
+		return nil, fmt.Errorf("bind %s: %w", address, err)
+	}
+	if address.Socket != "" && address.Mode != 0 {
+		if err := os.Chmod(address.Socket, fs.FileMode(address.Mode)&fs.ModePerm); err != nil {
+			return nil, errors.Join(fmt.Errorf("bind %s: %w", address, err), bound.Close())
+		}
+	}
+	return &socket{Listener: bound}, nil
+}
+
+// removeStale removes a socket file on which nobody listens any more. It
+// touches nothing that is no socket.
+func removeStale(path string) error {
+	info, err := os.Lstat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return fmt.Errorf("bind %s: %w", path, err)
+	case info.Mode()&fs.ModeSocket == 0:
+		return fmt.Errorf("bind %s: there is a file in the way that is no socket", path)
+	}
+	dialer := net.Dialer{Timeout: time.Second}
+	conn, err := dialer.DialContext(context.Background(), "unix", path)
+	switch {
+	case err == nil:
+		return errors.Join(fmt.Errorf("bind %s: somebody else listens there", path), conn.Close())
+	case !errors.Is(err, syscall.ECONNREFUSED): // we may not ask, or his queue is full
+		return fmt.Errorf("bind %s: somebody else may listen there: %w", path, err)
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("bind %s: remove the stale socket: %w", path, err)
+	}
+	return nil
+}

@@ -1,0 +1,186 @@
+package mesh
+
+import "time"
+
+// Route is a table of virtual hosts (xDS: config.route.v3.RouteConfiguration).
+type Route struct {
+	Name         string
+	VirtualHosts []*VirtualHost
+	Edit         HeaderEdit
+	// ValidateClusters refuses the table if it names an unknown cluster.
+	ValidateClusters bool
+}
+
+// VirtualHost is the rules of some hosts. Domains are lower-case: exact,
+// "*.suffix", "prefix.*" or "*".
+type VirtualHost struct {
+	Name    string
+	Domains []string
+	Rules   []*Rule
+	Edit    HeaderEdit
+}
+
+// Rule is one route: the first of its virtual host that matches is taken.
+type Rule struct {
+	Name  string
+	Match Match
+	// Targets share the requests by weight; one target needs none.
+	Targets []Target
+	// Direct answers without an upstream, Redirect sends the client elsewhere.
+	Direct   *DirectResponse
+	Redirect *Redirect
+	// Timeout from the end of the request until the end of the response;
+	// 0 means none. (xDS: unset is 15 s, which resource has filled in.)
+	Timeout time.Duration
+	// IdleTimeout replaces the chain's StreamIdleTimeout if HasIdleTimeout.
+	IdleTimeout    time.Duration
+	HasIdleTimeout bool
+	// PrefixRewrite replaces what Match matched, if HasPrefixRewrite.
+	PrefixRewrite    string
+	HasPrefixRewrite bool
+	// RegexRewrite rewrites the path.
+	RegexRewrite *RegexRewrite
+	// HostRewrite replaces the authority; AutoHost takes the endpoint's name.
+	HostRewrite string
+	AutoHost    bool
+	Retry       *Retry
+	Hash        []HashPolicy
+	Edit        HeaderEdit
+	// Refusal says what is not understood: the rule answers 503.
+	Refusal string
+}
+
+// Match chooses a rule. Exactly one of Prefix, Path and Regex is set; the query
+// does not take part.
+type Match struct {
+	Prefix, Path, Regex string
+	// PathPrefix matches whole path segments: "/a" matches "/a" and "/a/b".
+	PathPrefix string
+	IgnoreCase bool
+	Headers    []HeaderMatch
+	Query      []QueryMatch
+}
+
+// StringMatch compares a string. Exactly one field besides IgnoreCase is set.
+type StringMatch struct {
+	Exact, Prefix, Suffix, Contains string
+	// Regex is RE2 and matches in full.
+	Regex string
+	// Kind tells which field counts, since each may be "".
+	Kind       MatchKind
+	IgnoreCase bool
+}
+
+// MatchKind names a field of StringMatch.
+type MatchKind uint8
+
+// Kinds of string match.
+const (
+	MatchExact MatchKind = iota
+	MatchPrefix
+	MatchSuffix
+	MatchContains
+	MatchRegex
+)
+
+// HeaderMatch looks at one header field. ":method", ":path" (with its query),
+// ":authority" and ":scheme" are the pseudo-header fields.
+type HeaderMatch struct {
+	Name string
+	// Present, if true, asks only whether the field is there; else Value counts.
+	Present bool
+	Value   StringMatch
+	Invert  bool
+	// TreatMissingAsEmpty matches a missing field as "".
+	TreatMissingAsEmpty bool
+}
+
+// QueryMatch looks at one query parameter.
+type QueryMatch struct {
+	Name    string
+	Present bool
+	Value   StringMatch
+}
+
+// Target is a cluster that takes a share of requests or connections.
+type Target struct {
+	Cluster string
+	Weight  uint32
+	Edit    HeaderEdit
+}
+
+// DirectResponse answers without an upstream.
+type DirectResponse struct {
+	Status int
+	Body   string
+}
+
+// Redirect sends the client elsewhere; "" keeps that part.
+type Redirect struct {
+	Scheme, Host, Path string
+	Port               uint16
+	Status             int
+}
+
+// RegexRewrite replaces what Pattern (RE2) finds in the path; Substitution has
+// \1 to \9. StripPrefix is set instead where the pattern is Consul's
+// `^<prefix>(/?)(.*)` -> `/\2`, which cuts the prefix off.
+type RegexRewrite struct {
+	Pattern, Substitution string
+	StripPrefix           string
+}
+
+// Retry is a retry policy.
+type Retry struct {
+	// On has Envoy's retry_on tokens.
+	On []string
+	// Codes are retriable_status_codes.
+	Codes []int
+	// Retries after the first try.
+	Retries int
+	// PerTry limits each try; 0 means only the rule's Timeout does.
+	PerTry time.Duration
+}
+
+// HashPolicy gives a hash for consistent load balancing. One kind is set.
+type HashPolicy struct {
+	Header, Query string
+	SourceIP      bool
+	Cookie        *HashCookie
+	Terminal      bool
+}
+
+// HashCookie makes a cookie where there is none, if TTL is set.
+type HashCookie struct {
+	Name, Path string
+	TTL        time.Duration
+	HasTTL     bool
+}
+
+// HeaderEdit changes the header fields of request and response.
+type HeaderEdit struct {
+	RequestSet, ResponseSet       []HeaderValue
+	RequestRemove, ResponseRemove []string
+}
+
+// IsZero tells whether there is nothing to change.
+func (e *HeaderEdit) IsZero() bool {
+	return len(e.RequestSet)+len(e.ResponseSet)+len(e.RequestRemove)+len(e.ResponseRemove) == 0
+}
+
+// HeaderValue sets one field.
+type HeaderValue struct {
+	Name, Value string
+	Append      EditAction
+}
+
+// EditAction is append_action.
+type EditAction uint8
+
+// What to do where the field is already there.
+const (
+	AppendOrAdd EditAction = iota
+	AddIfAbsent
+	OverwriteOrAdd
+	OverwriteIfExists
+)

@@ -1,0 +1,193 @@
+package mesh
+
+import (
+	"net/netip"
+	"sync/atomic"
+	"time"
+)
+
+// Snapshot is one whole configuration of a data plane.
+type Snapshot struct {
+	// Version counts up within a process.
+	Version uint64
+	// Listeners, Routes and Clusters by name. Routes are those that several
+	// filter chains may name (RDS).
+	Listeners map[string]*Listener
+	Routes    map[string]*Route
+	Clusters  map[string]*Cluster
+}
+
+// Store publishes the snapshot in force. The zero Store holds none.
+type Store struct {
+	current atomic.Pointer[Snapshot]
+}
+
+// Load returns the snapshot in force, nil before the first. It never waits.
+func (s *Store) Load() *Snapshot { return s.current.Load() }
+
+// Swap publishes next.
+func (s *Store) Swap(next *Snapshot) { s.current.Store(next) }
+
+// Direction is where a listener's traffic comes from.
+type Direction uint8
+
+// Directions (xDS: config.core.v3.TrafficDirection).
+const (
+	Unspecified Direction = iota
+	Inbound               // from other workloads to ours
+	Outbound              // from our workload to others
+)
+
+// Address is an IP address and port, or the path of a unix socket.
+type Address struct {
+	AddrPort netip.AddrPort
+	// Socket is the path of a unix socket; then AddrPort is not used.
+	Socket string
+	// Mode is the socket file's permission; 0 means the system's default.
+	Mode uint32
+}
+
+// Network is what package net calls the address's kind.
+func (a Address) Network() string {
+	if a.Socket != "" {
+		return "unix"
+	}
+	return "tcp"
+}
+
+// String is the address as net.Dial takes it.
+func (a Address) String() string {
+	if a.Socket != "" {
+		return a.Socket
+	}
+	return a.AddrPort.String()
+}
+
+// Listener takes connections at one address (xDS: config.listener.v3.Listener).
+type Listener struct {
+	Name      string
+	Address   Address
+	Direction Direction
+	// Chains are tried in order of their Match's precedence; Default serves
+	// what no chain matches, nil closes it.
+	Chains  []*FilterChain
+	Default *FilterChain
+	// InspectTLS asks to read the ClientHello before a chain is chosen.
+	InspectTLS bool
+	// Refusal, if not "", says why no connection can be served here: the
+	// listener is bound, and closes what it accepts (fail closed).
+	Refusal string
+}
+
+// ChainMatch chooses a filter chain; a zero field matches everything.
+type ChainMatch struct {
+	DestinationPort uint16
+	Prefixes        []netip.Prefix // of the destination
+	ServerNames     []string       // lower-case; "*.x" matches any depth below x
+	ALPN            []string
+	SourcePrefixes  []netip.Prefix
+}
+
+// FilterChain says what happens on a connection (xDS: FilterChain with its
+// network filters). Exactly one of TCP, HTTP and Refusal is set.
+type FilterChain struct {
+	Name  string
+	Match ChainMatch
+	// TLS is nil for plain connections.
+	TLS *DownstreamTLS
+	// Intentions are the network RBAC filters: all must allow.
+	Intentions []*Intention
+	// MaxConnections is the limit of the connection_limit filter; 0 means none.
+	MaxConnections uint64
+	TCP            *TCPProxy
+	HTTP           *HTTP
+	// Refusal, if not "", says what in this chain is not understood: it closes
+	// every connection (fail closed).
+	Refusal string
+}
+
+// TCPProxy forwards a connection (xDS: filters.network.tcp_proxy.v3).
+type TCPProxy struct {
+	StatPrefix string
+	Targets    []Target
+	// IdleTimeout without a byte in either direction; 0 means none.
+	IdleTimeout time.Duration
+}
+
+// HTTP serves HTTP on a connection (xDS: http_connection_manager.v3).
+type HTTP struct {
+	StatPrefix string
+	// Route is inline; RouteName names one of Snapshot.Routes instead.
+	Route     *Route
+	RouteName string
+	// HTTP2 says that the control plane expects HTTP/2 on this chain.
+	HTTP2 bool
+	// Filters run in order, before the route is taken.
+	Filters []HTTPFilter
+	// MaxHeaderBytes of a request; 0 means 60 KiB.
+	MaxHeaderBytes int
+	// NormalizePath and MergeSlashes rewrite the path before any decision.
+	NormalizePath bool
+	MergeSlashes  bool
+	// EscapedSlashes says what to do with %2F, %2f, %5C and %5c in a path.
+	EscapedSlashes EscapedSlashes
+	// RejectUnderscores refuses header names with an underscore; DropUnderscores
+	// drops such fields.
+	RejectUnderscores, DropUnderscores bool
+	// StreamIdleTimeout without a byte on an exchange; 0 means none.
+	StreamIdleTimeout time.Duration
+	// ClientCert says what to do with x-forwarded-client-cert.
+	ClientCert ForwardClientCert
+	// Upgrades are the protocols (lower-case) that may be switched to.
+	Upgrades []string
+}
+
+// EscapedSlashes is path_with_escaped_slashes_action.
+type EscapedSlashes uint8
+
+// What to do with an escaped slash.
+const (
+	KeepEscapedSlashes EscapedSlashes = iota
+	RejectEscapedSlashes
+	UnescapeAndRedirect
+	UnescapeAndForward
+)
+
+// ForwardClientCert is forward_client_cert_details.
+type ForwardClientCert struct {
+	Mode ForwardMode
+	// What is added of the peer's certificate.
+	Subject, Cert, Chain, DNS, URI bool
+}
+
+// ForwardMode says what happens to the header.
+type ForwardMode uint8
+
+// Modes of x-forwarded-client-cert; the zero mode is Envoy's default.
+const (
+	ForwardSanitize ForwardMode = iota
+	ForwardOnly
+	ForwardAppend
+	ForwardSanitizeSet
+	ForwardAlways
+)
+
+// HTTPFilter is one HTTP filter. Exactly one field is set.
+type HTTPFilter struct {
+	Intention *Intention
+	// Metadata is header_to_metadata.
+	Metadata []HeaderToMetadata
+	// Refusal says what is not understood; the filter answers 503.
+	Refusal string
+}
+
+// HeaderToMetadata is one rule of the header_to_metadata filter.
+type HeaderToMetadata struct {
+	Header, Namespace, Key string
+	// Pattern with Rewrite, "" for the plain value.
+	Pattern, Rewrite string
+	// Missing is the value if the header is not there; "" sets none.
+	Missing string
+	// Remove drops the header.
+	Remove bool
+}

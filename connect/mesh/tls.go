@@ -1,0 +1,54 @@
+package mesh
+
+// Leaf is a certificate chain with its key, both PEM.
+type Leaf struct {
+	CertificatePEM, KeyPEM string
+}
+
+// Roots are trusted CA certificates, PEM, one after the other.
+type Roots struct {
+	PEM string
+}
+
+// TLSParams are the limits of a TLS context; zero values are Envoy's defaults
+// (server 1.2 to 1.3, client 1.2). Versions are the wire's: 0x0303 is 1.2.
+type TLSParams struct {
+	MinVersion, MaxVersion uint16
+	// CipherSuites are OpenSSL's names.
+	CipherSuites []string
+	ALPN         []string
+}
+
+// DownstreamTLS is TLS on connections that we accept.
+type DownstreamTLS struct {
+	// Leaves are chosen by server name; the first is the default.
+	Leaves []Leaf
+	// Roots verify client certificates.
+	Roots Roots
+	// RequireClient refuses a connection without a valid client certificate.
+	RequireClient bool
+	Params        TLSParams
+	// TrustDomains maps SPIFFE trust domains to their roots (peering); if set
+	// it replaces Roots.
+	TrustDomains map[string]Roots
+}
+
+// UpstreamTLS is TLS on connections that we make.
+type UpstreamTLS struct {
+	// Leaf is ours; zero if we show none.
+	Leaf  Leaf
+	Roots Roots
+	// ServerName is the SNI.
+	ServerName string
+	// URIs that the peer's certificate may have as its URI name: one must match
+	// exactly. For a mesh cluster none means that no peer is accepted.
+	URIs []string
+	// DNSNames are accepted where URIs is empty (terminating gateway).
+	DNSNames []string
+	// AnyPeer accepts whoever the Roots signed: only where the control plane
+	// sets no names at all for a service outside of the mesh.
+	AnyPeer bool
+	Params  TLSParams
+	// TrustDomains as in DownstreamTLS.
+	TrustDomains map[string]Roots
+}

@@ -1,0 +1,202 @@
+// Package mtls makes crypto/tls configurations of what a control plane says
+// about TLS, and checks SPIFFE identities.
+//
+// All checks of a peer happen in VerifyConnection, which crypto/tls also calls
+// for resumed sessions (VerifyPeerCertificate is not called for those).
+package mtls
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/serai-net/serai/connect/mesh"
+	"github.com/serai-net/serai/connect/spiffe"
+)
+
+// errNoCertificate is what a peer without a certificate gets.
+var errNoCertificate = errors.New("the peer showed no certificate")
+
+// Loader makes TLS configurations and remembers what it has parsed: after a
+// rotation all listeners and clusters come with the same new leaf and roots.
+// The zero Loader is ready for use. It is safe for concurrent use.
+type Loader struct {
+	mu     sync.Mutex // guards:
+	leaves map[mesh.Leaf]*tls.Certificate
+	roots  map[mesh.Roots]*x509.CertPool
+}
+
+// maxKept bounds the memory of a Loader; past it, it starts anew.
+const maxKept = 256
+
+// Server returns the configuration for connections that we accept. It must not
+// be changed afterwards. Each has session ticket keys of its own, so a session
+// can only be resumed where it was made.
+func (l *Loader) Server(t *mesh.DownstreamTLS) (*tls.Config, error) {
+	if len(t.Leaves) == 0 {
+		return nil, errors.New("tls: no certificate to show")
+	}
+	config := &tls.Config{MinVersion: tls.VersionTLS12} // params may raise it
+	for _, leaf := range t.Leaves {
+		certificate, err := l.leaf(leaf)
+		if err != nil {
+			return nil, err
+		}
+		config.Certificates = append(config.Certificates, *certificate)
+	}
+	if err := params(config, &t.Params); err != nil {
+		return nil, err
+	}
+	if !t.RequireClient {
+		return config, nil
+	}
+	trust, err := l.trust(t.Roots, t.TrustDomains)
+	if err != nil {
+		return nil, err
+	}
+	config.ClientAuth = tls.RequireAnyClientCert
+	config.VerifyConnection = func(state tls.ConnectionState) error {
+		_, err := trust.verify(state.PeerCertificates, x509.ExtKeyUsageClientAuth)
+		return err
+	}
+	return config, nil
+}
+
+// Client returns the configuration for connections that we make. Sessions are
+// kept in a cache of its own, so a new leaf never resumes what an old one began.
+func (l *Loader) Client(t *mesh.UpstreamTLS) (*tls.Config, error) {
+	trust, err := l.trust(t.Roots, t.TrustDomains)
+	if err != nil {
+		return nil, err
+	}
+	config := &tls.Config{
+		MinVersion:         tls.VersionTLS12,
+		ServerName:         t.ServerName,
+		InsecureSkipVerify: true, // VerifyConnection below verifies
+		ClientSessionCache: tls.NewLRUClientSessionCache(32),
+	}
+	if err := params(config, &t.Params); err != nil {
+		return nil, err
+	}
+	if t.Leaf != (mesh.Leaf{}) {
+		certificate, err := l.leaf(t.Leaf)
+		if err != nil {
+			return nil, err
+		}
+		config.Certificates = []tls.Certificate{*certificate}
+	}
+	uris, names, anyPeer := t.URIs, t.DNSNames, t.AnyPeer
+	config.VerifyConnection = func(state tls.ConnectionState) error {
+		leaf, err := trust.verify(state.PeerCertificates, x509.ExtKeyUsageServerAuth)
+		if err != nil || anyPeer {
+			return err
+		}
+		return expect(leaf, uris, names)
+	}
+	return config, nil
+}
+
+// expect checks that leaf has one of the names that the control plane asked for.
+func expect(leaf *x509.Certificate, uris, names []string) error {
+	for _, uri := range leaf.URIs {
+		if slices.Contains(uris, uri.String()) {
+			return nil
+		}
+	}
+	for _, name := range names {
+		if leaf.VerifyHostname(name) == nil {
+			return nil
+		}
+	}
+	id, err := spiffe.FromCertificate(leaf)
+	if err != nil {
+		return fmt.Errorf("the peer is not who we asked for: %w", err)
+	}
+	return fmt.Errorf("the peer is %s, we asked for %v", id, slices.Concat(uris, names))
+}
+
+// trust is who may sign a peer's certificate.
+type trust struct {
+	roots   *x509.CertPool
+	domains map[string]*x509.CertPool // if not nil, by the peer's trust domain
+}
+
+func (l *Loader) trust(roots mesh.Roots, domains map[string]mesh.Roots) (*trust, error) {
+	if len(domains) == 0 {
+		pool, err := l.pool(roots)
+		return &trust{roots: pool}, err
+	}
+	t := &trust{domains: make(map[string]*x509.CertPool, len(domains))}
+	for domain, roots := range domains {
+		pool, err := l.pool(roots)
+		if err != nil {
+			return nil, fmt.Errorf("trust domain %q: %w", domain, err)
+		}
+		t.domains[domain] = pool
+	}
+	return t, nil
+}
+
+func (t *trust) verify(chain []*x509.Certificate, usage x509.ExtKeyUsage) (*x509.Certificate, error) {
+	if len(chain) == 0 {
+		return nil, errNoCertificate
+	}
+	roots := t.roots
+	if t.domains != nil {
+		id, err := spiffe.FromCertificate(chain[0])
+		if err != nil {
+			return nil, err
+		}
+		if roots = t.domains[id.TrustDomain()]; roots == nil {
+			return nil, fmt.Errorf("trust domain %q of %s is not known here", id.TrustDomain(), id)
+		}
+	}
+	intermediates := x509.NewCertPool()
+	for _, certificate := range chain[1:] {
+		intermediates.AddCert(certificate)
+	}
+	_, err := chain[0].Verify(x509.VerifyOptions{
+		Roots: roots, Intermediates: intermediates, KeyUsages: []x509.ExtKeyUsage{usage},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("the peer's certificate: %w", err)
+	}
+	return chain[0], nil
+}
+
+func (l *Loader) leaf(leaf mesh.Leaf) (*tls.Certificate, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if kept := l.leaves[leaf]; kept != nil {
+		return kept, nil
+	}
+	certificate, err := tls.X509KeyPair([]byte(leaf.CertificatePEM), []byte(leaf.KeyPEM))
+	if err != nil {
+		return nil, fmt.Errorf("our certificate: %w", err)
+	}
+	if l.leaves == nil || len(l.leaves) >= maxKept {
+		l.leaves = map[mesh.Leaf]*tls.Certificate{}
+	}
+	l.leaves[leaf] = &certificate
+	return &certificate, nil
+}
+
+func (l *Loader) pool(roots mesh.Roots) (*x509.CertPool, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if kept := l.roots[roots]; kept != nil {
+		return kept, nil
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM([]byte(roots.PEM)) {
+		return nil, errors.New("tls: no root certificate to verify the peer with")
+	}
+	if l.roots == nil || len(l.roots) >= maxKept {
+		l.roots = map[mesh.Roots]*x509.CertPool{}
+	}
+	l.roots[roots] = pool
+	return pool, nil
+}

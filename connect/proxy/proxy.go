@@ -1,0 +1,169 @@
+// Package proxy is the Connect data plane: it takes its configuration from
+// Consul by xDS and serves it, as Envoy does.
+//
+//	xds.Watcher ── clusters (upstream.Set) ── listeners (chains, listen.Set)
+package proxy
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"iter"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/serai-net/serai/connect/admin"
+	"github.com/serai-net/serai/connect/listen"
+	"github.com/serai-net/serai/connect/mesh"
+	"github.com/serai-net/serai/connect/mtls"
+	"github.com/serai-net/serai/connect/upstream"
+	"github.com/serai-net/serai/connect/wire"
+	"github.com/serai-net/serai/connect/xds"
+)
+
+// Config of a Proxy.
+type Config struct {
+	// XDS says where Consul is and who we are.
+	XDS xds.Config
+	// Admin is the address of the admin interface, "" for none.
+	Admin string
+	// DrainDelay is how long connections are still accepted after the signal
+	// to stop, so that callers can learn that we go; 0 means 1 s.
+	DrainDelay time.Duration
+	// DrainTimeout is when, after the signal, what is left is killed; 0 means
+	// 4.5 s, which is under Nomad's kill_timeout of 5 s.
+	DrainTimeout time.Duration
+	// Listen bounds the listeners.
+	Listen listen.Config
+}
+
+// Proxy is one data plane.
+type Proxy struct {
+	config    Config
+	log       *slog.Logger
+	store     mesh.Store
+	clusters  *upstream.Set
+	listeners *listen.Set
+	watcher   *xds.Watcher
+	draining  atomic.Bool
+}
+
+// New makes a Proxy; observe is wrapped around every HTTP exchange and may be
+// nil. Nothing is bound or started before Run.
+func New(config Config, observe wire.Layer, log *slog.Logger) (*Proxy, error) {
+	config.DrainDelay = cmp.Or(config.DrainDelay, time.Second)
+	config.DrainTimeout = cmp.Or(config.DrainTimeout, 4500*time.Millisecond)
+	p := &Proxy{config: config, log: log}
+	p.clusters = upstream.NewSet(log)
+	p.listeners = listen.NewSet(config.Listen, log)
+	stage := &chains{listeners: p.listeners, clusters: p.clusters, loader: &mtls.Loader{}, observe: observe, log: log}
+	watcher, err := xds.New(config.XDS, &p.store, p.clusters, []xds.Stage{clusterStage{p.clusters}, stage}, log)
+	if err != nil {
+		return nil, err
+	}
+	p.watcher = watcher
+	return p, nil
+}
+
+// clusterStage is an upstream.Set as an [xds.Stage].
+type clusterStage struct{ set *upstream.Set }
+
+func (s clusterStage) Prepare(next *mesh.Snapshot) (func(), error) {
+	return s.set.Prepare(next.Clusters)
+}
+
+// Run serves until ctx ends and then drains. It returns an error only if it
+// could not begin.
+func (p *Proxy) Run(ctx context.Context) error {
+	adminServer, err := admin.Listen(p.config.Admin, p, p.log)
+	if err != nil {
+		return err
+	}
+	// What serves outlives ctx: it goes on until the drain is over.
+	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var running sync.WaitGroup
+	for _, run := range []func(context.Context) error{adminServer.Run, p.clusters.Run, p.watcher.Run} {
+		running.Go(func() {
+			// Whatever ends, what is in force goes on serving.
+			if err := run(serving); err != nil && serving.Err() == nil {
+				p.log.Error("a part of the proxy ended", "err", err)
+			}
+		})
+	}
+	running.Go(func() { p.announce(ctx) })
+
+	<-ctx.Done()
+	p.drain()
+	stop()
+	running.Wait()
+	p.clusters.Close()
+	return nil
+}
+
+// announce tells when the first configuration is in force.
+func (p *Proxy) announce(ctx context.Context) {
+	select {
+	case <-ctx.Done():
+	case <-p.watcher.Ready():
+		for _, l := range sorted(p.store.Load().Listeners) {
+			p.log.Info("listening", "listener", l.Name, "address", l.Address.String())
+		}
+		p.log.Info("proxy ready", "clusters", len(p.store.Load().Clusters))
+	}
+}
+
+func (p *Proxy) drain() {
+	p.draining.Store(true)
+	p.log.Info("draining", "accepting_for", p.config.DrainDelay, "until", p.config.DrainTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), p.config.DrainTimeout)
+	defer cancel()
+	if killed := p.listeners.Shutdown(ctx, p.config.DrainDelay); killed > 0 {
+		p.log.Warn("connections killed at the end of the drain", "connections", killed)
+	}
+	p.log.Info("drained")
+}
+
+// Ready implements [admin.Source]: an error says why we should get no traffic.
+func (p *Proxy) Ready() error {
+	if p.draining.Load() {
+		return fmt.Errorf("draining")
+	}
+	select {
+	case <-p.watcher.Ready():
+		return nil
+	default:
+		return fmt.Errorf("no configuration from Consul yet")
+	}
+}
+
+// Stats implements [admin.Source].
+func (p *Proxy) Stats() iter.Seq2[string, int64] {
+	return func(yield func(string, int64) bool) {
+		for _, l := range p.listeners.Stats() {
+			for name, value := range l.All() {
+				if !yield("listener."+l.Name+"."+name, value) {
+					return
+				}
+			}
+		}
+		for _, c := range p.clusters.Stats() {
+			for name, value := range c.All() {
+				if !yield("cluster."+c.Name+"."+name, value) {
+					return
+				}
+			}
+		}
+	}
+}
+
+func sorted[T any](named map[string]T) []T {
+	all := make([]T, 0, len(named))
+	for _, name := range slices.Sorted(maps.Keys(named)) {
+		all = append(all, named[name])
+	}
+	return all
+}

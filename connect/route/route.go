@@ -1,0 +1,179 @@
+// Package route finds the rule that serves a request, and its target. Tables
+// are compiled once per configuration; matching allocates nothing.
+//
+//	Table ── virtual host (by authority) ── first rule that matches ── Target by weight
+//
+// Source: Envoy's "HTTP route matching" and xDS config.route.v3.
+package route
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/serai-net/serai/connect/match"
+	"github.com/serai-net/serai/connect/mesh"
+	"github.com/serai-net/serai/connect/wire"
+)
+
+// Table is a compiled [mesh.Route]. It is immutable.
+type Table struct {
+	hosts hosts
+}
+
+// Rule is a compiled [mesh.Rule] with what its table and virtual host add.
+type Rule struct {
+	*mesh.Rule
+	// Edits are the header changes of rule, virtual host and table, in this
+	// order; the target's own come before them.
+	Edits []*mesh.HeaderEdit
+
+	path    func(path string) (rest string, ok bool)
+	headers []*match.HeaderMatcher
+	query   []*match.QueryMatcher
+	rewrite *regexRewrite // nil if there is none, or only a prefix to strip
+}
+
+// Compile makes a table. What cannot be compiled in one rule refuses only the
+// requests that it would have matched where that can be told (mesh.Rule.Refusal),
+// else it is an error.
+func Compile(r *mesh.Route) (*Table, error) {
+	t := &Table{}
+	for _, vh := range r.VirtualHosts {
+		compiled := make([]*Rule, 0, len(vh.Rules))
+		for i, rule := range vh.Rules {
+			c, err := compile(rule)
+			if err != nil {
+				return nil, fmt.Errorf("route %q, virtual host %q, rule %d: %w", r.Name, vh.Name, i, err)
+			}
+			for _, edit := range []*mesh.HeaderEdit{&rule.Edit, &vh.Edit, &r.Edit} {
+				if !edit.IsZero() {
+					c.Edits = append(c.Edits, edit)
+				}
+			}
+			compiled = append(compiled, c)
+		}
+		for _, domain := range vh.Domains {
+			if err := t.hosts.add(domain, compiled); err != nil {
+				return nil, fmt.Errorf("route %q, virtual host %q: %w", r.Name, vh.Name, err)
+			}
+		}
+	}
+	t.hosts.sort()
+	return t, nil
+}
+
+func compile(rule *mesh.Rule) (*Rule, error) {
+	c := &Rule{Rule: rule}
+	var err error
+	if c.path, err = pathMatcher(&rule.Match); err != nil {
+		return nil, err
+	}
+	for _, m := range rule.Match.Headers {
+		h, err := match.Header(m)
+		if err != nil {
+			return nil, err
+		}
+		c.headers = append(c.headers, h)
+	}
+	for _, m := range rule.Match.Query {
+		q, err := match.Query(m)
+		if err != nil {
+			return nil, err
+		}
+		c.query = append(c.query, q)
+	}
+	if r := rule.RegexRewrite; r != nil && r.StripPrefix == "" {
+		if c.rewrite, err = compileRewrite(r); err != nil {
+			return nil, err
+		}
+	}
+	return c, nil
+}
+
+// pathMatcher returns a function that matches a path without its query and
+// gives what follows the part that matched. The empty prefix matches all.
+func pathMatcher(m *mesh.Match) (func(string) (string, bool), error) {
+	switch {
+	case m.Regex != "":
+		pattern, err := match.Regex(m.Regex)
+		if err != nil {
+			return nil, err
+		}
+		return func(path string) (string, bool) { return "", pattern.Match(path) }, nil
+	case m.Path != "":
+		want, fold := m.Path, m.IgnoreCase
+		return func(path string) (string, bool) {
+			return "", path == want || (fold && equalFold(path, want))
+		}, nil
+	case m.PathPrefix != "":
+		prefix := strings.TrimSuffix(m.PathPrefix, "/")
+		return func(path string) (string, bool) {
+			rest, ok := cutPrefix(path, prefix, m.IgnoreCase)
+			return rest, ok && (rest == "" || rest[0] == '/')
+		}, nil
+	default:
+		return func(path string) (string, bool) { return cutPrefix(path, m.Prefix, m.IgnoreCase) }, nil
+	}
+}
+
+func cutPrefix(path, prefix string, fold bool) (string, bool) {
+	if len(path) < len(prefix) {
+		return "", false
+	}
+	if head := path[:len(prefix)]; head != prefix && (!fold || !equalFold(head, prefix)) {
+		return "", false
+	}
+	return path[len(prefix):], true
+}
+
+// equalFold ignores the case of ASCII letters only, as package match does.
+func equalFold(a, b string) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range len(a) {
+		if lower(a[i]) != lower(b[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+func lower(c byte) byte {
+	if 'A' <= c && c <= 'Z' {
+		c += 'a' - 'A'
+	}
+	return c
+}
+
+// Match returns the rule for req, nil if there is none.
+func (t *Table) Match(req *wire.Request) *Rule {
+	path, query := req.PathOnly(), req.Query()
+	for _, rule := range t.hosts.find(req.Authority) {
+		if rule.matches(req, path, query) {
+			return rule
+		}
+	}
+	return nil
+}
+
+func (r *Rule) matches(req *wire.Request, path, query string) bool {
+	if _, ok := r.path(path); !ok {
+		return false
+	}
+	for _, h := range r.headers {
+		if !h.Match(req) {
+			return false
+		}
+	}
+	for _, q := range r.query {
+		if !q.Match(query) {
+			return false
+		}
+	}
+	return true
+}
+
+// Target chooses one of the rule's targets by weight; nil if it has none, or
+// if all weights are zero.
+func (r *Rule) Target() *mesh.Target { return mesh.Choose(r.Targets) }

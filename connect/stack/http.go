@@ -1,0 +1,161 @@
+package stack
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/serai-net/serai/connect/mesh"
+	"github.com/serai-net/serai/connect/rbac"
+	"github.com/serai-net/serai/connect/upstream"
+	"github.com/serai-net/serai/connect/wire"
+)
+
+// HTTP compiles an HTTP filter chain. routes are those that it may name;
+// clusters are looked up for each request, so a change of clusters needs no
+// new compilation. A chain without its route serves 503 until it comes.
+//
+// What it cannot compile is an error: the caller refuses the chain.
+func HTTP(h *mesh.HTTP, routes map[string]*mesh.Route, clusters *upstream.Set) (wire.Service, error) {
+	table := h.Route
+	if table == nil {
+		table = routes[h.RouteName]
+	}
+	router, err := newRouter(table, h, clusters)
+	if err != nil {
+		return nil, err
+	}
+	filters, err := compileFilters(h.Filters)
+	if err != nil {
+		return nil, err
+	}
+	// The order in which a request meets them. The path is made normal before
+	// any decision, since the bytes decided on are the bytes forwarded.
+	return wire.Stack(router,
+		underscores(h),
+		normalize(h),
+		upgrades(h.Upgrades),
+		clientCert(h.ClientCert),
+		wireFilters(filters),
+	), nil
+}
+
+func compileFilters(all []mesh.HTTPFilter) ([]wire.Layer, error) {
+	layers := make([]wire.Layer, 0, len(all))
+	for i := range all {
+		switch f := &all[i]; {
+		case f.Refusal != "":
+			layers = append(layers, refuse(f.Refusal))
+		case f.Intention != nil:
+			policy, err := rbac.Compile([]*mesh.Intention{f.Intention})
+			if err != nil {
+				return nil, err
+			}
+			layers = append(layers, authorize(policy))
+		case f.Metadata != nil:
+			// Only metadata matches of intentions could read it, and those are
+			// refused where they occur; so nothing is lost.
+			continue
+		default:
+			return nil, fmt.Errorf("http filter %d is empty", i)
+		}
+	}
+	return layers, nil
+}
+
+func wireFilters(layers []wire.Layer) wire.Layer {
+	return func(next wire.Service) wire.Service { return wire.Stack(next, layers...) }
+}
+
+// refuse answers 503 to everything (fail closed).
+func refuse(reason string) wire.Layer {
+	err := errors.New(reason)
+	return func(wire.Service) wire.Service {
+		return wire.ServiceFunc(func(*wire.Exchange, *wire.Request) (*wire.Response, error) {
+			return nil, &wire.Fault{
+				Status: http.StatusServiceUnavailable, Flag: wire.FlagInternal,
+				Text: "configuration not understood by this proxy", Err: err,
+			}
+		})
+	}
+}
+
+// authorize lets through what the policy allows, with Envoy's answer to what
+// it denies.
+func authorize(policy *rbac.Policy) wire.Layer {
+	return func(next wire.Service) wire.Service {
+		return wire.ServiceFunc(func(x *wire.Exchange, req *wire.Request) (*wire.Response, error) {
+			if allowed, _ := policy.Decide(rbac.Input{Peer: x.Peer, Request: req}); !allowed {
+				return nil, &wire.Fault{Status: http.StatusForbidden, Flag: wire.FlagDenied, Text: "RBAC: access denied"}
+			}
+			return next.Serve(x, req)
+		})
+	}
+}
+
+// underscores refuses or drops field names that some servers confuse with
+// others (headers_with_underscores_action).
+func underscores(h *mesh.HTTP) wire.Layer {
+	if !h.RejectUnderscores && !h.DropUnderscores {
+		return nil
+	}
+	return func(next wire.Service) wire.Service {
+		return wire.ServiceFunc(func(x *wire.Exchange, req *wire.Request) (*wire.Response, error) {
+			found := false
+			for name := range req.Header.All() {
+				found = found || strings.Contains(name, "_")
+			}
+			if found && h.RejectUnderscores {
+				return nil, &wire.Fault{Status: http.StatusBadRequest, Flag: wire.FlagDownstreamProtocol, Text: "a header name has an underscore"}
+			}
+			if found {
+				req.Header.DelFunc(func(name, _ string) bool { return strings.Contains(name, "_") })
+			}
+			return next.Serve(x, req)
+		})
+	}
+}
+
+// upgrades refuses to switch to a protocol that the chain does not name.
+func upgrades(allowed []string) wire.Layer {
+	return func(next wire.Service) wire.Service {
+		return wire.ServiceFunc(func(x *wire.Exchange, req *wire.Request) (*wire.Response, error) {
+			if req.Upgrade != "" && !slices.Contains(allowed, strings.ToLower(req.Upgrade)) {
+				return nil, &wire.Fault{Status: http.StatusForbidden, Flag: wire.FlagDenied, Text: "upgrade not allowed"}
+			}
+			return next.Serve(x, req)
+		})
+	}
+}
+
+// clientCert keeps x-forwarded-client-cert honest (forward_client_cert_details).
+func clientCert(f mesh.ForwardClientCert) wire.Layer {
+	if f.Mode == mesh.ForwardAlways {
+		return nil
+	}
+	elements := newElements(f)
+	return func(next wire.Service) wire.Service {
+		return wire.ServiceFunc(func(x *wire.Exchange, req *wire.Request) (*wire.Response, error) {
+			forwardCert(elements, x.Peer, &req.Header)
+			return next.Serve(x, req)
+		})
+	}
+}
+
+// Connection lets requests through on connections that network intentions
+// allow; nil if there are none.
+func Connection(policy *rbac.Policy) wire.Layer {
+	if policy == nil {
+		return nil
+	}
+	return func(next wire.Service) wire.Service {
+		return wire.ServiceFunc(func(x *wire.Exchange, req *wire.Request) (*wire.Response, error) {
+			if !allows(policy, x.Peer) {
+				return nil, &wire.Fault{Status: http.StatusForbidden, Flag: wire.FlagDenied, Text: "RBAC: access denied", Close: true}
+			}
+			return next.Serve(x, req)
+		})
+	}
+}

@@ -1,0 +1,139 @@
+package stack
+
+import (
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/serai-net/serai/connect/mesh"
+	"github.com/serai-net/serai/connect/route"
+	"github.com/serai-net/serai/connect/upstream"
+	"github.com/serai-net/serai/connect/wire"
+)
+
+// router is the end of an HTTP chain: it finds the rule and hands over to a
+// cluster.
+type router struct {
+	table    *route.Table
+	name     string
+	clusters *upstream.Set
+}
+
+func newRouter(table *mesh.Route, h *mesh.HTTP, clusters *upstream.Set) (*router, error) {
+	if table == nil {
+		return &router{name: h.RouteName, clusters: clusters}, nil
+	}
+	compiled, err := route.Compile(table)
+	if err != nil {
+		return nil, err
+	}
+	return &router{table: compiled, name: table.Name, clusters: clusters}, nil
+}
+
+// Serve implements [wire.Service].
+func (r *router) Serve(x *wire.Exchange, req *wire.Request) (*wire.Response, error) {
+	if r.table == nil {
+		return nil, &wire.Fault{
+			Status: http.StatusServiceUnavailable, Flag: wire.FlagNoRoute, Text: "no routes yet",
+			Err: fmt.Errorf("route table %q has not arrived", r.name),
+		}
+	}
+	rule := r.table.Match(req)
+	if rule == nil {
+		return nil, &wire.Fault{Status: http.StatusNotFound, Flag: wire.FlagNoRoute}
+	}
+	if x.Route == "" {
+		x.Route = ruleName(rule, r.name)
+	}
+	if rule.Refusal != "" {
+		return nil, &wire.Fault{
+			Status: http.StatusServiceUnavailable, Flag: wire.FlagInternal,
+			Text: "configuration not understood by this proxy", Err: fmt.Errorf("route %q: %s", r.name, rule.Refusal),
+		}
+	}
+	if resp := rule.Answer(req); resp != nil {
+		for _, edit := range rule.Edits {
+			editResponse(edit, &resp.Header)
+		}
+		return resp, nil
+	}
+	return r.forward(x, req, rule)
+}
+
+func ruleName(rule *route.Rule, table string) string {
+	if rule.Name != "" {
+		return rule.Name
+	}
+	return table
+}
+
+func (r *router) forward(x *wire.Exchange, req *wire.Request, rule *route.Rule) (*wire.Response, error) {
+	target := rule.Target()
+	if target == nil {
+		return nil, &wire.Fault{Status: http.StatusServiceUnavailable, Flag: wire.FlagNoCluster}
+	}
+	cluster := r.clusters.Cluster(target.Cluster)
+	if cluster == nil {
+		x.Cluster = target.Cluster
+		return nil, &wire.Fault{
+			Status: http.StatusServiceUnavailable, Flag: wire.FlagNoCluster,
+			Err: fmt.Errorf("cluster %q is not known", target.Cluster),
+		}
+	}
+	rule.Rewrite(req)
+	editRequest(&target.Edit, &req.Header)
+	for _, edit := range rule.Edits {
+		editRequest(edit, &req.Header)
+	}
+	if rule.Timeout > 0 && req.Upgrade == "" {
+		limit(x, rule.Timeout)
+	}
+	resp, err := retry(cluster, rule.Retry, x, req)
+	if err != nil {
+		return nil, err
+	}
+	editResponse(&target.Edit, &resp.Header)
+	for _, edit := range rule.Edits {
+		editResponse(edit, &resp.Header)
+	}
+	return resp, nil
+}
+
+// limit sets the deadline, unless an outer one is nearer.
+func limit(x *wire.Exchange, timeout time.Duration) {
+	deadline := time.Now().Add(timeout)
+	if x.Deadline.IsZero() || deadline.Before(x.Deadline) {
+		x.Deadline, x.Timeout = deadline, timeout
+	}
+}
+
+func editRequest(e *mesh.HeaderEdit, h *wire.Header) {
+	edit(h, e.RequestSet, e.RequestRemove)
+}
+
+func editResponse(e *mesh.HeaderEdit, h *wire.Header) {
+	edit(h, e.ResponseSet, e.ResponseRemove)
+}
+
+// edit removes before it sets, as Envoy does.
+func edit(h *wire.Header, set []mesh.HeaderValue, remove []string) {
+	for _, name := range remove {
+		h.Del(name)
+	}
+	for i := range set {
+		switch v := &set[i]; v.Append {
+		case mesh.AppendOrAdd:
+			h.Add(v.Name, v.Value)
+		case mesh.AddIfAbsent:
+			if !h.Has(v.Name) {
+				h.Add(v.Name, v.Value)
+			}
+		case mesh.OverwriteOrAdd:
+			h.Set(v.Name, v.Value)
+		case mesh.OverwriteIfExists:
+			if h.Has(v.Name) {
+				h.Set(v.Name, v.Value)
+			}
+		}
+	}
+}

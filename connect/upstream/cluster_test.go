@@ -1,0 +1,111 @@
+package upstream_test
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/serai-net/serai/connect/mesh"
+	"github.com/serai-net/serai/connect/wire"
+)
+
+func TestLimits(t *testing.T) {
+	t.Parallel()
+	for name, limits := range map[string]mesh.Limits{
+		"requests":    {MaxRequests: 1, HasRequests: true},
+		"connections": {MaxConnections: 1, HasConnections: true},
+		"both":        {MaxConnections: 5, HasConnections: true, MaxRequests: 1, HasRequests: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			definition := static("c", at(named(t, "one")))
+			definition.Limits = limits
+			c := newSet(t, definition).Cluster("c")
+			first := newExchange()
+			finish(t, first, c, request(http.MethodGet, ""))
+			got := do(t, c, request(http.MethodGet, ""))
+			if got.Status != 503 || got.Flag != wire.FlagUpstreamOverflow || len(got.Attempts) != 0 {
+				t.Errorf("over the limit: %+v", got)
+			}
+			if _, _, err := c.Dial(t.Context()); wire.AsFault(err).Flag != wire.FlagUpstreamOverflow {
+				t.Errorf("dial over the limit: %v", err)
+			}
+			// A policy that repeats the exchange needs no second place.
+			if again := finish(t, first, c, request(http.MethodGet, "")); again.Status != 200 || len(again.Attempts) != 2 {
+				t.Errorf("repeated: %+v", again)
+			}
+			first.Done(time.Now())
+			if got := do(t, c, request(http.MethodGet, "")); got.Status != 200 {
+				t.Errorf("after the end: %+v", got)
+			}
+			if stats := c.Stats(); stats.Active != 0 || stats.Overflow != 2 {
+				t.Errorf("%+v", stats)
+			}
+		})
+	}
+	none := static("c", at(named(t, "one")))
+	none.Limits = mesh.Limits{HasRequests: true}
+	if got := do(t, newSet(t, none).Cluster("c"), request(http.MethodGet, "")); got.Flag != wire.FlagUpstreamOverflow {
+		t.Errorf("a limit of 0: %+v", got)
+	}
+}
+
+func TestAggregate(t *testing.T) {
+	t.Parallel()
+	aggregate := func(name string, members ...string) *mesh.Cluster {
+		return &mesh.Cluster{Name: name, Kind: mesh.ClusterAggregate, Members: members}
+	}
+	refused := aggregate("refused", "a")
+	refused.Refusal = "not understood"
+	s := newSet(t, eds("a"), eds("b"), aggregate("both", "missing", "a", "b"), aggregate("outer", "empty", "both"),
+		aggregate("empty"), aggregate("only missing", "missing"), aggregate("loop", "loop"), refused)
+	one, two := named(t, "one"), named(t, "two")
+	body := func(cluster string) string {
+		t.Helper()
+		return strings.TrimSpace(do(t, s.Cluster(cluster), request(http.MethodGet, "")).Body)
+	}
+	const nobody = "no healthy upstream"
+	steps := []struct {
+		name string
+		sets []*mesh.EndpointSet
+		want string
+	}{
+		{"nobody", nil, nobody},
+		{"only the second", []*mesh.EndpointSet{set("b", at(two))}, "two"},
+		{"the first is preferred", []*mesh.EndpointSet{set("a", at(one))}, "one"},
+		{"the first is unhealthy", []*mesh.EndpointSet{set("a", unhealthy(one))}, "two"},
+		{"the first is back", []*mesh.EndpointSet{set("a", at(one))}, "one"},
+		{"the first is empty", []*mesh.EndpointSet{set("a")}, "two"},
+		{"nobody again", []*mesh.EndpointSet{set("b")}, nobody},
+	}
+	for _, step := range steps {
+		for _, e := range step.sets {
+			s.SetEndpoints(e)
+		}
+		for _, cluster := range []string{"both", "outer"} {
+			if got := body(cluster); got != step.want {
+				t.Errorf("%s: %s: got %q, want %q", step.name, cluster, got, step.want)
+			}
+			if healthy := s.Cluster(cluster).Healthy(); (healthy > 0) != (step.want != nobody) {
+				t.Errorf("%s: %s: %d may be used", step.name, cluster, healthy)
+			}
+		}
+	}
+	s.SetEndpoints(set("a", at(one)))
+	for cluster, want := range map[string]string{
+		"empty": nobody, "only missing": nobody, "loop": nobody, "refused": "upstream not available",
+	} {
+		if got := body(cluster); got != want {
+			t.Errorf("%s: got %q, want %q", cluster, got, want)
+		}
+		if _, _, err := s.Cluster(cluster).Dial(t.Context()); err == nil {
+			t.Errorf("%s: dialled", cluster)
+		}
+	}
+	conn, host, err := s.Cluster("both").Dial(t.Context())
+	if err != nil || host.Address() != one {
+		t.Fatalf("dial: %v, %v", host, err)
+	}
+	conn.Close()
+}

@@ -1,0 +1,82 @@
+package upstream
+
+import (
+	"crypto/tls"
+	"fmt"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/serai-net/serai/connect/mesh"
+	"github.com/serai-net/serai/connect/wire"
+)
+
+// defaultLimit is Envoy's default for connections and requests.
+const defaultLimit = 1024
+
+// config is a compiled cluster definition.
+type config struct {
+	*mesh.Cluster
+	tls     *tls.Config
+	refusal string
+}
+
+func (c *config) endpointName() string {
+	if c.EndpointName != "" {
+		return c.EndpointName
+	}
+	return c.Name
+}
+
+func (c *config) connectTimeout() time.Duration {
+	if c.ConnectTimeout > 0 {
+		return c.ConnectTimeout
+	}
+	return 5 * time.Second
+}
+
+// most is how many exchanges or connections may be active at one time: each
+// exchange has a connection of its own.
+func (c *config) most() int64 {
+	return min(limit(c.Limits.MaxRequests, c.Limits.HasRequests), limit(c.Limits.MaxConnections, c.Limits.HasConnections))
+}
+
+func limit(value uint32, has bool) int64 {
+	if has {
+		return int64(value)
+	}
+	return defaultLimit
+}
+
+// check returns the fault of a cluster that is not understood.
+func (c *config) check() error {
+	if c.refusal == "" {
+		return nil
+	}
+	return &wire.Fault{
+		Status: http.StatusServiceUnavailable, Flag: wire.FlagNoCluster, Text: "upstream not available",
+		Err: fmt.Errorf("cluster %q is not understood: %s", c.Name, c.refusal),
+	}
+}
+
+// named tells whether the endpoints come from DNS.
+func (c *config) named() bool {
+	return c.Kind == mesh.ClusterStrictDNS || c.Kind == mesh.ClusterLogicalDNS
+}
+
+// sameNames tells whether what was looked up for c is good for other, too.
+func (c *config) sameNames(other *config) bool {
+	return c.named() && c.Kind == other.Kind && slices.Equal(c.Names, other.Names)
+}
+
+// samePeers tells whether connections made for c may be used for other: to whom
+// they go is decided when they are made. Our leaf and the roots may change
+// under a connection, as in a rotation.
+func (c *config) samePeers(other *config) bool {
+	a, b := c.TLS, other.TLS
+	if a == nil || b == nil {
+		return a == b
+	}
+	return a.ServerName == b.ServerName && a.AnyPeer == b.AnyPeer &&
+		slices.Equal(a.URIs, b.URIs) && slices.Equal(a.DNSNames, b.DNSNames)
+}

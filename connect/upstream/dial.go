@@ -1,0 +1,95 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"github.com/serai-net/serai/connect/wire"
+)
+
+// Dial returns a connection to a host for raw bytes. Hosts that refuse are
+// passed over for others.
+func (c *Cluster) Dial(ctx context.Context) (net.Conn, *Host, error) {
+	if m := c.member(0); m != nil && m != c {
+		return m.Dial(ctx)
+	}
+	c.requests.Add(1)
+	cfg := c.config.Load()
+	if err := cfg.check(); err != nil {
+		return nil, nil, err
+	}
+	if !c.acquire(cfg) {
+		return nil, nil, &wire.Fault{Flag: wire.FlagUpstreamOverflow, Text: "too many connections"}
+	}
+	conn, host, err := c.dialAny(ctx)
+	if err != nil {
+		c.active.Add(-1)
+		return nil, nil, err
+	}
+	return &countedConn{Conn: conn, cluster: c}, host, nil
+}
+
+func (c *Cluster) dialAny(ctx context.Context) (net.Conn, *Host, error) {
+	var tried [maxTries]*Host
+	var last error
+	for n := range maxTries {
+		host := c.pick(time.Now(), tried[:n])
+		if host == nil {
+			break
+		}
+		conn, err := c.dial(ctx, host)
+		if err == nil {
+			return conn, host, nil
+		}
+		last, tried[n] = err, host
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	if last == nil {
+		return nil, nil, c.without(nil)
+	}
+	return nil, nil, &wire.Fault{Flag: wire.FlagUpstreamConnect, Err: fmt.Errorf("cluster %q: %w", c.name, last)}
+}
+
+// dial loads the configuration after host was picked: hosts of other peers are
+// never older than the configuration that named these.
+func (c *Cluster) dial(ctx context.Context, host *Host) (net.Conn, error) {
+	c.connects.Add(1)
+	conn, err := host.dial(ctx, c.config.Load())
+	if err != nil {
+		c.connectFails.Add(1)
+		if ctx.Err() == nil || errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			host.failed(time.Now())
+		}
+		return nil, err
+	}
+	host.succeeded()
+	return conn, nil
+}
+
+// countedConn is an active connection of its cluster.
+type countedConn struct {
+	net.Conn
+	cluster *Cluster
+	closed  atomic.Bool
+}
+
+func (c *countedConn) Close() error {
+	if c.closed.CompareAndSwap(false, true) {
+		c.cluster.active.Add(-1)
+	}
+	return c.Conn.Close()
+}
+
+// CloseWrite ends our direction and leaves the other open.
+func (c *countedConn) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return c.Close()
+}

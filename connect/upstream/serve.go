@@ -1,0 +1,236 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/serai-net/serai/connect/wire"
+	"github.com/serai-net/serai/connect/wire/http1"
+)
+
+const (
+	// maxTries bounds the tries made for one request or connection.
+	maxTries = 3
+	// replayAny is kept of the body of a request that may only be repeated if
+	// it has not left.
+	replayAny = 64 << 10
+)
+
+// Serve implements [wire.Service]: it picks a host, takes a connection to it
+// and sends the request.
+func (c *Cluster) Serve(x *wire.Exchange, req *wire.Request) (*wire.Response, error) {
+	if m := c.member(0); m != nil && m != c {
+		return m.Serve(x, req)
+	}
+	x.Cluster = c.name
+	if err := c.enter(x); err != nil {
+		return nil, err
+	}
+	replay, owner := replayOf(req)
+	var failed [maxTries]*Host
+	passed := failed[:0]
+	var last error
+	for n := 1; ; n++ {
+		host := c.pick(time.Now(), passed)
+		if host == nil {
+			return nil, c.without(last)
+		}
+		// A pooled connection that turned out stale says nothing of its host, but
+		// the others in the pool may be as old: what follows it is a new one.
+		reused, resp, err := c.try(x, req, host, last != nil)
+		if err == nil {
+			if owner {
+				replay.Settle()
+			}
+			return resp, nil
+		}
+		if n == maxTries || !mayRepeat(x, req, err) || !again(req, replay) {
+			return nil, err
+		}
+		if last = err; !reused {
+			passed = append(passed, host)
+		}
+		c.repeats.Add(1)
+	}
+}
+
+// without is the error where no host is left: the last one's, if there was one.
+func (c *Cluster) without(last error) error {
+	if last != nil {
+		return last
+	}
+	c.noHost.Add(1)
+	return &wire.Fault{
+		Status: http.StatusServiceUnavailable, Flag: wire.FlagNoHealthyUpstream, Text: "no healthy upstream",
+	}
+}
+
+// enter counts x among the active exchanges until it ends; once, however often
+// a policy repeats it.
+func (c *Cluster) enter(x *wire.Exchange) error {
+	c.requests.Add(1)
+	cfg := c.config.Load()
+	if err := cfg.check(); err != nil {
+		return err
+	}
+	for i := range x.Attempts {
+		if x.Attempts[i].Cluster == c.name {
+			return nil
+		}
+	}
+	if !c.acquire(cfg) {
+		return &wire.Fault{
+			Status: http.StatusServiceUnavailable, Flag: wire.FlagUpstreamOverflow,
+			Text: "upstream connect error or disconnect/reset before headers. reset reason: overflow",
+		}
+	}
+	x.OnEnd((*leave)(c))
+	return nil
+}
+
+// acquire takes one of the places that the limits allow; active counts them.
+func (c *Cluster) acquire(cfg *config) bool {
+	if c.active.Add(1) > cfg.most() {
+		c.active.Add(-1)
+		c.overflow.Add(1)
+		return false
+	}
+	return true
+}
+
+// leave is the end of an exchange with a cluster.
+type leave Cluster
+
+func (l *leave) End(*wire.Exchange) { l.active.Add(-1) }
+
+// replayOf makes the body of req one that can be read again. It is the owner's
+// to settle.
+func replayOf(req *wire.Request) (replay *wire.Replay, owner bool) {
+	if req.Upgrade != "" {
+		return nil, false
+	}
+	keep := replayAny
+	if req.Idempotent() {
+		keep = wire.DefaultReplayLimit
+	}
+	if replay, owner = wire.NewReplay(req.Body, keep); owner {
+		again(req, replay)
+	}
+	return replay, owner
+}
+
+// again puts the body back to its first byte and tells whether it can.
+func again(req *wire.Request, replay *wire.Replay) bool {
+	if replay == nil {
+		return req.Body == nil
+	}
+	body := replay.Try()
+	if body == nil {
+		return false
+	}
+	req.Body = body
+	return true
+}
+
+func mayRepeat(x *wire.Exchange, req *wire.Request, err error) bool {
+	if x.Aborted() != nil || expired(x) {
+		return false
+	}
+	fault, ok := errors.AsType[*wire.Fault](err)
+	return ok && (fault.Repeat == wire.RepeatAny || (fault.Repeat == wire.RepeatIdempotent && req.Idempotent()))
+}
+
+func expired(x *wire.Exchange) bool { return !x.Deadline.IsZero() && !time.Now().Before(x.Deadline) }
+
+// try makes one try, on a new connection if fresh. It tells whether it was made
+// on one from the pool.
+func (c *Cluster) try(x *wire.Exchange, req *wire.Request, host *Host, fresh bool) (reused bool, resp *wire.Response, err error) {
+	a := x.NewAttempt(c.name, time.Now())
+	a.Endpoint = host.text
+	var conn *http1.ClientConn
+	if !fresh {
+		conn = host.pool.get()
+	}
+	if a.Reused = conn != nil; !a.Reused {
+		made, err := c.connect(x, host)
+		if err != nil {
+			a.Flag = wire.AsFault(err).Flag
+			return false, nil, err
+		}
+		conn = http1.NewClientConn(made, http1.ClientConfig{Buffers: &c.set.buffers}, host.release)
+	}
+	a.Connected = time.Now()
+	reused = a.Reused
+	resp, err = conn.RoundTrip(x, a, req)
+	return reused, resp, err
+}
+
+// release takes a connection back after an exchange.
+func (h *Host) release(conn *http1.ClientConn, reusable bool) {
+	if reusable {
+		h.pool.put(conn)
+	}
+}
+
+// connect dials for an exchange: it ends with the client and its deadline.
+func (c *Cluster) connect(x *wire.Exchange, host *Host) (net.Conn, error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	if !x.Deadline.IsZero() {
+		var stop context.CancelFunc
+		ctx, stop = context.WithDeadline(ctx, x.Deadline)
+		defer stop()
+	}
+	if err := x.OnAbort(canceler(cancel)); err != nil {
+		return nil, wire.Aborted(err)
+	}
+	defer x.OnAbort(nil) //nolint:errcheck // taken back, whatever happened meanwhile
+	defer watchLater(x)()
+	conn, err := c.dial(ctx, host)
+	if err == nil {
+		return conn, nil
+	}
+	if reason := x.Aborted(); reason != nil {
+		return nil, wire.Aborted(reason)
+	}
+	if expired(x) {
+		return nil, &wire.Fault{
+			Status: http.StatusGatewayTimeout, Flag: wire.FlagUpstreamTimeout, Repeat: wire.RepeatAny,
+			Text: "upstream request timeout", Err: err,
+		}
+	}
+	return nil, &wire.Fault{
+		Status: http.StatusServiceUnavailable, Flag: wire.FlagUpstreamConnect, Repeat: wire.RepeatAny,
+		Text: "upstream connect error", Err: err,
+	}
+}
+
+// watchAfter is how long a dial may take before the client is watched.
+const watchAfter = 50 * time.Millisecond
+
+// watchLater watches the client of x after a while, unless stop is called before.
+func watchLater(x *wire.Exchange) (stop func()) {
+	var mu sync.Mutex // held by Watch, so that stop waits for it
+	stopped := false
+	timer := time.AfterFunc(watchAfter, func() {
+		mu.Lock()
+		defer mu.Unlock()
+		if !stopped {
+			x.Watch()
+		}
+	})
+	return func() {
+		timer.Stop()
+		mu.Lock()
+		defer mu.Unlock()
+		stopped = true
+	}
+}
+
+type canceler context.CancelFunc
+
+func (f canceler) Cancel() { f() }

@@ -1,0 +1,185 @@
+package upstream
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/serai-net/serai/connect/mesh"
+	"github.com/serai-net/serai/connect/mtls"
+	"github.com/serai-net/serai/connect/wire/http1"
+)
+
+// Set is all clusters of a data plane. Looking one up never waits; changes are
+// made by one goroutine at a time. It is safe for concurrent use.
+type Set struct {
+	log     *slog.Logger
+	loader  mtls.Loader
+	buffers http1.Buffers
+	renamed chan struct{} // has room for one; told that names should be looked up
+
+	clusters atomic.Pointer[map[string]*Cluster]
+
+	mu sync.Mutex // guards:
+	// endpoints are the latest sets by name, also those whose cluster is still
+	// to come.
+	endpoints map[string]*mesh.EndpointSet
+}
+
+// NewSet returns a Set without clusters.
+func NewSet(log *slog.Logger) *Set {
+	s := &Set{log: log, renamed: make(chan struct{}, 1), endpoints: map[string]*mesh.EndpointSet{}}
+	s.clusters.Store(&map[string]*Cluster{})
+	return s
+}
+
+// Cluster returns the cluster of that name, nil if there is none.
+func (s *Set) Cluster(name string) *Cluster { return (*s.clusters.Load())[name] }
+
+// Prepare compiles next; commit puts it in force. Clusters that stay keep their
+// hosts and connections; a new certificate is used from the next dial on. A
+// cluster that cannot be compiled refuses its traffic and does not fail the
+// others.
+func (s *Set) Prepare(next map[string]*mesh.Cluster) (commit func(), err error) {
+	compiled := make(map[string]*config, len(next))
+	for name, definition := range next {
+		if c := s.Cluster(name); c != nil && c.config.Load().Cluster == definition {
+			continue
+		}
+		compiled[name] = s.compile(definition)
+	}
+	return func() { s.commit(next, compiled) }, nil
+}
+
+func (s *Set) compile(definition *mesh.Cluster) *config {
+	c := &config{Cluster: definition, refusal: definition.Refusal}
+	if definition.TLS == nil {
+		return c
+	}
+	secured, err := s.loader.Client(definition.TLS)
+	if err != nil {
+		c.refusal = err.Error()
+		s.log.Error("cluster refused", "cluster", definition.Name, "err", err)
+		return c
+	}
+	c.tls = secured
+	return c
+}
+
+func (s *Set) commit(next map[string]*mesh.Cluster, compiled map[string]*config) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	current := *s.clusters.Load()
+	clusters := make(map[string]*Cluster, len(next))
+	wanted := make(map[string]bool, len(next))
+	for name := range next {
+		c := current[name]
+		if c == nil {
+			c = &Cluster{name: strings.Clone(name), set: s}
+			c.hosts.Store(&hosts{})
+		}
+		if fresh := compiled[name]; fresh != nil {
+			s.configure(c, fresh)
+		}
+		clusters[name] = c
+		wanted[c.config.Load().endpointName()] = true
+	}
+	s.clusters.Store(&clusters)
+	for name, gone := range current {
+		if clusters[name] != nil {
+			continue
+		}
+		if endpoints := gone.config.Load().endpointName(); !wanted[endpoints] {
+			delete(s.endpoints, endpoints)
+		}
+		gone.close()
+	}
+}
+
+// configure puts fresh in force. Callers hold the lock.
+func (s *Set) configure(c *Cluster, fresh *config) {
+	old := c.config.Swap(fresh)
+	keep := old == nil || old.samePeers(fresh)
+	switch {
+	case !fresh.named():
+		c.setEndpoints(s.endpointsOf(fresh), keep)
+	case old != nil && old.sameNames(fresh):
+		c.setEndpoints(c.hosts.Load().set(), keep)
+	default:
+		c.setEndpoints(nil, keep)
+		c.lookedUp.Store(0)
+		select {
+		case s.renamed <- struct{}{}:
+		default: // told already
+		}
+	}
+}
+
+func (s *Set) endpointsOf(c *config) *mesh.EndpointSet {
+	if c.Kind == mesh.ClusterEDS {
+		return s.endpoints[c.endpointName()]
+	}
+	return c.Endpoints
+}
+
+// SetEndpoints swaps the endpoints of one cluster. A set whose cluster is not
+// there yet is kept for it. Hosts that stay keep their connections; those that
+// go finish what is under way.
+func (s *Set) SetEndpoints(set *mesh.EndpointSet) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.endpoints[set.Name] = set
+	for _, c := range *s.clusters.Load() {
+		if cfg := c.config.Load(); cfg.Kind == mesh.ClusterEDS && cfg.endpointName() == set.Name {
+			c.setEndpoints(set, true)
+		}
+	}
+}
+
+// Run looks after what time does to clusters: it closes connections that were
+// idle for too long and looks names up. It returns when ctx ends.
+func (s *Set) Run(ctx context.Context) error {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	lookups := newResolver(s)
+	defer lookups.wait()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-s.renamed:
+		case <-tick.C:
+		}
+		s.sweep(ctx, lookups, time.Now())
+	}
+}
+
+func (s *Set) sweep(ctx context.Context, lookups *resolver, now time.Time) {
+	for _, c := range *s.clusters.Load() {
+		for _, h := range c.hosts.Load().all {
+			h.pool.closeIdleSince(now.Add(-idleTimeout))
+		}
+		lookups.refresh(ctx, c, now)
+	}
+}
+
+// Close closes all idle connections.
+func (s *Set) Close() {
+	for _, c := range *s.clusters.Load() {
+		c.close()
+	}
+}
+
+// Stats returns the counters of all clusters, sorted by name.
+func (s *Set) Stats() []Stats {
+	all := make([]Stats, 0)
+	for _, c := range *s.clusters.Load() {
+		all = append(all, c.Stats())
+	}
+	slices.SortFunc(all, func(a, b Stats) int { return strings.Compare(a.Name, b.Name) })
+	return all
+}

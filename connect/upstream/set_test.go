@@ -1,0 +1,387 @@
+package upstream_test
+
+import (
+	"context"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/serai-net/serai/connect/mesh"
+	"github.com/serai-net/serai/connect/wire"
+)
+
+// secure starts a TLS server and returns its address and how to reach it.
+func secure(t *testing.T) (string, *mesh.UpstreamTLS) {
+	t.Helper()
+	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "secure") }))
+	t.Cleanup(server.Close)
+	root := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
+	return server.Listener.Addr().String(), &mesh.UpstreamTLS{
+		Roots: mesh.Roots{PEM: string(root)}, ServerName: "example.com", DNSNames: []string{"example.com"},
+	}
+}
+
+func roots(t *testing.T) mesh.Roots {
+	t.Helper()
+	_, secured := secure(t)
+	return secured.Roots
+}
+
+func TestEndpointsBeforeCluster(t *testing.T) {
+	t.Parallel()
+	s := newSet(t)
+	one := named(t, "one")
+	s.SetEndpoints(set("endpoints", at(one)))
+	commit(t, s, &mesh.Cluster{Name: "c", EndpointName: "endpoints"}, eds("d"))
+	if got := do(t, s.Cluster("c"), request(http.MethodGet, "")); got.Body != "one " {
+		t.Errorf("%+v", got)
+	}
+	if n := s.Cluster("d").Healthy(); n != 0 {
+		t.Errorf("the other cluster has %d endpoints", n)
+	}
+	// The set of a static cluster is its own.
+	commit(t, s, static("c", at(one)))
+	s.SetEndpoints(set("c"))
+	if n := s.Cluster("c").Healthy(); n != 1 {
+		t.Errorf("the static cluster has %d endpoints", n)
+	}
+}
+
+// Two clusters may share one set of endpoints, and one of them may go.
+func TestSharedEndpoints(t *testing.T) {
+	t.Parallel()
+	share := func(name string) *mesh.Cluster { return &mesh.Cluster{Name: name, EndpointName: "shared"} }
+	s := newSet(t, share("a"), share("b"))
+	s.SetEndpoints(set("shared", at(port(1))))
+	commit(t, s, share("b"))
+	if n := s.Cluster("b").Healthy(); n != 1 {
+		t.Errorf("%d endpoints are left for the other", n)
+	}
+	commit(t, s)
+	commit(t, s, share("b"))
+	if n := s.Cluster("b").Healthy(); n != 0 {
+		t.Errorf("%d endpoints of a cluster that was gone", n)
+	}
+}
+
+// Hosts that stay keep their connections; what is under way on others ends well.
+func TestEndpointSwap(t *testing.T) {
+	t.Parallel()
+	s := newSet(t, eds("c"))
+	c := s.Cluster("c")
+	one, two := named(t, "one"), named(t, "two")
+	s.SetEndpoints(set("c", at(one)))
+	do(t, c, request(http.MethodGet, ""))
+	host := c.Hosts()[0]
+	s.SetEndpoints(set("c", at(two), weighted(one, 2)))
+	if c.Hosts()[1] != host {
+		t.Error("a host that stayed is another")
+	}
+	for range 6 {
+		got := do(t, c, request(http.MethodGet, ""))
+		if got.Body == "one " && !got.Attempts[0].Reused {
+			t.Error("the pool of a host that stayed is gone")
+		}
+	}
+
+	x := newExchange()
+	resp, err := c.Serve(x, request(http.MethodGet, ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.SetEndpoints(set("c"))
+	if body, err := io.ReadAll(resp.Body); err != nil || len(body) == 0 {
+		t.Errorf("an exchange with a host that goes: %q, %v", body, err)
+	}
+	x.Done(time.Now())
+	if got := do(t, c, request(http.MethodGet, "")); got.Flag != wire.FlagNoHealthyUpstream {
+		t.Errorf("%+v", got)
+	}
+	s.SetEndpoints(set("c", at(one)))
+	if got := do(t, c, request(http.MethodGet, "")); got.Status != 200 || got.Attempts[0].Reused {
+		t.Errorf("a host that came back is a new one: %+v", got)
+	}
+}
+
+// connections notes how many connections a server has and had.
+type connections struct {
+	mu       sync.Mutex
+	open     map[net.Conn]bool
+	accepted int
+}
+
+func (c *connections) state(conn net.Conn, state http.ConnState) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch state {
+	case http.StateNew:
+		c.open[conn] = true
+		c.accepted++
+	case http.StateClosed, http.StateHijacked:
+		delete(c.open, conn)
+	case http.StateActive, http.StateIdle:
+	}
+}
+
+func (c *connections) count() (open, accepted int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.open), c.accepted
+}
+
+func counted(t *testing.T) (string, *connections) {
+	t.Helper()
+	c := &connections{open: map[net.Conn]bool{}}
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "x") }))
+	server.Config.ConnState = c.state
+	server.Start()
+	t.Cleanup(server.Close)
+	return server.Listener.Addr().String(), c
+}
+
+func TestConnectionsClose(t *testing.T) {
+	t.Parallel()
+	address, seen := counted(t)
+	s := newSet(t, eds("c"))
+	fill := func() {
+		t.Helper()
+		s.SetEndpoints(set("c", at(address)))
+		if got := do(t, s.Cluster("c"), request(http.MethodGet, "")); got.Status != 200 {
+			t.Fatalf("%+v", got)
+		}
+		eventually(t, "a connection is open", func() bool { open, _ := seen.count(); return open == 1 })
+	}
+	gone := func(what string) {
+		t.Helper()
+		eventually(t, what, func() bool { open, _ := seen.count(); return open == 0 })
+	}
+	fill()
+	s.Sweep(t.Context(), time.Now().Add(50*time.Second))
+	fill()
+	if _, accepted := seen.count(); accepted != 1 {
+		t.Errorf("%d connections: one that is not idle for long was closed", accepted)
+	}
+	s.Sweep(t.Context(), time.Now().Add(60*time.Second))
+	gone("idle for too long")
+	fill()
+	s.SetEndpoints(set("c"))
+	gone("the endpoint is gone")
+	fill()
+	commit(t, s)
+	gone("the cluster is gone")
+	commit(t, s, eds("c"))
+	fill()
+	s.Close()
+	gone("the set is closed")
+}
+
+// A new certificate of ours touches no connection, but who the peer has to be
+// is decided when a connection is made.
+func TestDefinitionChanges(t *testing.T) {
+	t.Parallel()
+	address, secured := secure(t)
+	define := func(change func(u *mesh.UpstreamTLS)) *mesh.Cluster {
+		u := *secured
+		change(&u)
+		c := static("c", at(address))
+		c.TLS = &u
+		return c
+	}
+	tests := []struct {
+		name   string
+		change func(u *mesh.UpstreamTLS)
+		reused bool
+		status int
+	}{
+		{"roots", func(u *mesh.UpstreamTLS) { u.Roots.PEM += "\n" }, true, 200},
+		{"more names", func(u *mesh.UpstreamTLS) { u.DNSNames = append(u.DNSNames, "other.example") }, false, 200},
+		{"another name", func(u *mesh.UpstreamTLS) { u.DNSNames = []string{"other.example"} }, false, 503},
+		{"a URI", func(u *mesh.UpstreamTLS) { u.DNSNames, u.URIs = nil, []string{"spiffe://td/x"} }, false, 503},
+		{"server name", func(u *mesh.UpstreamTLS) { u.ServerName = "www.example.com" }, false, 200},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			s := newSet(t, define(func(*mesh.UpstreamTLS) {}))
+			if got := do(t, s.Cluster("c"), request(http.MethodGet, "")); got.Status != 200 {
+				t.Fatalf("%+v", got)
+			}
+			commit(t, s, define(tt.change))
+			got := do(t, s.Cluster("c"), request(http.MethodGet, ""))
+			if got.Status != tt.status || got.Attempts[0].Reused != tt.reused {
+				t.Errorf("%d %s, reused %v", got.Status, got.Body, got.Attempts[0].Reused)
+			}
+		})
+	}
+	t.Run("from plain to TLS", func(t *testing.T) {
+		t.Parallel()
+		plain := named(t, "plain")
+		s := newSet(t, static("c", at(plain)))
+		do(t, s.Cluster("c"), request(http.MethodGet, ""))
+		c := static("c", at(plain))
+		c.TLS = secured
+		commit(t, s, c)
+		if got := do(t, s.Cluster("c"), request(http.MethodGet, "")); got.Flag != wire.FlagUpstreamConnect {
+			t.Errorf("%+v", got)
+		}
+	})
+	t.Run("the same", func(t *testing.T) {
+		t.Parallel()
+		c := define(func(*mesh.UpstreamTLS) {})
+		s := newSet(t, c)
+		living := s.Cluster("c")
+		do(t, living, request(http.MethodGet, ""))
+		commit(t, s, c, static("d"))
+		if s.Cluster("c") != living || !do(t, living, request(http.MethodGet, "")).Attempts[0].Reused {
+			t.Error("a cluster that did not change was touched")
+		}
+	})
+}
+
+// A prepared configuration that is not committed changes nothing.
+func TestPrepareOnly(t *testing.T) {
+	t.Parallel()
+	c := static("c", at(named(t, "one")))
+	s := newSet(t, c)
+	if _, err := s.Prepare(map[string]*mesh.Cluster{"d": eds("d")}); err != nil {
+		t.Fatal(err)
+	}
+	if s.Cluster("d") != nil || do(t, s.Cluster("c"), request(http.MethodGet, "")).Status != 200 {
+		t.Error("something has changed")
+	}
+}
+
+func TestStats(t *testing.T) {
+	t.Parallel()
+	s := newSet(t, eds("b"), eds("a"), eds("c"))
+	var names []string
+	for _, stats := range s.Stats() {
+		names = append(names, stats.Name)
+	}
+	if diff := cmp.Diff([]string{"a", "b", "c"}, names); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
+func dns(kind mesh.ClusterKind, names ...string) *mesh.Cluster {
+	return &mesh.Cluster{Name: "c", Kind: kind, Names: names}
+}
+
+func TestDNS(t *testing.T) {
+	t.Parallel()
+	address := named(t, "one")
+	_, portText, err := net.SplitHostPort(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, kind := range []mesh.ClusterKind{mesh.ClusterStrictDNS, mesh.ClusterLogicalDNS} {
+		s := newSet(t, dns(kind, "localhost:"+portText))
+		c := s.Cluster("c")
+		if c.Healthy() != 0 {
+			t.Error("found without a look")
+		}
+		s.Sweep(t.Context(), time.Now())
+		if got := do(t, c, request(http.MethodGet, "")); got.Body != "one " {
+			t.Errorf("%+v", got)
+		}
+		if kind == mesh.ClusterLogicalDNS && c.Healthy() != 1 {
+			t.Errorf("%d addresses at one time", c.Healthy())
+		}
+		if name := c.Hosts()[0].Name(); name != "localhost" {
+			t.Errorf("host name %q", name)
+		}
+
+		// A new definition, such as one with a new leaf, keeps what was found.
+		living := c.Hosts()[0]
+		again := dns(kind, "localhost:"+portText)
+		again.StatName = "new"
+		commit(t, s, again)
+		if c.Healthy() == 0 || c.Hosts()[0] != living {
+			t.Error("the addresses are gone with the old definition")
+		}
+		// Other names do not.
+		commit(t, s, dns(kind, "127.0.0.1:1"))
+		if c.Healthy() != 0 {
+			t.Error("the addresses of other names")
+		}
+		s.Sweep(t.Context(), time.Now())
+		if diff := cmp.Diff([]string{"127.0.0.1:1"}, c.Schedule()); diff != "" {
+			t.Errorf("-want +got:\n%s", diff)
+		}
+	}
+}
+
+// A name that is not found any more keeps its addresses, others are looked up.
+func TestDNSFails(t *testing.T) {
+	t.Parallel()
+	names := []string{"127.0.0.1:1", "[::1]:2", "no port", "host.invalid:3", "127.0.0.1:http"}
+	s := newSet(t, dns(mesh.ClusterStrictDNS, names...))
+	want := []string{"127.0.0.1:1", "[::1]:2"}
+	for range 2 {
+		s.Sweep(t.Context(), time.Now())
+		if diff := cmp.Diff(want, s.Cluster("c").Schedule()); diff != "" {
+			t.Errorf("-want +got:\n%s", diff)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	commit(t, s, dns(mesh.ClusterStrictDNS, "localhost:1"))
+	s.Sweep(t.Context(), time.Now())
+	found := s.Cluster("c").Schedule()
+	s.Sweep(ctx, time.Now().Add(time.Minute))
+	if diff := cmp.Diff(found, s.Cluster("c").Schedule()); diff != "" || len(found) == 0 {
+		t.Errorf("after a lookup that failed: -want +got:\n%s", diff)
+	}
+}
+
+// The first lookup does not wait for the next tick, and later ones for theirs.
+func TestDNSAtOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newSet(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		ended := make(chan error)
+		go func() { ended <- s.Run(ctx) }()
+		synctest.Wait()
+		begin := time.Now()
+		commit(t, s, dns(mesh.ClusterStrictDNS, "127.0.0.1:1"))
+		eventually(t, "an address", func() bool { return s.Cluster("c").Healthy() == 1 })
+		if waited := time.Since(begin); waited > 100*time.Millisecond {
+			t.Errorf("found after %v", waited)
+		}
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestHostAddress(t *testing.T) {
+	t.Parallel()
+	socket := mesh.Endpoint{Address: mesh.Address{Socket: t.TempDir() + "/s"}, Weight: 1}
+	l, err := net.Listen("unix", socket.Address.Socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	c := newSet(t, static("c", socket)).Cluster("c")
+	conn, host, err := c.Dial(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if !strings.HasSuffix(host.Address(), "/s") || host.Name() != "" {
+		t.Errorf("%q, %q", host.Address(), host.Name())
+	}
+}

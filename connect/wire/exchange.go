@@ -1,0 +1,285 @@
+package wire
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/serai-net/serai/connect/spiffe"
+)
+
+// ErrClientGone is why an exchange is aborted when its client leaves.
+var ErrClientGone = errors.New("the client closed its connection")
+
+// Peer is what is known of the other end of a downstream connection. It is
+// shared by all exchanges of the connection and does not change.
+type Peer struct {
+	// Addr is the peer's address; invalid for a unix socket.
+	Addr netip.AddrPort
+	// Local is the address that the peer connected to.
+	Local netip.AddrPort
+	// ID is the verified SPIFFE identity; zero without mTLS.
+	ID spiffe.ID
+	// Certificate is the verified leaf certificate; nil without mTLS.
+	Certificate *x509.Certificate
+	// TLS says that the connection is encrypted; ServerName is its SNI.
+	TLS        bool
+	ServerName string
+}
+
+// Control is what a downstream codec does for the exchange it drives.
+type Control interface {
+	// Interim sends a 1xx response.
+	Interim(status int, header *Header) error
+	// Watch begins to look for the client's abort, until the exchange ends.
+	// It is called when an upstream makes us wait, at most once.
+	Watch()
+}
+
+// Canceler is an upstream's side of an exchange that can be given up. Cancel
+// must neither block nor call the exchange.
+type Canceler interface {
+	Cancel()
+}
+
+// End is told once that an exchange is over, after both bodies have ended or
+// were aborted. It must not keep x.
+type End interface {
+	End(x *Exchange)
+}
+
+// Lender has lent an exchange memory, such as the buffer that the strings of a
+// head point into. A codec registers it with [Exchange.Lend].
+type Lender interface {
+	// TakeBack is called once, after every End has run. If keep is true,
+	// somebody may still look at the memory, which is left to the collector.
+	TakeBack(keep bool)
+}
+
+// Exchange carries what is known of one request and its response. Layers fill
+// it; access log, metrics and traces read it. Its fields belong to the
+// goroutine that serves the exchange; Abort, Aborted, Watch and Context may be
+// called from any.
+type Exchange struct {
+	// Peer is never nil.
+	Peer *Peer
+	// Names, "" until known.
+	ID, Listener, Consumer, API, Route, Cluster string
+	// Start is when the request's first byte was seen, HeadSent when the
+	// response's head was handed to the downstream connection.
+	Start, HeadSent, Finish time.Time
+	// Deadline for the whole exchange; zero means none. Context keeps the one
+	// that it found at its first call.
+	Deadline time.Time
+	// Timeout, if not 0, is what Deadline was made of: how long the upstream has
+	// from the end of the request to the end of the response. As long as the
+	// request's body is still being sent, a codec moves Deadline on by it.
+	Timeout time.Duration
+	// Method, Authority and Path are the request's own, for the log.
+	Method, Authority, Path string
+	// Status is the status sent downstream; 0 if none was.
+	Status int
+	// Flag and Err tell what went wrong.
+	Flag Flag
+	Err  error
+	// BytesIn and BytesOut count body bytes from and to the client.
+	BytesIn, BytesOut int64
+	// CloseDownstream asks the codec to close the connection after this exchange.
+	CloseDownstream bool
+	// Attempts are the tries made upstream, the last one is the one that counts.
+	Attempts []Attempt
+
+	control Control
+	ends    []End
+	lenders []Lender
+
+	// inline memory for the slices above, so that no exchange allocates them
+	attempts0 [2]Attempt
+	ends0     [8]End
+	lenders0  [4]Lender
+
+	mu sync.Mutex // guards:
+	// watching says that Watch was called.
+	watching bool
+	// aborted is why; onAbort is the current upstream's way out.
+	aborted error
+	onAbort Canceler
+	ctx     context.Context //nolint:containedctx // made on demand for libraries that want one
+	cancel  context.CancelCauseFunc
+}
+
+// Attempt is one try upstream.
+type Attempt struct {
+	Cluster, Endpoint string
+	// Begin is when the endpoint was picked, Connected when a connection was at
+	// hand, Head when the response's head was there. Zero if it did not come so far.
+	Begin, Connected, Head time.Time
+	// Reused says that the connection came from the pool.
+	Reused bool
+	Status int
+	Flag   Flag
+}
+
+// Reset makes x ready for a new exchange that control drives.
+func (x *Exchange) Reset(control Control, peer *Peer, start time.Time) {
+	x.mu.Lock()
+	x.watching, x.aborted, x.onAbort, x.ctx, x.cancel = false, nil, nil, nil, nil
+	x.mu.Unlock()
+	x.Peer, x.control, x.Start = peer, control, start
+	x.ID, x.Listener, x.Consumer, x.API, x.Route, x.Cluster = "", "", "", "", "", ""
+	x.HeadSent, x.Finish, x.Deadline, x.Timeout = time.Time{}, time.Time{}, time.Time{}, 0
+	x.Method, x.Authority, x.Path = "", "", ""
+	x.Status, x.Flag, x.Err = 0, FlagNone, nil
+	x.BytesIn, x.BytesOut, x.CloseDownstream = 0, 0, false
+	clear(x.attempts0[:])
+	clear(x.ends0[:])
+	clear(x.lenders0[:])
+	x.Attempts, x.ends, x.lenders = x.attempts0[:0], x.ends0[:0], x.lenders0[:0]
+}
+
+// OnEnd registers e; ends run once, the last registered first.
+func (x *Exchange) OnEnd(e End) { x.ends = append(x.ends, e) }
+
+// Lend registers memory that a codec takes back when the exchange is over, so
+// that ends may still read the heads. Safe where OnEnd is.
+func (x *Exchange) Lend(l Lender) { x.lenders = append(x.lenders, l) }
+
+// Done runs the registered ends, then gives lent memory back. Only the codec
+// that drives the exchange calls it, once, after both bodies have ended. It
+// reports whether x may be reused.
+func (x *Exchange) Done(now time.Time) (reusable bool) {
+	x.Finish = now
+	for _, end := range slices.Backward(x.ends) {
+		end.End(x)
+	}
+	x.mu.Lock()
+	x.onAbort = nil
+	cancel := x.cancel
+	x.mu.Unlock()
+	if cancel != nil {
+		cancel(context.Canceled)
+	}
+	for _, l := range x.lenders {
+		l.TakeBack(cancel != nil)
+	}
+	return cancel == nil
+}
+
+// Interim sends a 1xx response downstream.
+func (x *Exchange) Interim(status int, header *Header) error {
+	if x.control == nil {
+		return nil
+	}
+	return x.control.Interim(status, header)
+}
+
+// Watch is called when the upstream makes us wait: from now on the client's
+// abort is noticed and ends in Abort.
+func (x *Exchange) Watch() {
+	x.mu.Lock()
+	first := !x.watching
+	x.watching = true
+	x.mu.Unlock()
+	if first && x.control != nil {
+		x.control.Watch()
+	}
+}
+
+// NewAttempt begins one more try. The pointer is valid until the next one.
+func (x *Exchange) NewAttempt(cluster string, now time.Time) *Attempt {
+	x.Attempts = append(x.Attempts, Attempt{Cluster: cluster, Begin: now})
+	return &x.Attempts[len(x.Attempts)-1]
+}
+
+// Abort ends the exchange early: it cancels the context and calls what OnAbort
+// was given. A nil reason is context.Canceled. Later calls do nothing. Safe for
+// concurrent use.
+func (x *Exchange) Abort(reason error) {
+	if reason == nil {
+		reason = context.Canceled
+	}
+	x.mu.Lock()
+	if x.aborted != nil {
+		x.mu.Unlock()
+		return
+	}
+	x.aborted = reason
+	cancel := x.cancel
+	if x.onAbort != nil {
+		x.onAbort.Cancel()
+		x.onAbort = nil
+	}
+	x.mu.Unlock()
+	if cancel != nil {
+		cancel(reason)
+	}
+}
+
+// Aborted returns why the exchange was aborted, nil while it goes on.
+func (x *Exchange) Aborted() error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.aborted
+}
+
+// OnAbort sets what Abort cancels; nil takes it back, and once it is taken back
+// it is not being called either. If the exchange is already aborted, OnAbort
+// returns the reason and c is not kept. There is one place: an exchange has one
+// upstream at a time.
+func (x *Exchange) OnAbort(c Canceler) error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.aborted != nil {
+		return x.aborted
+	}
+	x.onAbort = c
+	return nil
+}
+
+// Context returns a context that ends with the exchange or its deadline, for
+// libraries that want one. It is made at the first call, which allocates.
+func (x *Exchange) Context() context.Context {
+	x.Watch()
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.ctx == nil {
+		x.ctx, x.cancel = context.WithCancelCause(context.Background())
+		if x.aborted != nil {
+			x.cancel(x.aborted)
+		}
+		if !x.Deadline.IsZero() {
+			var stop context.CancelFunc
+			cancel := x.cancel
+			x.ctx, stop = context.WithDeadline(x.ctx, x.Deadline)
+			x.cancel = func(cause error) { cancel(cause); stop() }
+		}
+	}
+	return x.ctx
+}
+
+// Upstream is the time that was spent waiting for upstreams: from the pick of
+// an endpoint to the head of its response, over all tries. InProxy is the rest
+// of the time until the response's head was sent.
+func (x *Exchange) Upstream() (upstream, inProxy time.Duration) {
+	for i := range x.Attempts {
+		a := &x.Attempts[i]
+		end := a.Head
+		if end.IsZero() {
+			end = x.HeadSent
+			if i+1 < len(x.Attempts) {
+				end = x.Attempts[i+1].Begin
+			}
+		}
+		if d := end.Sub(a.Begin); d > 0 {
+			upstream += d
+		}
+	}
+	if total := x.HeadSent.Sub(x.Start); total > upstream {
+		inProxy = total - upstream
+	}
+	return upstream, inProxy
+}

@@ -1,0 +1,136 @@
+package http1
+
+import (
+	"sync/atomic"
+	"time"
+)
+
+// Defaults of [Config] and [ClientConfig].
+const (
+	DefaultMaxHeaderBytes  = 60 << 10
+	DefaultMaxHeaders      = 100
+	DefaultIdleTimeout     = 5 * time.Minute
+	DefaultHeaderTimeout   = 10 * time.Second
+	DefaultWriteTimeout    = time.Minute
+	DefaultBodyIdleTimeout = time.Minute
+	DefaultTunnelTimeout   = time.Hour
+	DefaultStreamTimeout   = 5 * time.Minute
+	DefaultContinueTimeout = time.Second
+)
+
+// Config is how downstream connections are served. For durations, zero means
+// the default and a negative value no limit.
+type Config struct {
+	// MaxHeaderBytes bounds the head of a request in bytes, and its trailers
+	// once more; beyond it a request is answered with 431, or 414 if it is the
+	// request line that does not end. Zero means 60 KiB.
+	MaxHeaderBytes int
+	// MaxHeaders bounds the number of fields in a head; beyond it: 431. Zero
+	// means 100.
+	MaxHeaders int
+	// IdleTimeout is how long a connection may wait for its next request.
+	// Default 5 minutes.
+	IdleTimeout time.Duration
+	// HeaderTimeout is how long a head may take from its first byte to its
+	// last; beyond it: 408. Default 10 seconds.
+	HeaderTimeout time.Duration
+	// WriteTimeout is how long the client may take to accept what is written at
+	// once (at most 64 KiB). Default 1 minute.
+	WriteTimeout time.Duration
+	// BodyIdleTimeout is how long a request body may pause. Default 1 minute.
+	BodyIdleTimeout time.Duration
+	// TunnelTimeout is how long both directions of a connection may be silent
+	// after 101 or CONNECT. Default 1 hour.
+	TunnelTimeout time.Duration
+	// Connect allows the method CONNECT; without it: 405.
+	Connect bool
+	// Buffers to take from; nil means the server's own.
+	Buffers *Buffers
+}
+
+// ClientConfig is how upstream connections are used. For durations, zero means
+// the default and a negative value no limit. [wire.Exchange.Deadline] holds
+// besides.
+type ClientConfig struct {
+	// MaxHeaderBytes bounds the head of a response in bytes, and its trailers
+	// once more. Zero means 60 KiB.
+	MaxHeaderBytes int
+	// MaxHeaders bounds the number of fields in a head. Zero means 100.
+	MaxHeaders int
+	// HeaderTimeout is how long the upstream may take for the head of its
+	// response, once the request has left. Default: no limit.
+	HeaderTimeout time.Duration
+	// WriteTimeout is how long the upstream may take to accept what is written
+	// at once (at most 64 KiB). Default 1 minute.
+	WriteTimeout time.Duration
+	// StreamTimeout is how long a response body may pause. Default 5 minutes.
+	StreamTimeout time.Duration
+	// TunnelTimeout is how long both directions may be silent after 101 or
+	// CONNECT. Default 1 hour.
+	TunnelTimeout time.Duration
+	// ContinueTimeout is how long a request body waits for 100 after
+	// "expect: 100-continue" was sent. Default 1 second.
+	ContinueTimeout time.Duration
+	// Buffers to take from; nil means the connection's own. Connections should
+	// share one.
+	Buffers *Buffers
+}
+
+// Stats counts what a [Server] did that no exchange tells of. Its fields may be
+// read at any time.
+type Stats struct {
+	// Rejected counts requests that were answered with 4xx or 5xx because of
+	// their form, HeaderTimeouts those answered with 408.
+	Rejected, HeaderTimeouts atomic.Uint64
+	// Aborted counts responses that were cut off: the client left or stopped
+	// reading, or the upstream's body broke.
+	Aborted atomic.Uint64
+	// Panics counts panics of services.
+	Panics atomic.Uint64
+}
+
+func orDefault(d, otherwise time.Duration) time.Duration {
+	switch {
+	case d == 0:
+		return otherwise
+	case d < 0:
+		return 0
+	}
+	return d
+}
+
+func (c Config) withDefaults() Config {
+	if c.MaxHeaderBytes <= 0 {
+		c.MaxHeaderBytes = DefaultMaxHeaderBytes
+	}
+	if c.MaxHeaders <= 0 {
+		c.MaxHeaders = DefaultMaxHeaders
+	}
+	c.IdleTimeout = orDefault(c.IdleTimeout, DefaultIdleTimeout)
+	c.HeaderTimeout = orDefault(c.HeaderTimeout, DefaultHeaderTimeout)
+	c.WriteTimeout = orDefault(c.WriteTimeout, DefaultWriteTimeout)
+	c.BodyIdleTimeout = orDefault(c.BodyIdleTimeout, DefaultBodyIdleTimeout)
+	c.TunnelTimeout = orDefault(c.TunnelTimeout, DefaultTunnelTimeout)
+	if c.Buffers == nil {
+		c.Buffers = &Buffers{}
+	}
+	return c
+}
+
+func (c ClientConfig) withDefaults() ClientConfig {
+	if c.MaxHeaderBytes <= 0 {
+		c.MaxHeaderBytes = DefaultMaxHeaderBytes
+	}
+	if c.MaxHeaders <= 0 {
+		c.MaxHeaders = DefaultMaxHeaders
+	}
+	c.HeaderTimeout = orDefault(c.HeaderTimeout, 0)
+	c.WriteTimeout = orDefault(c.WriteTimeout, DefaultWriteTimeout)
+	c.StreamTimeout = orDefault(c.StreamTimeout, DefaultStreamTimeout)
+	c.TunnelTimeout = orDefault(c.TunnelTimeout, DefaultTunnelTimeout)
+	c.ContinueTimeout = orDefault(c.ContinueTimeout, DefaultContinueTimeout)
+	if c.Buffers == nil {
+		c.Buffers = &Buffers{}
+	}
+	return c
+}

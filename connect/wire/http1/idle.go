@@ -1,0 +1,78 @@
+package http1
+
+import (
+	"errors"
+	"os"
+	"time"
+)
+
+// await waits for the first byte of the next request, without a buffer.
+func (c *conn) await() bool {
+	if len(c.src.unread()) > 0 {
+		return true
+	}
+	c.mu.Lock()
+	c.idle = !c.closing
+	idle := c.idle
+	c.mu.Unlock()
+	if !idle {
+		return false
+	}
+	c.phase, c.until = phaseIdle, time.Time{}
+	if d := c.srv.cfg.IdleTimeout; d > 0 {
+		c.until = c.now.Add(d)
+	}
+
+	err := c.src.fill()
+
+	c.mu.Lock()
+	c.idle = false
+	closing := c.closing
+	c.mu.Unlock()
+	if !closing {
+		c.hard = err != nil && !errors.Is(err, os.ErrDeadlineExceeded)
+		return err == nil
+	}
+	c.rd.resume()
+	return err == nil || c.late(err)
+}
+
+// late tells whether a request has arrived just when the idle connection was to
+// be closed. It is still answered.
+func (c *conn) late(err error) bool {
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
+		return false
+	}
+	p := newPeeker(c.nc)
+	if p == nil {
+		return false
+	}
+	more, _ := p.look()
+	if !more {
+		return false
+	}
+	c.phase, c.until = phaseHead, time.Now().Add(time.Second)
+	return c.src.fill() == nil
+}
+
+// end closes the connection. If the client may still be sending, it is given a
+// moment to read our last words first: closing with bytes unread would reset the
+// connection (RFC 9112 section 9.6).
+func (c *conn) end() {
+	defer c.src.forget()
+	defer c.nc.Close()
+	if c.hard || c.phase == phaseIdle || !closeWrite(c.nc) {
+		return
+	}
+	const patience, most = 500 * time.Millisecond, 256 << 10
+	c.rd.resume()
+	c.rd.early(time.Now(), time.Now().Add(patience))
+	b := c.srv.cfg.Buffers.get(smallBuffer)
+	defer c.srv.cfg.Buffers.put(b)
+	for total := 0; total < most; {
+		n, err := c.nc.Read(b.b)
+		if total += n; err != nil {
+			return
+		}
+	}
+}

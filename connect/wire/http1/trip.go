@@ -1,0 +1,251 @@
+package http1
+
+import (
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/serai-net/serai/connect/wire"
+)
+
+const (
+	// watchAfter is how long an upstream may take before the client is watched.
+	watchAfter = 50 * time.Millisecond
+	// maxInterim bounds the 1xx responses before the final one.
+	maxInterim = 16
+)
+
+// trip is one exchange over an upstream connection, and the memory of its
+// response, which outlives the trip until the exchange is over.
+type trip struct {
+	// set by begin
+	c    *ClientConn
+	pool *Buffers
+	x    *wire.Exchange
+	a    *wire.Attempt
+	req  *wire.Request
+
+	out     outflow
+	resp    wire.Response
+	framing framing
+	body    responseBody
+	memory  *buffer // what the strings of resp point to, once the trip is over
+	pump    *pump   // nil if there was none
+
+	wrote     bool // bytes of the request have left
+	answered  bool // bytes of a response have come
+	keep      bool // the connection may live on after the response
+	tunnel    bool
+	expecting bool // the body waits for 100
+	watched   bool
+
+	// now is the time if it is known; the others are when a read ends, zero for
+	// never.
+	now, until, watchAt, continueAt time.Time
+	pause                           time.Duration // until is that long after a read begins
+
+	over     sync.Mutex // guards:
+	released bool
+}
+
+func (p *Buffers) takeTrip() *trip {
+	if t, ok := p.trips.Get().(*trip); ok {
+		return t
+	}
+	return &trip{}
+}
+
+func (t *trip) begin(c *ClientConn, x *wire.Exchange, a *wire.Attempt, req *wire.Request) {
+	t.c, t.pool, t.x, t.a, t.req = c, c.cfg.Buffers, x, a, req
+	t.memory, t.pump = nil, nil
+	t.wrote, t.answered, t.keep, t.tunnel, t.expecting, t.watched = false, false, false, false, false, false
+	t.released = false
+	t.body.begin(t)
+	if t.now = a.Connected; t.now.IsZero() {
+		t.now = time.Now()
+	}
+	t.until, t.pause, t.continueAt = time.Time{}, 0, time.Time{}
+	if d := c.cfg.HeaderTimeout; d > 0 {
+		t.until = t.now.Add(d)
+	}
+	c.trip = t
+	c.snk.limit = time.Time{}
+	if x.Timeout == 0 {
+		c.snk.limit = x.Deadline
+	}
+}
+
+// TakeBack implements [wire.Lender].
+func (t *trip) TakeBack(keep bool) {
+	t.body.Close()
+	if keep {
+		return
+	}
+	t.pool.put(t.memory)
+	t.c, t.x, t.a, t.req, t.memory, t.pump = nil, nil, nil, nil, nil, nil
+	t.out = outflow{}
+	t.pool.trips.Put(t)
+}
+
+// send writes the request as far as that needs no waiting for its body.
+func (t *trip) send() error {
+	req := t.req
+	head, err := planRequest(req)
+	if err != nil {
+		return t.fail(&wire.Fault{Flag: wire.FlagInternal, Err: err}, true)
+	}
+	inline := head.frame != frameNone && !req.ExpectContinue && req.ContentLength <= largeBuffer && wire.BodyBuffered(req.Body)
+	size := head.size
+	if head.frame != frameNone {
+		size += bodyRoom + chunkPrefix + chunkSuffix
+	}
+	if inline && req.ContentLength > 0 {
+		size += int(req.ContentLength)
+	}
+	t.out = outflow{
+		snk: &t.c.snk, pool: t.pool, buf: t.pool.get(min(size, max(largeBuffer, head.size+mediumBuffer))),
+		now: t.now, frame: head.frame, length: req.ContentLength,
+	}
+	b, err := head.appendRequest(t.out.buf.b[:0], req)
+	if err != nil {
+		t.pool.put(t.out.buf)
+		return t.fail(&wire.Fault{Flag: wire.FlagInternal, Err: err}, true)
+	}
+	t.out.head = len(b)
+	var readErr error
+	if inline {
+		readErr, err = t.out.copy(req.Body)
+	} else {
+		err = t.out.flush(0, t.out.head)
+	}
+	t.wrote = t.out.wrote > 0 || t.c.secure && err != nil
+	waits := head.frame != frameNone && !inline && err == nil
+	if !waits {
+		t.pool.put(t.out.buf)
+		t.out.buf = nil
+	}
+	switch {
+	case readErr != nil:
+		return t.fail(wire.AsFault(readErr), false)
+	case err != nil:
+		return t.lost(err)
+	case waits && req.ExpectContinue:
+		t.expecting = true
+		if d := t.c.cfg.ContinueTimeout; d > 0 {
+			t.continueAt = time.Now().Add(d)
+		}
+	case waits:
+		t.startPump()
+	}
+	return nil
+}
+
+// receive waits for the head of the response.
+func (t *trip) receive() error {
+	src := &t.c.src
+	lim := t.limits()
+	interim := 0
+	for seen := 0; ; {
+		have := src.unread()
+		size := headEnd(have, seen)
+		switch {
+		case size > lim.bytes, size == 0 && len(have) > lim.bytes:
+			return errHeadTooLarge
+		case size == 0:
+			if p := checkLines(have, seen); p != 0 {
+				return p
+			}
+			seen = len(have)
+			if err := src.fill(); err != nil {
+				return err
+			}
+			t.answered = true
+			continue
+		}
+		src.r += size
+		minor, p := parseResponse(have[:size], lim, &t.resp, &t.framing)
+		if p != 0 {
+			return p
+		}
+		if t.resp.Status >= 200 || t.resp.Status == http.StatusSwitchingProtocols {
+			src.hold()
+			return t.head(minor)
+		}
+		if interim++; interim > maxInterim {
+			return errTooManyInterim
+		}
+		t.x.Interim(t.resp.Status, &t.resp.Header) //nolint:errcheck // a client that is gone is noticed soon
+		if t.expecting && t.resp.Status == http.StatusContinue {
+			t.startPump()
+		}
+		seen = 0
+	}
+}
+
+func (t *trip) limits() limits {
+	return limits{bytes: t.c.cfg.MaxHeaderBytes, fields: t.c.cfg.MaxHeaders}
+}
+
+// head takes the head of the final response in.
+func (t *trip) head(minor int) error {
+	resp := &t.resp
+	if resp.Status == http.StatusSwitchingProtocols && t.req.Upgrade == "" {
+		return errUnasked101
+	}
+	how, p := frameResponse(t.req.Method, minor, resp, &t.framing)
+	if p != 0 {
+		return p
+	}
+	t.a.Head, t.a.Status = time.Now(), resp.Status
+	t.now = t.a.Head
+	t.keep = t.framing.keepsAlive(minor) && how != frameClose && !t.expecting
+	t.dropOut()
+	t.expecting = false
+	if how == frameNone {
+		resp.Body = nil
+		t.finish(t.keep)
+		return nil
+	}
+	resp.Body = &t.body
+	t.body.dec.start(&t.c.src, how, t.framing.length, t.limits())
+	t.tunnel = resp.Status == http.StatusSwitchingProtocols || t.req.Method == http.MethodConnect && resp.Status/100 == 2
+	t.until, t.pause = time.Time{}, t.c.cfg.StreamTimeout
+	if t.tunnel {
+		t.pause = t.c.cfg.TunnelTimeout
+		t.c.snk.limit = time.Time{}
+		t.c.snk.after = t.c.touch
+		t.c.touch()
+	}
+	return nil
+}
+
+// dropOut gives the buffer back of a request body that never left.
+func (t *trip) dropOut() {
+	if t.out.buf != nil {
+		t.pool.put(t.out.buf)
+		t.out.buf = nil
+	}
+}
+
+// finish ends the trip and releases the connection, once.
+func (t *trip) finish(reusable bool) {
+	t.over.Lock()
+	done := t.released
+	t.released = true
+	t.over.Unlock()
+	if done {
+		return
+	}
+	c := t.c
+	t.dropOut()
+	clean, _ := t.endPump()
+	reusable = reusable && clean
+	t.x.OnAbort(nil) //nolint:errcheck // taken back
+	reusable = reusable && !c.rd.stop.Load() && len(c.src.unread()) == 0
+	t.memory = c.src.detach()
+	c.trip = nil
+	if !reusable {
+		base(c.conn).Close()
+	}
+	c.release(c, reusable)
+}

@@ -1,0 +1,63 @@
+package http1
+
+import (
+	"errors"
+	"net/http"
+	"os"
+
+	"github.com/serai-net/serai/connect/wire"
+)
+
+// lost ends a trip that has no response and tells why.
+func (t *trip) lost(err error) *wire.Fault {
+	_, cause := t.endPump()
+	var p problem
+	fault := &wire.Fault{Repeat: wire.RepeatNever, Err: err}
+	if !t.answered {
+		fault.Repeat = wire.RepeatIdempotent
+	}
+	if !t.wrote {
+		fault.Repeat = wire.RepeatAny
+	}
+	reason := t.x.Aborted()
+	switch {
+	case reason != nil:
+		fault = aborted(reason)
+	case cause != nil:
+		fault = wire.AsFault(cause)
+	case errors.As(err, &p):
+		fault.Status, fault.Flag, fault.Repeat = http.StatusBadGateway, wire.FlagUpstreamProtocol, wire.RepeatNever
+		fault.Text = "upstream sent a malformed response"
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		fault.Status, fault.Flag = http.StatusGatewayTimeout, wire.FlagUpstreamTimeout
+		fault.Text = "upstream request timeout"
+	case t.answered:
+		fault.Status, fault.Flag = http.StatusBadGateway, wire.FlagUpstreamReset
+		fault.Text = "upstream response broke off"
+	default:
+		fault.Status, fault.Flag = http.StatusServiceUnavailable, wire.FlagUpstreamReset
+		fault.Text = "upstream connection was lost"
+	}
+	return t.fail(fault, false)
+}
+
+// fail ends a trip with fault.
+func (t *trip) fail(fault *wire.Fault, reusable bool) *wire.Fault {
+	t.a.Flag = fault.Flag
+	t.body.err = errClosedBody
+	t.finish(reusable)
+	return fault
+}
+
+// aborted is the fault of an exchange that was aborted for reason.
+func aborted(reason error) *wire.Fault {
+	if errors.Is(reason, wire.ErrClientGone) {
+		return &wire.Fault{Status: statusClientGone, Flag: wire.FlagDownstreamReset, Err: reason}
+	}
+	fault := *wire.AsFault(reason)
+	fault.Repeat = wire.RepeatNever
+	return &fault
+}
+
+// statusClientGone is for the log only: nobody is left to see it.
+const statusClientGone = 499

@@ -1,0 +1,66 @@
+package http1
+
+import (
+	"os"
+	"time"
+)
+
+// arm is guard.arm for the connection's trip.
+func (t *trip) arm(again bool) {
+	if t.now.IsZero() {
+		t.now = time.Now()
+	}
+	now := t.now
+	if !again {
+		t.watchAt = now.Add(watchAfter)
+		if t.pause > 0 {
+			t.until = now.Add(t.pause)
+		}
+	}
+	wake := t.until
+	if !t.tunnel {
+		wake = sooner(wake, t.x.Deadline)
+	}
+	if !t.watched {
+		wake = sooner(wake, t.watchAt)
+	}
+	if t.expecting {
+		wake = sooner(wake, t.continueAt)
+	}
+	t.c.rd.early(now, wake)
+	t.now = time.Time{}
+}
+
+// expired is guard.expired for the connection's trip.
+func (t *trip) expired() error {
+	now := time.Now()
+	t.now = now
+	if t.tunnel && t.pause > 0 {
+		t.until = t.c.start.Add(time.Duration(t.c.active.Load())).Add(t.pause)
+	}
+	if reached(t.x.Deadline, now) && t.x.Timeout > 0 && t.pump != nil && !t.pump.wait(0) {
+		t.x.Deadline = now.Add(t.x.Timeout) // it counts from the end of the request
+	}
+	switch {
+	case t.c.rd.stop.Load(), reached(t.until, now), !t.tunnel && reached(t.x.Deadline, now):
+		return os.ErrDeadlineExceeded
+	}
+	if !t.watched && reached(t.watchAt, now) {
+		t.watched = true
+		t.x.Watch()
+	}
+	if t.expecting && reached(t.continueAt, now) {
+		t.startPump()
+	}
+	return nil
+}
+
+// sooner returns the earlier of two times of which zero means never.
+func sooner(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
+
+func reached(t, now time.Time) bool { return !t.IsZero() && !now.Before(t) }

@@ -1,0 +1,236 @@
+package xds
+
+import (
+	"maps"
+	"time"
+
+	"github.com/serai-net/serai/connect/mesh"
+)
+
+const (
+	// warmup is how long a resource waits for what it needs.
+	warmup = 15 * time.Second
+	// linger is how long a removed cluster or route table is kept after nothing
+	// names it, for exchanges that are about to look it up.
+	linger = 5 * time.Second
+)
+
+// plan makes the next snapshot out of what was received. It lives for one
+// attempt.
+type plan struct {
+	w     *Watcher
+	now   time.Time
+	force *mesh.Snapshot // the snapshot in force, nil before the first
+	next  *mesh.Snapshot
+	// warming are clusters, pending route tables that cannot be part of next
+	// yet and have nothing in force in their place.
+	warming, pending map[string]bool
+	// waits says that something is not whole yet.
+	waits bool
+	// wake is when to try again though nothing has come; zero for never.
+	wake time.Time
+}
+
+func (w *Watcher) plan(now time.Time) *plan {
+	p := &plan{
+		w: w, now: now, force: w.force,
+		next: &mesh.Snapshot{
+			Listeners: map[string]*mesh.Listener{}, Routes: map[string]*mesh.Route{}, Clusters: map[string]*mesh.Cluster{},
+		},
+		warming: map[string]bool{}, pending: map[string]bool{},
+	}
+	p.clusters()
+	p.aggregates()
+	p.routes()
+	p.listeners()
+	p.prune()
+	return p
+}
+
+// at asks for another attempt no later than at t.
+func (p *plan) at(t time.Time) {
+	if t.After(p.now) && (p.wake.IsZero() || t.Before(p.wake)) {
+		p.wake = t
+	}
+}
+
+// until reports whether the time to wait, which began at since, is not over.
+func (p *plan) until(since time.Time) bool {
+	deadline := since.Add(warmup)
+	if !p.now.Before(deadline) {
+		return false
+	}
+	p.waits = true
+	p.at(deadline)
+	return true
+}
+
+func (p *plan) clusters() {
+	for name, e := range p.w.clusters.entries {
+		if set := endpointName(e.value); set != "" && p.w.sets[set] == nil {
+			if p.until(e.first) {
+				p.keepCluster(name)
+				continue
+			}
+			if !e.told {
+				e.told = true
+				p.w.log.Warn("cluster has no endpoints from Consul yet, serving without it", "cluster", name, "waited", warmup)
+			}
+		}
+		p.next.Clusters[name] = e.value
+	}
+}
+
+// aggregates waits with an aggregate for its members.
+func (p *plan) aggregates() {
+	for name, c := range p.next.Clusters {
+		for _, member := range c.Members {
+			if p.warming[member] {
+				p.keepCluster(name)
+				break
+			}
+		}
+	}
+}
+
+// keepCluster leaves in force what is in force in place of a cluster.
+func (p *plan) keepCluster(name string) {
+	delete(p.next.Clusters, name)
+	if p.force != nil && p.force.Clusters[name] != nil {
+		p.next.Clusters[name] = p.force.Clusters[name]
+		return
+	}
+	p.warming[name] = true
+}
+
+func (p *plan) routes() {
+	for name, e := range p.w.routes.entries {
+		ready := true
+		clustersOfRoute(e.value, func(cluster string) { ready = ready && !p.warming[cluster] })
+		switch {
+		case ready:
+			p.next.Routes[name] = e.value
+		case p.force != nil && p.force.Routes[name] != nil:
+			p.next.Routes[name] = p.force.Routes[name]
+		default:
+			p.pending[name] = true
+		}
+	}
+}
+
+func (p *plan) listeners() {
+	for name, e := range p.w.listeners.entries {
+		if p.removed(name, e) {
+			delete(p.w.listeners.entries, name)
+			continue
+		}
+		switch {
+		case p.whole(e):
+			p.next.Listeners[name] = e.value
+		case p.force != nil && p.force.Listeners[name] != nil:
+			p.next.Listeners[name] = p.force.Listeners[name]
+		}
+	}
+}
+
+// removed tells whether a listener is to go now. For a while after a reconnect
+// an outbound one stays.
+func (p *plan) removed(name string, e *entry[mesh.Listener]) bool {
+	if e.gone.IsZero() {
+		return false
+	}
+	end := p.w.doubtEnds()
+	if e.value.Direction == mesh.Inbound || !p.now.Before(end) || e.gone.Before(p.w.reconnected) {
+		return true
+	}
+	for other, o := range p.w.listeners.entries {
+		if other != name && o.gone.IsZero() && collide(o.value.Address, e.value.Address) {
+			return true
+		}
+	}
+	if !e.told {
+		e.told = true
+		p.w.countHold()
+		p.w.log.Warn("Consul removes a listener right after a reconnect: it is kept for a while", "listener", name, "until", end)
+	}
+	p.at(end)
+	return false
+}
+
+// whole tells whether all that a listener needs is there, or was waited for.
+func (p *plan) whole(e *entry[mesh.Listener]) bool {
+	ready := true
+	namesOf(e.value, func(cluster string) {
+		ready = ready && !p.warming[cluster]
+	}, func(route string) {
+		if p.next.Routes[route] != nil {
+			return
+		}
+		// Its table may be there and wait for a cluster, or not be there at all.
+		if p.pending[route] || p.until(e.since) {
+			ready = false
+		}
+	})
+	return ready
+}
+
+// prune drops removed clusters and route tables that nothing names any more.
+func (p *plan) prune() {
+	clusters, routes := map[string]bool{}, map[string]bool{}
+	use := func(name string) { p.use(name, clusters) }
+	for _, l := range p.next.Listeners {
+		namesOf(l, use, func(route string) { routes[route] = true })
+	}
+	for name, e := range p.w.routes.entries {
+		if p.drops(e.gone, routes[name]) {
+			delete(p.next.Routes, name)
+			delete(p.w.routes.entries, name)
+		}
+	}
+	for _, r := range p.next.Routes {
+		clustersOfRoute(r, use)
+	}
+	for name, e := range p.w.clusters.entries {
+		if p.drops(e.gone, clusters[name]) {
+			delete(p.next.Clusters, name)
+			delete(p.w.clusters.entries, name)
+		}
+	}
+}
+
+// use marks a cluster and, if it is an aggregate, its members.
+func (p *plan) use(name string, used map[string]bool) {
+	if used[name] {
+		return
+	}
+	used[name] = true
+	if c := p.next.Clusters[name]; c != nil {
+		for _, member := range c.Members {
+			p.use(member, used)
+		}
+	}
+}
+
+// drops tells whether what was removed at gone can go now.
+func (p *plan) drops(gone time.Time, used bool) bool {
+	if gone.IsZero() || used {
+		return false
+	}
+	end := gone.Add(linger)
+	if doubt := p.w.doubtEnds(); doubt.After(end) {
+		end = doubt
+	}
+	p.at(end)
+	return !p.now.Before(end)
+}
+
+// complete tells whether a first snapshot may be made of it.
+func (p *plan) complete() bool {
+	return p.w.clusters.answered && p.w.listeners.answered && !p.waits
+}
+
+// same tells whether nothing would change.
+func (p *plan) same() bool {
+	return p.force != nil && maps.Equal(p.force.Listeners, p.next.Listeners) &&
+		maps.Equal(p.force.Routes, p.next.Routes) && maps.Equal(p.force.Clusters, p.next.Clusters)
+}

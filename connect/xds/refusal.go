@@ -1,0 +1,63 @@
+package xds
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/serai-net/serai/connect/mesh"
+)
+
+// Refusal says what refuses its traffic and why.
+type Refusal struct {
+	// Kind is "listener", "filter chain", "route" or "cluster".
+	Kind, Name, Reason string
+}
+
+// refusals lists what of a snapshot is refused, in order.
+func refusals(s *mesh.Snapshot) []Refusal {
+	found := map[Refusal]bool{}
+	add := func(kind, name, reason string) {
+		if reason != "" {
+			found[Refusal{kind, name, reason}] = true
+		}
+	}
+	route := func(r *mesh.Route, name string) {
+		for _, host := range r.VirtualHosts {
+			for _, rule := range host.Rules {
+				add("route", name, rule.Refusal)
+			}
+		}
+	}
+	for name, l := range s.Listeners {
+		add("listener", name, l.Refusal)
+		chainsOf(l, func(c *mesh.FilterChain) {
+			add("filter chain", name, c.Refusal)
+			for _, in := range c.Intentions {
+				add("filter chain", name, in.Refusal)
+			}
+			if c.HTTP == nil {
+				return
+			}
+			if c.HTTP.Route != nil {
+				route(c.HTTP.Route, name)
+			}
+			for _, f := range c.HTTP.Filters {
+				add("filter chain", name, f.Refusal)
+				if f.Intention != nil {
+					add("filter chain", name, f.Intention.Refusal)
+				}
+			}
+		})
+	}
+	for name, r := range s.Routes {
+		route(r, name)
+	}
+	for name, c := range s.Clusters {
+		add("cluster", name, c.Refusal)
+	}
+	return slices.SortedFunc(maps.Keys(found), func(a, b Refusal) int {
+		return cmp.Or(strings.Compare(a.Kind, b.Kind), strings.Compare(a.Name, b.Name), strings.Compare(a.Reason, b.Reason))
+	})
+}

@@ -1,0 +1,211 @@
+package resource
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	aggregatev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/clusters/aggregate/v3"
+
+	"github.com/serai-net/serai/connect/mesh"
+)
+
+const (
+	aggregateType = "envoy.extensions.clusters.aggregate.v3.ClusterConfig"
+	// Envoy's defaults.
+	connectTimeout = 5 * time.Second
+	dnsRefresh     = 5 * time.Second
+	panicPercent   = 50
+)
+
+// Cluster reads a cluster.
+func Cluster(body []byte) (*mesh.Cluster, []string, error) {
+	msg := &clusterv3.Cluster{}
+	if err := parse(body, msg); err != nil {
+		return nil, nil, err
+	}
+	d := &decoder{}
+	c := &mesh.Cluster{Name: msg.GetName()}
+	if err := d.cluster(msg, c); err != nil {
+		// A refused cluster needs nothing of the control plane, so that no
+		// snapshot waits for it.
+		c = &mesh.Cluster{
+			Name: msg.GetName(), StatName: msg.GetAltStatName(), Kind: mesh.ClusterStatic,
+			Endpoints: &mesh.EndpointSet{Name: msg.GetName()}, Refusal: reason(err),
+		}
+	}
+	return c, d.notes, nil
+}
+
+func (d *decoder) cluster(msg *clusterv3.Cluster, c *mesh.Cluster) error {
+	err := d.only(msg, "name alt_stat_name type cluster_type eds_cluster_config load_assignment connect_timeout lb_policy transport_socket"+
+		" circuit_breakers outlier_detection common_lb_config typed_extension_protocol_options http2_protocol_options"+
+		" protocol_selection ring_hash_lb_config least_request_lb_config maglev_lb_config round_robin_lb_config"+
+		" original_dst_lb_config dns_refresh_rate",
+		"health_checks common_http_protocol_options http_protocol_options max_requests_per_connection upstream_connection_options"+
+			" dns_lookup_family dns_failure_refresh_rate respect_dns_ttl dns_jitter dns_resolvers use_tcp_for_dns_lookups"+
+			" dns_resolution_config typed_dns_resolver_config preconnect_policy connection_pool_per_downstream_connection"+
+			" - stats_matcher per_connection_buffer_limit_bytes per_connection_buffer_high_watermark_timeout cleanup_interval metadata"+
+			" close_connections_on_host_health_failure ignore_health_on_host_removal lrs_server lrs_report_endpoint_metrics"+
+			" track_timeout_budgets track_cluster_stats wait_for_warm_on_init")
+	if err != nil {
+		return err
+	}
+	c.StatName = msg.GetAltStatName()
+	c.ConnectTimeout = duration(msg.GetConnectTimeout(), connectTimeout)
+	if c.ConnectTimeout == 0 {
+		c.ConnectTimeout = connectTimeout
+	}
+	if err := d.discovery(msg, c); err != nil {
+		return err
+	}
+	if err := d.balance(msg, c); err != nil {
+		return err
+	}
+	if c.TLS, err = d.upstreamTLS(msg.GetTransportSocket()); err != nil {
+		return err
+	}
+	if c.Protocol, err = d.protocol(msg); err != nil {
+		return err
+	}
+	if c.Limits, err = d.limits(msg.GetCircuitBreakers()); err != nil {
+		return err
+	}
+	c.Outlier, err = d.outlier(msg.GetOutlierDetection())
+	return err
+}
+
+// discovery reads where the endpoints come from.
+func (d *decoder) discovery(msg *clusterv3.Cluster, c *mesh.Cluster) error {
+	if custom := msg.GetClusterType(); custom != nil {
+		if typeOf(custom.GetTypedConfig()) != aggregateType {
+			return fmt.Errorf("cluster type %s is not supported", custom.GetName())
+		}
+		config := &aggregatev3.ClusterConfig{}
+		if err := unpack(custom.GetTypedConfig(), config); err != nil {
+			return err
+		}
+		c.Kind, c.Members = mesh.ClusterAggregate, config.GetClusters()
+		if len(c.Members) == 0 {
+			return errors.New("aggregate cluster without members")
+		}
+		return nil
+	}
+	switch typ := msg.GetType(); typ {
+	case clusterv3.Cluster_EDS:
+		if msg.GetEdsClusterConfig().GetEdsConfig().GetAds() == nil {
+			return errors.New("endpoints from elsewhere than the stream of the cluster are not supported")
+		}
+		c.Kind, c.EndpointName = mesh.ClusterEDS, msg.GetEdsClusterConfig().GetServiceName()
+		return nil
+	case clusterv3.Cluster_STATIC:
+		return d.static(msg, c)
+	case clusterv3.Cluster_STRICT_DNS, clusterv3.Cluster_LOGICAL_DNS:
+		c.Kind = mesh.ClusterStrictDNS
+		if typ == clusterv3.Cluster_LOGICAL_DNS {
+			c.Kind = mesh.ClusterLogicalDNS
+		}
+		return d.dns(msg, c)
+	case clusterv3.Cluster_ORIGINAL_DST:
+		c.Kind = mesh.ClusterOriginalDst
+		if config := msg.GetOriginalDstLbConfig(); config != nil {
+			return d.only(config, "", "")
+		}
+		return nil
+	default:
+		return fmt.Errorf("cluster type %s is not supported", typ)
+	}
+}
+
+// static reads endpoints that stand in the cluster. If one of them is a host
+// name, which Consul writes for some JWKS servers, it is looked up.
+func (d *decoder) static(msg *clusterv3.Cluster, c *mesh.Cluster) error {
+	set, names, err := d.endpointSet(msg.GetLoadAssignment())
+	if err != nil {
+		return err
+	}
+	if len(names) > 0 {
+		return d.dns(msg, c)
+	}
+	set.Name = c.Name
+	c.Kind, c.Endpoints = mesh.ClusterStatic, set
+	return nil
+}
+
+func (d *decoder) dns(msg *clusterv3.Cluster, c *mesh.Cluster) error {
+	if c.Kind != mesh.ClusterLogicalDNS {
+		c.Kind = mesh.ClusterStrictDNS
+	}
+	set, names, err := d.endpointSet(msg.GetLoadAssignment())
+	if err != nil {
+		return err
+	}
+	c.Names = names
+	for i := range set.Endpoints {
+		// An address among names is its own name.
+		if set.Endpoints[i].Address.Socket != "" {
+			return errors.New("unix socket in a DNS cluster")
+		}
+		c.Names = append(c.Names, set.Endpoints[i].Address.String())
+	}
+	if len(c.Names) == 0 {
+		return errors.New("DNS cluster without a name")
+	}
+	if c.Refresh = duration(msg.GetDnsRefreshRate(), dnsRefresh); c.Refresh == 0 {
+		c.Refresh = dnsRefresh
+	}
+	return nil
+}
+
+func (d *decoder) balance(msg *clusterv3.Cluster, c *mesh.Cluster) error {
+	switch policy := msg.GetLbPolicy(); policy {
+	case clusterv3.Cluster_ROUND_ROBIN:
+		c.Balance.Policy = mesh.RoundRobin
+	case clusterv3.Cluster_LEAST_REQUEST:
+		c.Balance.Policy = mesh.LeastRequest
+	case clusterv3.Cluster_RANDOM:
+		c.Balance.Policy = mesh.Random
+	case clusterv3.Cluster_RING_HASH:
+		c.Balance.Policy = mesh.RingHash
+	case clusterv3.Cluster_MAGLEV:
+		c.Balance.Policy = mesh.Maglev
+	case clusterv3.Cluster_CLUSTER_PROVIDED:
+		if c.Kind != mesh.ClusterAggregate && c.Kind != mesh.ClusterOriginalDst {
+			return errors.New("lb_policy CLUSTER_PROVIDED on a cluster that provides none")
+		}
+	default:
+		return fmt.Errorf("lb_policy %s is not supported", policy)
+	}
+	if ring := msg.GetRingHashLbConfig(); ring != nil {
+		if err := d.only(ring, "minimum_ring_size maximum_ring_size", "hash_function"); err != nil {
+			return err
+		}
+		c.Balance.MinRing = ring.GetMinimumRingSize().GetValue()
+		c.Balance.MaxRing = ring.GetMaximumRingSize().GetValue()
+	}
+	if least := msg.GetLeastRequestLbConfig(); least != nil {
+		if err := d.only(least, "choice_count", "active_request_bias slow_start_config locality_lb_config enable_full_scan selection_method"); err != nil {
+			return err
+		}
+		c.Balance.Choices = least.GetChoiceCount().GetValue()
+	}
+	c.PanicPercent = panicPercent
+	common := msg.GetCommonLbConfig()
+	if common == nil {
+		return nil
+	}
+	err := d.only(common, "healthy_panic_threshold",
+		"zone_aware_lb_config locality_weighted_lb_config consistent_hashing_lb_config override_host_status"+
+			" - update_merge_window ignore_new_hosts_until_first_hc close_connections_on_host_set_change")
+	if err != nil {
+		return err
+	}
+	if p := common.GetHealthyPanicThreshold(); p != nil {
+		if v := math.Ceil(p.GetValue()); v >= 0 && v <= 100 {
+			c.PanicPercent = uint32(v)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,168 @@
+package resource_test
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+
+	"github.com/serai-net/serai/connect/mesh"
+	"github.com/serai-net/serai/connect/xds/resource"
+)
+
+func cluster(t *testing.T, text string) *mesh.Cluster {
+	t.Helper()
+	c, _, err := resource.Cluster(bytesOf(t, text, &clusterv3.Cluster{}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+const (
+	eds      = `"name":"c","type":"EDS","edsClusterConfig":{"edsConfig":{"ads":{}}}`
+	upstream = `{"name":"tls","typedConfig":{"@type":"` + googleapis + `extensions.transport_sockets.tls.v3.UpstreamTlsContext",`
+	leaf     = `"tlsCertificates":[{"certificateChain":{"inlineString":"C"},"privateKey":{"inlineString":"K"}}]`
+	ca       = `"trustedCa":{"inlineString":"CA"}`
+)
+
+func san(typ, exact string) string {
+	return `{"sanType":"` + typ + `","matcher":{"exact":"` + exact + `"}}`
+}
+
+func TestUpstreamCluster(t *testing.T) {
+	t.Parallel()
+	got := cluster(t, `{`+eds+`,"altStatName":"s","connectTimeout":"33s","commonLbConfig":{"healthyPanicThreshold":{}},"circuitBreakers":{"thresholds":[{"maxConnections":5,"maxRetries":0}]},
+		"outlierDetection":{"consecutive5xx":3,"enforcingConsecutive5xx":0,"interval":"22s"},"lbPolicy":"RING_HASH","ringHashLbConfig":{"minimumRingSize":"20","maximumRingSize":"30"},
+		"typedExtensionProtocolOptions":{"envoy.extensions.upstreams.http.v3.HttpProtocolOptions":{"@type":"`+googleapis+`extensions.upstreams.http.v3.HttpProtocolOptions","explicitHttpConfig":{"http2ProtocolOptions":{}}}},
+		"transportSocket":`+upstream+`"sni":"api.internal","commonTlsContext":{`+leaf+`,"validationContext":{`+ca+`,"matchTypedSubjectAltNames":[`+san("URI", "spiffe://td/a")+`,`+san("URI", "spiffe://td/b")+`]}}}}}`)
+	equal(t, &mesh.Cluster{
+		Name: "c", StatName: "s", Kind: mesh.ClusterEDS, ConnectTimeout: 33 * time.Second, Protocol: mesh.HTTP2, PanicPercent: 0,
+		Balance: mesh.Balance{Policy: mesh.RingHash, MinRing: 20, MaxRing: 30},
+		Limits:  mesh.Limits{MaxConnections: 5, HasConnections: true, HasRetries: true},
+		Outlier: &mesh.Outlier{Consecutive5xx: 3, Interval: 22 * time.Second, BaseEjection: 30 * time.Second, MaxEjectionPercent: 10},
+		TLS: &mesh.UpstreamTLS{
+			Leaf: mesh.Leaf{CertificatePEM: "C", KeyPEM: "K"}, Roots: mesh.Roots{PEM: "CA"}, ServerName: "api.internal",
+			URIs: []string{"spiffe://td/a", "spiffe://td/b"},
+		},
+	}, got)
+}
+
+func TestClusterDefaults(t *testing.T) {
+	t.Parallel()
+	got := cluster(t, `{`+eds+`,"outlierDetection":{}}`)
+	equal(t, &mesh.Cluster{
+		Name: "c", Kind: mesh.ClusterEDS, ConnectTimeout: 5 * time.Second, PanicPercent: 50,
+		Outlier: &mesh.Outlier{Consecutive5xx: 5, EnforcingConsecutive5xx: 100, Interval: 10 * time.Second, BaseEjection: 30 * time.Second, MaxEjectionPercent: 10},
+	}, got)
+}
+
+func TestClusterKinds(t *testing.T) {
+	t.Parallel()
+	assignment := func(address string, port string) string {
+		return `"loadAssignment":{"endpoints":[{"lbEndpoints":[{"endpoint":{"address":{"socketAddress":{"address":"` + address + `","portValue":` + port + `}}}}]}]}`
+	}
+	aggregate := `"clusterType":{"name":"envoy.clusters.aggregate","typedConfig":{"@type":"` + googleapis + `extensions.clusters.aggregate.v3.ClusterConfig","clusters":["a","b"]}},"lbPolicy":"CLUSTER_PROVIDED"`
+	one := []mesh.Endpoint{{Address: mesh.Address{AddrPort: netip.MustParseAddrPort("127.0.0.1:80")}, Weight: 1}}
+	tests := []struct {
+		text string
+		want mesh.Cluster
+	}{
+		{`"type":"STATIC",` + assignment("127.0.0.1", "80"), mesh.Cluster{Kind: mesh.ClusterStatic, Endpoints: &mesh.EndpointSet{Name: "c", Endpoints: one}}},
+		{`"type":"STATIC",` + assignment("jwks.example", "443"), mesh.Cluster{Kind: mesh.ClusterStrictDNS, Names: []string{"jwks.example:443"}, Refresh: 5 * time.Second}},
+		{`"type":"STRICT_DNS","dnsRefreshRate":"10s",` + assignment("a.example", "443"), mesh.Cluster{Kind: mesh.ClusterStrictDNS, Names: []string{"a.example:443"}, Refresh: 10 * time.Second}},
+		{`"type":"LOGICAL_DNS",` + assignment("a.example", "443"), mesh.Cluster{Kind: mesh.ClusterLogicalDNS, Names: []string{"a.example:443"}, Refresh: 5 * time.Second}},
+		{`"type":"ORIGINAL_DST","lbPolicy":"CLUSTER_PROVIDED"`, mesh.Cluster{Kind: mesh.ClusterOriginalDst}},
+		{aggregate, mesh.Cluster{Kind: mesh.ClusterAggregate, Members: []string{"a", "b"}}},
+		{`"type":"EDS","edsClusterConfig":{"serviceName":"e","edsConfig":{"ads":{}}}`, mesh.Cluster{Kind: mesh.ClusterEDS, EndpointName: "e"}},
+	}
+	for _, tt := range tests {
+		tt.want.Name, tt.want.ConnectTimeout, tt.want.PanicPercent = "c", 5*time.Second, 50
+		equal(t, &tt.want, cluster(t, `{"name":"c",`+tt.text+`}`))
+	}
+}
+
+func TestClusterTLS(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		common, refusal string
+		want            *mesh.UpstreamTLS
+	}{
+		{common: leaf + `,"validationContext":{` + ca + `}`, want: &mesh.UpstreamTLS{Leaf: mesh.Leaf{CertificatePEM: "C", KeyPEM: "K"}, Roots: mesh.Roots{PEM: "CA"}}},
+		{common: `"validationContext":{` + ca + `}`, want: &mesh.UpstreamTLS{Roots: mesh.Roots{PEM: "CA"}, AnyPeer: true}},
+		{common: `"validationContext":{` + ca + `,"matchTypedSubjectAltNames":[` + san("DNS", "a.example") + `]}`, want: &mesh.UpstreamTLS{Roots: mesh.Roots{PEM: "CA"}, DNSNames: []string{"a.example"}}},
+		{
+			common: leaf + `,"validationContext":{` + ca + `,"matchTypedSubjectAltNames":[` + san("URI", "u") + `],"customValidatorConfig":{"name":"envoy.tls.cert_validator.spiffe","typedConfig":{"@type":"` +
+				googleapis + `extensions.transport_sockets.tls.v3.SPIFFECertValidatorConfig","trustDomains":[{"name":"td","trustBundle":{"inlineString":"B"}}]}}}`,
+			want: &mesh.UpstreamTLS{
+				Leaf: mesh.Leaf{CertificatePEM: "C", KeyPEM: "K"}, Roots: mesh.Roots{PEM: "CA"}, URIs: []string{"u"},
+				TrustDomains: map[string]mesh.Roots{"td": {PEM: "B"}},
+			},
+		},
+		{common: leaf, refusal: "no trusted_ca, the peer could not be verified"},
+		{common: `"validationContext":{` + ca + `,"matchTypedSubjectAltNames":[` + san("EMAIL", "x") + `]}`, refusal: "of type EMAIL is not supported"},
+		{common: `"validationContext":{` + ca + `,"matchTypedSubjectAltNames":[` + san("URI", "x") + `,` + san("DNS", "x") + `]}`, refusal: "names of several kinds"},
+		{common: `"validationContext":{` + ca + `,"matchTypedSubjectAltNames":[{"sanType":"URI","matcher":{"prefix":"spiffe://"}}]}`, refusal: "only exact matches"},
+		{common: `"combinedValidationContext":{}`, refusal: "combined_validation_context is not supported"},
+		{common: `"validationContext":{` + ca + `,"allowExpiredCertificate":true}`, refusal: "allow_expired_certificate is not supported"},
+	}
+	for _, tt := range tests {
+		got := cluster(t, `{`+eds+`,"transportSocket":`+upstream+`"commonTlsContext":{`+tt.common+`}}}}`)
+		if tt.refusal != "" {
+			if !strings.Contains(got.Refusal, tt.refusal) || got.TLS != nil || got.Kind != mesh.ClusterStatic || got.Endpoints.Healthy() != 0 {
+				t.Errorf("%s: got %+v, want refusal %q", tt.common, got, tt.refusal)
+			}
+			continue
+		}
+		equal(t, tt.want, got.TLS)
+	}
+}
+
+func TestRefusedClusters(t *testing.T) {
+	t.Parallel()
+	for want, text := range map[string]string{
+		"Cluster.filters is not supported":          eds + `,"filters":[{"name":"x"}]`,
+		"lb_subset_config is not supported":         eds + `,"lbSubsetConfig":{}`,
+		"LOAD_BALANCING_POLICY_CONFIG":              eds + `,"lbPolicy":"LOAD_BALANCING_POLICY_CONFIG"`,
+		"CLUSTER_PROVIDED on a cluster":             eds + `,"lbPolicy":"CLUSTER_PROVIDED"`,
+		"endpoints from elsewhere":                  `"type":"EDS"`,
+		"DNS cluster without a name":                `"type":"STRICT_DNS"`,
+		"cluster type x is not supported":           `"clusterType":{"name":"x"}`,
+		"protocol options x are not supported":      eds + `,"typedExtensionProtocolOptions":{"x":{"@type":"type.googleapis.com/x.X"}}`,
+		"neither HTTP/1.1 nor HTTP/2":               eds + `,"typedExtensionProtocolOptions":{"x":{"@type":"` + googleapis + `extensions.upstreams.http.v3.HttpProtocolOptions","autoConfig":{}}}`,
+		"transport_socket_matches is not supported": eds + `,"transportSocketMatches":[{"name":"x"}]`,
+	} {
+		if got := cluster(t, `{`+text+`}`); !strings.Contains(got.Refusal, want) && !strings.Contains(got.Refusal, "HttpProtocolOptions.auto_config") {
+			t.Errorf("%s: got refusal %q, want %q", text, got.Refusal, want)
+		}
+	}
+}
+
+func TestEndpoints(t *testing.T) {
+	t.Parallel()
+	set, notes, err := resource.Endpoints(bytesOf(t, `{"clusterName":"c","policy":{"overprovisioningFactor":100000},"endpoints":[{"lbEndpoints":[
+		{"endpoint":{"address":{"socketAddress":{"address":"10.0.0.1","portValue":80}}},"healthStatus":"HEALTHY","loadBalancingWeight":7},
+		{"endpoint":{"address":{"socketAddress":{"address":"10.0.0.2","portValue":80}}},"healthStatus":"UNHEALTHY"},
+		{"endpoint":{"address":{"socketAddress":{"address":"10.0.0.3","portValue":80}}},"healthStatus":"DRAINING"},
+		{"endpoint":{"address":{"socketAddress":{"address":"a.example","portValue":80}}}},
+		{"endpoint":{"address":{"pipe":{"path":"/x"}}}},
+		{"endpointName":"x"}]},{"priority":1,"lbEndpoints":[{"endpoint":{"hostname":"h","address":{"socketAddress":{"address":"::1","portValue":80}}}}]}]}`,
+		&endpointv3.ClusterLoadAssignment{}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := func(s string) mesh.Address { return mesh.Address{AddrPort: netip.MustParseAddrPort(s)} }
+	equal(t, &mesh.EndpointSet{Name: "c", Endpoints: []mesh.Endpoint{
+		{Address: at("10.0.0.1:80"), Weight: 7},
+		{Address: at("10.0.0.2:80"), Weight: 1, Health: mesh.Unhealthy},
+		{Address: at("10.0.0.3:80"), Weight: 1, Health: mesh.Draining},
+		{Address: mesh.Address{Socket: "/x"}, Weight: 1},
+		{Address: at("[::1]:80"), Weight: 1, Hostname: "h", Priority: 1},
+	}}, set)
+	if len(notes) != 2 || set.Healthy() != 3 {
+		t.Errorf("got %q", notes)
+	}
+}

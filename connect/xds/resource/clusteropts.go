@@ -1,0 +1,124 @@
+package resource
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	upstreamsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/serai-net/serai/connect/mesh"
+)
+
+const upstreamsType = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+
+// protocol reads what the upstream speaks. Nothing said means HTTP/1.1.
+func (d *decoder) protocol(msg *clusterv3.Cluster) (mesh.Protocol, error) {
+	p := mesh.HTTP1
+	if msg.GetHttp2ProtocolOptions() != nil { // deprecated, still in hand-written clusters
+		p = mesh.HTTP2
+	}
+	if msg.GetProtocolSelection() == clusterv3.Cluster_USE_DOWNSTREAM_PROTOCOL {
+		p = mesh.FollowDownstream
+	}
+	for name, options := range msg.GetTypedExtensionProtocolOptions() {
+		if typeOf(options) != upstreamsType {
+			return p, fmt.Errorf("protocol options %s are not supported", name)
+		}
+		config := &upstreamsv3.HttpProtocolOptions{}
+		if err := unpack(options, config); err != nil {
+			return p, err
+		}
+		var err error
+		if p, err = d.protocolOptions(config); err != nil {
+			return p, err
+		}
+	}
+	return p, nil
+}
+
+func (d *decoder) protocolOptions(msg *upstreamsv3.HttpProtocolOptions) (mesh.Protocol, error) {
+	err := d.only(msg, "explicit_http_config use_downstream_protocol_config",
+		"common_http_protocol_options request_mirror_policies hash_policy retry_policy outlier_detection header_validation_config")
+	if err != nil {
+		return mesh.HTTP1, err
+	}
+	switch options := msg.GetUpstreamProtocolOptions().(type) {
+	case *upstreamsv3.HttpProtocolOptions_UseDownstreamProtocolConfig:
+		return mesh.FollowDownstream, nil
+	case *upstreamsv3.HttpProtocolOptions_ExplicitHttpConfig_:
+		switch options.ExplicitHttpConfig.GetProtocolConfig().(type) {
+		case *upstreamsv3.HttpProtocolOptions_ExplicitHttpConfig_HttpProtocolOptions:
+			return mesh.HTTP1, nil
+		case *upstreamsv3.HttpProtocolOptions_ExplicitHttpConfig_Http2ProtocolOptions:
+			return mesh.HTTP2, nil
+		}
+	}
+	return mesh.HTTP1, errors.New("HttpProtocolOptions: neither HTTP/1.1 nor HTTP/2 nor as downstream")
+}
+
+func (d *decoder) limits(msg *clusterv3.CircuitBreakers) (mesh.Limits, error) {
+	l := mesh.Limits{}
+	if msg == nil {
+		return l, nil
+	}
+	if err := d.only(msg, "thresholds", "per_host_thresholds"); err != nil {
+		return l, err
+	}
+	for _, t := range msg.GetThresholds() {
+		if t.GetPriority() != corev3.RoutingPriority_DEFAULT {
+			d.note("thresholds of priority %s are ignored", t.GetPriority())
+			continue
+		}
+		err := d.only(t, "priority max_connections max_pending_requests max_requests max_retries",
+			"retry_budget max_connection_pools - track_remaining")
+		if err != nil {
+			return l, err
+		}
+		l.MaxConnections, l.HasConnections = limit(t.GetMaxConnections())
+		l.MaxPending, l.HasPending = limit(t.GetMaxPendingRequests())
+		l.MaxRequests, l.HasRequests = limit(t.GetMaxRequests())
+		l.MaxRetries, l.HasRetries = limit(t.GetMaxRetries())
+	}
+	return l, nil
+}
+
+func limit(v *wrapperspb.UInt32Value) (uint32, bool) {
+	return v.GetValue(), v != nil
+}
+
+// outlier fills in Envoy's defaults. An empty message means detection with all
+// defaults, none means no detection.
+func (d *decoder) outlier(msg *clusterv3.OutlierDetection) (*mesh.Outlier, error) {
+	if msg == nil {
+		return nil, nil //nolint:nilnil // nil is no detection
+	}
+	err := d.only(msg, "consecutive_5xx interval base_ejection_time max_ejection_percent enforcing_consecutive_5xx",
+		"split_external_local_origin_errors consecutive_local_origin_failure enforcing_consecutive_local_origin_failure"+
+			" enforcing_local_origin_success_rate enforcing_success_rate enforcing_failure_percentage"+
+			" enforcing_failure_percentage_local_origin enforcing_consecutive_gateway_failure consecutive_gateway_failure"+
+			" success_rate_minimum_hosts success_rate_request_volume success_rate_stdev_factor failure_percentage_threshold"+
+			" failure_percentage_minimum_hosts failure_percentage_request_volume max_ejection_time max_ejection_time_jitter"+
+			" always_eject_one_host detect_degraded_hosts - monitors successful_active_health_check_uneject_host")
+	if err != nil {
+		return nil, err
+	}
+	return &mesh.Outlier{
+		Consecutive5xx:          value(msg.GetConsecutive_5Xx(), 5),
+		EnforcingConsecutive5xx: min(value(msg.GetEnforcingConsecutive_5Xx(), 100), 100),
+		Interval:                duration(msg.GetInterval(), 10*time.Second),
+		BaseEjection:            duration(msg.GetBaseEjectionTime(), 30*time.Second),
+		MaxEjectionPercent:      min(value(msg.GetMaxEjectionPercent(), 10), 100),
+	}, nil
+}
+
+// value returns what v holds, or fallback if it is absent.
+func value(v *wrapperspb.UInt32Value, fallback uint32) uint32 {
+	if v == nil {
+		return fallback
+	}
+	return v.GetValue()
+}

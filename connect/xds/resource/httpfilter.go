@@ -1,0 +1,167 @@
+package resource
+
+import (
+	"fmt"
+	"strings"
+
+	h2mv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/header_to_metadata/v3"
+	httprbacv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/rbac/v3"
+	routerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+
+	"github.com/serai-net/serai/connect/match"
+	"github.com/serai-net/serai/connect/mesh"
+)
+
+// Types of HTTP filters.
+const (
+	httpRBACType = "envoy.extensions.filters.http.rbac.v3.RBAC"
+	h2mType      = "envoy.extensions.filters.http.header_to_metadata.v3.Config"
+	routerType   = "envoy.extensions.filters.http.router.v3.Router"
+	// Statistics, and gRPC for HTTP/1.1 clients that cannot read trailers: no
+	// decision hangs on either.
+	grpcStatsType  = "envoy.extensions.filters.http.grpc_stats.v3.FilterConfig"
+	grpcBridgeType = "envoy.extensions.filters.http.grpc_http1_bridge.v3.Config"
+)
+
+// httpFilters reads the filters, which end with the router.
+func (d *decoder) httpFilters(msgs []*hcmv3.HttpFilter) ([]mesh.HTTPFilter, error) {
+	var out []mesh.HTTPFilter
+	for i, msg := range msgs {
+		typ := typeOf(msg.GetTypedConfig())
+		if typ == "" {
+			typ = filterTypeByName(msg.GetName())
+		}
+		if typ == routerType {
+			if i != len(msgs)-1 {
+				return nil, fmt.Errorf("http filter %s comes after the router", msgs[i+1].GetName())
+			}
+			return out, d.router(msg)
+		}
+		f, kept := d.httpFilter(msg, typ)
+		if f.Refusal != "" {
+			f = mesh.HTTPFilter{Refusal: "http filter " + msg.GetName() + ": " + f.Refusal}
+		}
+		if kept {
+			out = append(out, f)
+		}
+	}
+	return nil, fmt.Errorf("no router at the end of the http filters")
+}
+
+// filterTypeByName knows filters that old configurations give without a typed
+// config.
+func filterTypeByName(name string) string {
+	switch name {
+	case "envoy.filters.http.router", "envoy.router":
+		return routerType
+	}
+	return ""
+}
+
+func (d *decoder) router(msg *hcmv3.HttpFilter) error {
+	if msg.GetTypedConfig() == nil {
+		return nil
+	}
+	router := &routerv3.Router{}
+	if err := unpack(msg.GetTypedConfig(), router); err != nil {
+		return err
+	}
+	return d.only(router, "",
+		"suppress_envoy_headers strict_check_headers upstream_log upstream_log_options suppress_grpc_request_failure_code_stats"+
+			" respect_expected_rq_timeout start_child_span reject_connect_request_early_data - dynamic_stats")
+}
+
+func (d *decoder) httpFilter(msg *hcmv3.HttpFilter, typ string) (f mesh.HTTPFilter, kept bool) {
+	if err := d.only(msg, "name typed_config is_optional disabled", ""); err != nil {
+		return mesh.HTTPFilter{Refusal: reason(err)}, true
+	}
+	if msg.GetDisabled() {
+		d.note("http filter %s is disabled", msg.GetName())
+		return f, false
+	}
+	switch typ {
+	case grpcStatsType, grpcBridgeType:
+		d.note("http filter %s does nothing", msg.GetName())
+		return f, false
+	case httpRBACType:
+		rbac := &httprbacv3.RBAC{}
+		if err := unpack(msg.GetTypedConfig(), rbac); err != nil {
+			return mesh.HTTPFilter{Refusal: reason(err)}, true
+		}
+		return mesh.HTTPFilter{Intention: d.httpRBAC(rbac)}, true
+	case h2mType:
+		rules, err := d.headerToMetadata(msg)
+		if err != nil {
+			return mesh.HTTPFilter{Refusal: reason(err)}, true
+		}
+		return mesh.HTTPFilter{Metadata: rules}, len(rules) > 0
+	}
+	if msg.GetIsOptional() {
+		d.note("optional http filter %s is ignored", msg.GetName())
+		return f, false
+	}
+	if typ == "" {
+		return mesh.HTTPFilter{Refusal: "no typed_config"}, true
+	}
+	return mesh.HTTPFilter{Refusal: fmt.Sprintf("type %s is not supported", typ)}, true
+}
+
+func (d *decoder) headerToMetadata(msg *hcmv3.HttpFilter) ([]mesh.HeaderToMetadata, error) {
+	config := &h2mv3.Config{}
+	if err := unpack(msg.GetTypedConfig(), config); err != nil {
+		return nil, err
+	}
+	if err := d.only(config, "request_rules", " - stat_prefix"); err != nil {
+		return nil, err
+	}
+	var out []mesh.HeaderToMetadata
+	for _, rule := range config.GetRequestRules() {
+		if err := d.only(rule, "header on_header_present on_header_missing remove", ""); err != nil {
+			return nil, err
+		}
+		r := mesh.HeaderToMetadata{Header: strings.ToLower(rule.GetHeader()), Remove: rule.GetRemove()}
+		if r.Header == "" {
+			return nil, fmt.Errorf("rule without a header")
+		}
+		if err := d.onHeader(rule, &r); err != nil {
+			return nil, err
+		}
+		out = append(out, r)
+	}
+	return out, nil
+}
+
+func (d *decoder) onHeader(rule *h2mv3.Config_Rule, r *mesh.HeaderToMetadata) error {
+	if kv := rule.GetOnHeaderPresent(); kv != nil {
+		if err := d.only(kv, "metadata_namespace key regex_value_rewrite type", ""); err != nil {
+			return err
+		}
+		if kv.GetType() != h2mv3.Config_STRING {
+			return fmt.Errorf("metadata of type %s is not supported", kv.GetType())
+		}
+		r.Namespace, r.Key = namespaceOf(kv), kv.GetKey()
+		r.Pattern = kv.GetRegexValueRewrite().GetPattern().GetRegex()
+		r.Rewrite = kv.GetRegexValueRewrite().GetSubstitution()
+		if _, err := match.Regex(r.Pattern); err != nil {
+			return err
+		}
+	}
+	if kv := rule.GetOnHeaderMissing(); kv != nil {
+		if err := d.only(kv, "metadata_namespace key value type", ""); err != nil {
+			return err
+		}
+		if r.Key != "" && (r.Namespace != namespaceOf(kv) || r.Key != kv.GetKey()) {
+			return fmt.Errorf("on_header_missing with another key than on_header_present is not supported")
+		}
+		r.Namespace, r.Key, r.Missing = namespaceOf(kv), kv.GetKey(), kv.GetValue()
+	}
+	return nil
+}
+
+func namespaceOf(kv *h2mv3.Config_KeyValuePair) string {
+	if ns := kv.GetMetadataNamespace(); ns != "" {
+		return ns
+	}
+	return "envoy.filters.http.header_to_metadata"
+}

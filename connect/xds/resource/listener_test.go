@@ -1,0 +1,213 @@
+package resource_test
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/serai-net/serai/connect/mesh"
+	"github.com/serai-net/serai/connect/xds/resource"
+)
+
+// bytesOf is a resource written as JSON.
+func bytesOf(tb testing.TB, text string, msg proto.Message) []byte {
+	tb.Helper()
+	unmarshal(tb, "test", []byte(text), msg)
+	body, err := proto.Marshal(msg)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return body
+}
+
+func equal(t *testing.T, want, got any) {
+	t.Helper()
+	if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.AddrPort{}, netip.Prefix{}), cmpopts.EquateEmpty()); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
+func listener(t *testing.T, text string) *mesh.Listener {
+	t.Helper()
+	l, _, err := resource.Listener(bytesOf(t, text, &listenerv3.Listener{}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+const (
+	googleapis = "type.googleapis.com/envoy."
+	network    = googleapis + "extensions.filters.network."
+	filters    = googleapis + "extensions.filters.http."
+	tcp        = `{"name":"tcp","typedConfig":{"@type":"` + network + `tcp_proxy.v3.TcpProxy","statPrefix":"s","cluster":"local_app"}}`
+	router     = `{"name":"envoy.filters.http.router","typedConfig":{"@type":"` + filters + `router.v3.Router"}}`
+	address    = `"address":{"socketAddress":{"address":"127.0.0.1","portValue":21000}}`
+)
+
+func TestPublicListener(t *testing.T) {
+	t.Parallel()
+	got := listener(t, `{"name":"public_listener:127.0.0.1:21000",`+address+`,"trafficDirection":"INBOUND","statPrefix":"x",
+		"connectionBalanceConfig":{"exactBalance":{}},"listenerFilters":[{"name":"i","typedConfig":{"@type":"`+googleapis+`extensions.filters.listener.tls_inspector.v3.TlsInspector"}}],
+		"filterChains":[{"name":"c","filterChainMatch":{"destinationPort":8080,"serverNames":["*.Example"],"prefixRanges":[{"addressPrefix":"240.0.0.1","prefixLen":8}],
+		"sourcePrefixRanges":[{"addressPrefix":"::1","prefixLen":128}],"applicationProtocols":["h2"],"transportProtocol":"tls"},
+		"filters":[
+		 {"name":"rbac","typedConfig":{"@type":"`+network+`rbac.v3.RBAC","statPrefix":"connect_authz","rules":{}}},
+		 {"name":"limit","typedConfig":{"@type":"`+network+`connection_limit.v3.ConnectionLimit","maxConnections":"7","statPrefix":"l"}},
+		 `+tcp+`],
+		"transportSocket":{"name":"tls","typedConfig":{"@type":"`+googleapis+`extensions.transport_sockets.tls.v3.DownstreamTlsContext","requireClientCertificate":true,
+		 "commonTlsContext":{"tlsParams":{"tlsMinimumProtocolVersion":"TLSv1_2","tlsMaximumProtocolVersion":"TLSv1_3","cipherSuites":["A"]},"alpnProtocols":["h2","http/1.1"],
+		  "tlsCertificates":[{"certificateChain":{"inlineString":"CERT"},"privateKey":{"inlineString":"KEY"}}],"validationContext":{"trustedCa":{"inlineString":"CA"}}}}}}]}`)
+	equal(t, &mesh.Listener{
+		Name: "public_listener:127.0.0.1:21000", Direction: mesh.Inbound, InspectTLS: true,
+		Address: mesh.Address{AddrPort: netip.MustParseAddrPort("127.0.0.1:21000")},
+		Chains: []*mesh.FilterChain{{
+			Name: "c",
+			Match: mesh.ChainMatch{
+				DestinationPort: 8080, ServerNames: []string{"*.example"}, ALPN: []string{"h2"},
+				Prefixes: []netip.Prefix{netip.MustParsePrefix("240.0.0.0/8")}, SourcePrefixes: []netip.Prefix{netip.MustParsePrefix("::1/128")},
+			},
+			TLS: &mesh.DownstreamTLS{
+				Leaves: []mesh.Leaf{{CertificatePEM: "CERT", KeyPEM: "KEY"}}, Roots: mesh.Roots{PEM: "CA"}, RequireClient: true,
+				Params: mesh.TLSParams{MinVersion: 0x303, MaxVersion: 0x304, CipherSuites: []string{"A"}, ALPN: []string{"h2", "http/1.1"}},
+			},
+			Intentions:     []*mesh.Intention{{Action: mesh.Allow}},
+			MaxConnections: 7,
+			TCP:            &mesh.TCPProxy{StatPrefix: "s", Targets: []mesh.Target{{Cluster: "local_app", Weight: 1}}, IdleTimeout: time.Hour},
+		}},
+	}, got)
+}
+
+func TestHTTPListener(t *testing.T) {
+	t.Parallel()
+	got := listener(t, `{"name":"l","address":{"pipe":{"path":"/run/l.sock","mode":416}},"trafficDirection":"OUTBOUND","filterChains":[],"defaultFilterChain":{"filters":[
+		{"name":"hcm","typedConfig":{"@type":"`+network+`http_connection_manager.v3.HttpConnectionManager","statPrefix":"p","http2ProtocolOptions":{},"maxRequestHeadersKb":96,
+		"rds":{"configSource":{"ads":{}},"routeConfigName":"api"},"normalizePath":true,"mergeSlashes":true,"pathWithEscapedSlashesAction":"UNESCAPE_AND_FORWARD",
+		"commonHttpProtocolOptions":{"headersWithUnderscoresAction":"REJECT_REQUEST"},"forwardClientCertDetails":"APPEND_FORWARD",
+		"setCurrentClientCertDetails":{"subject":true,"cert":true,"chain":true,"dns":true,"uri":true},"upgradeConfigs":[{"upgradeType":"WebSocket"},{"upgradeType":"x","enabled":false}],
+		"streamIdleTimeout":"0s","tracing":{"randomSampling":{}},"httpFilters":[
+		{"name":"stats","typedConfig":{"@type":"`+filters+`grpc_stats.v3.FilterConfig"}},
+		{"name":"rbac","typedConfig":{"@type":"`+filters+`rbac.v3.RBAC","rules":{"action":"DENY"}}},
+		{"name":"h2m","typedConfig":{"@type":"`+filters+`header_to_metadata.v3.Config","requestRules":[{"header":"X-Forwarded-Client-Cert","remove":true,
+		 "onHeaderPresent":{"metadataNamespace":"consul","key":"service","regexValueRewrite":{"pattern":{"regex":".*svc/(.*)"},"substitution":"\\1"}},
+		 "onHeaderMissing":{"metadataNamespace":"consul","key":"service","value":"none"}}]}},
+		{"name":"wasm","typedConfig":{"@type":"`+filters+`wasm.v3.Wasm"}},
+		{"name":"wasm","isOptional":true,"typedConfig":{"@type":"`+filters+`wasm.v3.Wasm"}},
+		{"name":"wasm","disabled":true,"typedConfig":{"@type":"`+filters+`wasm.v3.Wasm"}},
+		{"name":"envoy.filters.http.router"}]}}]}}`)
+	equal(t, &mesh.Listener{
+		Name: "l", Direction: mesh.Outbound, Address: mesh.Address{Socket: "/run/l.sock", Mode: 0o640},
+		Default: &mesh.FilterChain{HTTP: &mesh.HTTP{
+			StatPrefix: "p", RouteName: "api", HTTP2: true, MaxHeaderBytes: 96 << 10, NormalizePath: true, MergeSlashes: true,
+			EscapedSlashes: mesh.UnescapeAndForward, RejectUnderscores: true, Upgrades: []string{"websocket"},
+			ClientCert: mesh.ForwardClientCert{Mode: mesh.ForwardAppend, Subject: true, Cert: true, Chain: true, DNS: true, URI: true},
+			Filters: []mesh.HTTPFilter{
+				{Intention: &mesh.Intention{Action: mesh.Deny}},
+				{Metadata: []mesh.HeaderToMetadata{{
+					Header: "x-forwarded-client-cert", Namespace: "consul", Key: "service", Pattern: ".*svc/(.*)", Rewrite: `\1`, Missing: "none", Remove: true,
+				}}},
+				{Refusal: "http filter wasm: type envoy.extensions.filters.http.wasm.v3.Wasm is not supported"},
+			},
+		}},
+	}, got)
+}
+
+func TestHTTPDefaults(t *testing.T) {
+	t.Parallel()
+	got := listener(t, `{"name":"l",`+address+`,"filterChains":[{"filters":[{"name":"envoy.http_connection_manager","typedConfig":{"@type":"`+network+`http_connection_manager.v3.HttpConnectionManager",
+		"routeConfig":{"virtualHosts":[{"domains":["*"],"routes":[{"match":{"prefix":"/"},"route":{"cluster":"c"}}]}]},"httpFilters":[`+router+`]}}]}]}`)
+	h := got.Chains[0].HTTP
+	if h == nil || h.StreamIdleTimeout != 5*time.Minute || h.MaxHeaderBytes != 0 || h.NormalizePath || h.HTTP2 {
+		t.Fatalf("got %+v", h)
+	}
+	if rule := h.Route.VirtualHosts[0].Rules[0]; rule.Timeout != 15*time.Second || rule.Targets[0].Cluster != "c" {
+		t.Errorf("got %+v", rule)
+	}
+}
+
+// TestRefusedListeners: what is not understood refuses no more than it must.
+func TestRefusedListeners(t *testing.T) {
+	t.Parallel()
+	chain := func(match, filters, more string) string {
+		return `{"name":"l",` + address + `,"filterChains":[{"filterChainMatch":{` + match + `},"filters":[` + filters + `]` + more + `}, {"filters":[` + tcp + `]}]}`
+	}
+	hcm := func(config string) string {
+		return `{"name":"h","typedConfig":{"@type":"` + network + `http_connection_manager.v3.HttpConnectionManager",` + config + `}}`
+	}
+	inline := `"routeConfig":{},"httpFilters":[` + router + `]`
+	tlsSocket := func(common string) string {
+		return `,"transportSocket":{"name":"tls","typedConfig":{"@type":"` + googleapis + `extensions.transport_sockets.tls.v3.DownstreamTlsContext","requireClientCertificate":true,"commonTlsContext":{` + common + `}}}`
+	}
+	cert := `"tlsCertificates":[{"certificateChain":{"inlineString":"C"},"privateKey":{"inlineString":"K"}}]`
+	tests := []struct{ text, listener, chain string }{
+		{text: `{"name":"l","filterChains":[]}`, listener: "address: neither IP address nor unix socket"},
+		{text: `{"name":"l","address":{"socketAddress":{"address":"localhost","portValue":1}}}`, listener: "is no IP address"},
+		{text: `{"name":"l","address":{"socketAddress":{"address":"::1","portValue":1,"protocol":"UDP"}}}`, listener: "protocol UDP is not supported"},
+		{text: `{"name":"l",` + address + `,"useOriginalDst":true}`, listener: "use_original_dst is not supported"},
+		{text: `{"name":"l",` + address + `,"bindToPort":false}`, listener: "bind_to_port"},
+		{text: `{"name":"l",` + address + `,"transparent":true}`, listener: "Listener.transparent is not supported"},
+		{text: `{"name":"l",` + address + `,"listenerFilters":[{"name":"o","typedConfig":{"@type":"` + googleapis + `extensions.filters.listener.original_dst.v3.OriginalDst"}}]}`, listener: "listener filter o is not supported"},
+		{text: chain(`"sourceType":"EXTERNAL"`, tcp, ""), listener: "FilterChainMatch.source_type is not supported"},
+		{text: chain(`"transportProtocol":"raw_buffer"`, tcp, ""), listener: `transport_protocol "raw_buffer" is not supported`},
+		{text: chain(`"prefixRanges":[{"addressPrefix":"10.0.0.0","prefixLen":33}]`, tcp, ""), listener: "address range"},
+		{text: chain("", "", ""), chain: "no tcp_proxy or http_connection_manager"},
+		{text: chain("", tcp+","+tcp, ""), chain: "comes after the last one"},
+		{text: chain("", `{"name":"w","typedConfig":{"@type":"`+network+`wasm.v3.Wasm"}}`, ""), chain: "network filter w: type envoy.extensions.filters.network.wasm.v3.Wasm is not supported"},
+		{text: chain("", `{"name":"w"}`, ""), chain: "network filter w: no typed_config"},
+		{text: chain("", tcp, `,"useProxyProto":true`), chain: "FilterChain.use_proxy_proto is not supported"},
+		{text: chain("", tcp, `,"transportSocket":{"name":"quic","typedConfig":{"@type":"`+googleapis+`x.Quic"}}`), chain: `transport socket quic of type "envoy.x.Quic" is not supported`},
+		{text: chain("", tcp, tlsSocket(``)), chain: "tls: no certificate"},
+		{text: chain("", tcp, tlsSocket(cert)), chain: "require_client_certificate without a trusted_ca"},
+		{text: chain("", tcp, tlsSocket(cert+`,"validationContext":{"trustedCa":{"filename":"/x"}}`)), chain: "trusted_ca: from a file is not supported"},
+		{text: chain("", tcp, tlsSocket(cert+`,"validationContext":{"trustedCa":{"inlineString":"C"},"crl":{"inlineString":"R"}}`)), chain: "CertificateValidationContext.crl is not supported"},
+		{text: chain("", tcp, tlsSocket(cert+`,"validationContext":{"trustedCa":{"inlineString":"C"},"trustChainVerification":"ACCEPT_UNTRUSTED"}`)), chain: "trust_chain_verification is not supported"},
+		{text: chain("", tcp, tlsSocket(`"tlsCertificateSdsSecretConfigs":[{"name":"x"}]`)), chain: "tls_certificate_sds_secret_configs is not supported"},
+		{text: chain("", hcm(`"httpFilters":[`+router+`]`), ""), chain: "no route_config"},
+		{text: chain("", hcm(`"routeConfig":{},"httpFilters":[]`), ""), chain: "no router at the end"},
+		{text: chain("", hcm(inline+`,"stripAnyHostPort":true`), ""), chain: "HttpConnectionManager.strip_any_host_port is not supported"},
+		{text: chain("", hcm(inline+`,"codecType":"HTTP3"`), ""), chain: "HTTP/3"},
+		{text: chain("", hcm(`"rds":{"routeConfigName":"x","configSource":{"path":"/x"}},"httpFilters":[`+router+`]`), ""), chain: "routes from elsewhere"},
+		{text: chain("", hcm(`"routeConfig":{},"httpFilters":[`+router+`,`+router+`]`), ""), chain: "comes after the router"},
+	}
+	for _, tt := range tests {
+		got := listener(t, tt.text)
+		switch {
+		case tt.listener != "":
+			if !strings.Contains(got.Refusal, tt.listener) || len(got.Chains) != 0 {
+				t.Errorf("%s:\n got refusal %q, want %q", tt.text, got.Refusal, tt.listener)
+			}
+		case got.Refusal != "" || len(got.Chains) != 2:
+			t.Errorf("%s:\n got refusal %q", tt.text, got.Refusal)
+		default:
+			first, second := got.Chains[0], got.Chains[1]
+			if !strings.Contains(first.Refusal, tt.chain) || first.TCP != nil || first.HTTP != nil {
+				t.Errorf("%s:\n got %+v, want refusal %q", tt.text, first, tt.chain)
+			}
+			if second.Refusal != "" || second.TCP == nil {
+				t.Errorf("%s: the other chain is %+v", tt.text, second)
+			}
+		}
+	}
+}
+
+func TestGarbageIsAnError(t *testing.T) {
+	t.Parallel()
+	if _, _, err := resource.Listener([]byte{0xff}); err == nil {
+		t.Error("listener: no error")
+	}
+	if _, _, err := resource.Cluster([]byte{0xff}); err == nil {
+		t.Error("cluster: no error")
+	}
+	if _, _, err := resource.Route([]byte{0xff}); err == nil {
+		t.Error("route: no error")
+	}
+	if _, _, err := resource.Endpoints([]byte{0xff}); err == nil {
+		t.Error("endpoints: no error")
+	}
+}

@@ -1,0 +1,253 @@
+package resource
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+
+	"github.com/serai-net/serai/connect/match"
+	"github.com/serai-net/serai/connect/mesh"
+)
+
+// routeTimeout is what an unset timeout of a route means.
+const routeTimeout = 15 * time.Second
+
+// Route reads a route table. What is not understood of the whole table or of a
+// virtual host refuses each of its rules.
+func Route(body []byte) (*mesh.Route, []string, error) {
+	msg := &routev3.RouteConfiguration{}
+	if err := parse(body, msg); err != nil {
+		return nil, nil, err
+	}
+	d := &decoder{}
+	return d.route(msg), d.notes, nil
+}
+
+func (d *decoder) route(msg *routev3.RouteConfiguration) *mesh.Route {
+	r := &mesh.Route{Name: msg.GetName(), ValidateClusters: msg.GetValidateClusters().GetValue()}
+	err := d.only(msg, "name virtual_hosts validate_clusters request_headers_to_add request_headers_to_remove"+
+		" response_headers_to_add response_headers_to_remove",
+		"most_specific_header_mutations_wins request_mirror_policies - max_direct_response_body_size_bytes metadata")
+	if err == nil {
+		r.Edit, err = edit(msg)
+	}
+	for _, vh := range msg.GetVirtualHosts() {
+		r.VirtualHosts = append(r.VirtualHosts, d.virtualHost(vh, err))
+	}
+	return r
+}
+
+// virtualHost reads a virtual host of a table for which err was found.
+func (d *decoder) virtualHost(msg *routev3.VirtualHost, err error) *mesh.VirtualHost {
+	vh := &mesh.VirtualHost{Name: msg.GetName(), Domains: lowerAll(msg.GetDomains())}
+	if err == nil {
+		err = d.only(msg, "name domains routes retry_policy hash_policy require_tls request_headers_to_add request_headers_to_remove"+
+			" response_headers_to_add response_headers_to_remove",
+			"include_request_attempt_count include_attempt_count_in_response include_is_timeout_retry_header"+
+				" request_mirror_policies - virtual_clusters per_request_buffer_limit_bytes request_body_buffer_limit metadata")
+	}
+	if err == nil && msg.GetRequireTls() != routev3.VirtualHost_NONE {
+		err = fmt.Errorf("VirtualHost.require_tls is not supported")
+	}
+	if err == nil {
+		vh.Edit, err = edit(msg)
+	}
+	for _, route := range msg.GetRoutes() {
+		vh.Rules = append(vh.Rules, d.rule(route, msg.GetRetryPolicy(), err))
+	}
+	return vh
+}
+
+// rule reads one route of a virtual host for which err was found. A rule whose
+// match is not understood takes all that it may be meant for.
+func (d *decoder) rule(msg *routev3.Route, inherited *routev3.RetryPolicy, err error) *mesh.Rule {
+	r := &mesh.Rule{Name: msg.GetName()}
+	if matchErr := d.match(msg.GetMatch(), &r.Match); err == nil {
+		err = matchErr
+	}
+	if err == nil {
+		err = d.only(msg, "name match route redirect direct_response request_headers_to_add request_headers_to_remove"+
+			" response_headers_to_add response_headers_to_remove",
+			"decorator tracing - metadata per_request_buffer_limit_bytes request_body_buffer_limit stat_prefix")
+	}
+	if err == nil {
+		r.Edit, err = edit(msg)
+	}
+	if err == nil {
+		err = d.action(msg, inherited, r)
+	}
+	if err != nil {
+		*r = mesh.Rule{Name: r.Name, Match: r.Match, Refusal: reason(err)}
+	}
+	return r
+}
+
+func (d *decoder) action(msg *routev3.Route, inherited *routev3.RetryPolicy, r *mesh.Rule) error {
+	switch action := msg.GetAction().(type) {
+	case *routev3.Route_Route:
+		return d.forward(action.Route, inherited, r)
+	case *routev3.Route_Redirect:
+		return d.redirect(action.Redirect, r)
+	case *routev3.Route_DirectResponse:
+		if err := d.only(action.DirectResponse, "status body", ""); err != nil {
+			return err
+		}
+		r.Direct = &mesh.DirectResponse{Status: int(action.DirectResponse.GetStatus())}
+		if body := action.DirectResponse.GetBody(); body != nil {
+			var err error
+			if r.Direct.Body, err = inline(body); err != nil {
+				return fmt.Errorf("direct_response: %w", err)
+			}
+		}
+		return nil
+	default:
+		return fmt.Errorf("route action %T is not supported", action)
+	}
+}
+
+// match reads what chooses a rule. If it is not understood, m is left to match
+// at least as much.
+func (d *decoder) match(msg *routev3.RouteMatch, m *mesh.Match) error {
+	err := d.only(msg, "prefix path safe_regex path_separated_prefix case_sensitive headers query_parameters", "")
+	switch p := msg.GetPathSpecifier().(type) {
+	case *routev3.RouteMatch_Prefix:
+		m.Prefix = p.Prefix
+	case *routev3.RouteMatch_Path:
+		m.Path = p.Path
+	case *routev3.RouteMatch_SafeRegex:
+		if _, bad := match.Regex(p.SafeRegex.GetRegex()); bad != nil {
+			m.Prefix = "/"
+			return bad
+		}
+		m.Regex = p.SafeRegex.GetRegex()
+	case *routev3.RouteMatch_PathSeparatedPrefix:
+		m.PathPrefix = p.PathSeparatedPrefix
+	case *routev3.RouteMatch_ConnectMatcher_:
+		m.Prefix = ""
+		m.Headers = []mesh.HeaderMatch{{Name: ":method", Value: mesh.StringMatch{Exact: http.MethodConnect}}}
+	default:
+		m.Prefix = "/"
+	}
+	if sensitive := msg.GetCaseSensitive(); sensitive != nil {
+		m.IgnoreCase = !sensitive.GetValue()
+	}
+	for _, h := range msg.GetHeaders() {
+		hm, bad := headerMatch(h)
+		if bad != nil {
+			err = bad
+			continue
+		}
+		m.Headers = append(m.Headers, hm)
+	}
+	for _, q := range msg.GetQueryParameters() {
+		qm, bad := queryMatch(q)
+		if bad != nil {
+			err = bad
+			continue
+		}
+		m.Query = append(m.Query, qm)
+	}
+	return err
+}
+
+func (d *decoder) redirect(msg *routev3.RedirectAction, r *mesh.Rule) error {
+	if err := d.only(msg, "https_redirect scheme_redirect host_redirect port_redirect path_redirect response_code", ""); err != nil {
+		return err
+	}
+	if msg.GetPortRedirect() > 65535 {
+		return fmt.Errorf("redirect to port %d", msg.GetPortRedirect())
+	}
+	r.Redirect = &mesh.Redirect{
+		Scheme: msg.GetSchemeRedirect(), Host: msg.GetHostRedirect(), Path: msg.GetPathRedirect(),
+		Port: uint16(msg.GetPortRedirect()),
+	}
+	if msg.GetHttpsRedirect() {
+		r.Redirect.Scheme = "https"
+	}
+	switch msg.GetResponseCode() {
+	case routev3.RedirectAction_FOUND:
+		r.Redirect.Status = http.StatusFound
+	case routev3.RedirectAction_SEE_OTHER:
+		r.Redirect.Status = http.StatusSeeOther
+	case routev3.RedirectAction_TEMPORARY_REDIRECT:
+		r.Redirect.Status = http.StatusTemporaryRedirect
+	case routev3.RedirectAction_PERMANENT_REDIRECT:
+		r.Redirect.Status = http.StatusPermanentRedirect
+	default:
+		r.Redirect.Status = http.StatusMovedPermanently
+	}
+	return nil
+}
+
+// edits is what tables, virtual hosts, routes and weighted clusters have in
+// common.
+type edits interface {
+	GetRequestHeadersToAdd() []*corev3.HeaderValueOption
+	GetRequestHeadersToRemove() []string
+	GetResponseHeadersToAdd() []*corev3.HeaderValueOption
+	GetResponseHeadersToRemove() []string
+}
+
+func edit(msg edits) (mesh.HeaderEdit, error) {
+	e := mesh.HeaderEdit{
+		RequestRemove:  lowerAll(msg.GetRequestHeadersToRemove()),
+		ResponseRemove: lowerAll(msg.GetResponseHeadersToRemove()),
+	}
+	var err error
+	if e.RequestSet, err = headerValues(msg.GetRequestHeadersToAdd()); err != nil {
+		return e, err
+	}
+	e.ResponseSet, err = headerValues(msg.GetResponseHeadersToAdd())
+	return e, err
+}
+
+func headerValues(options []*corev3.HeaderValueOption) ([]mesh.HeaderValue, error) {
+	var out []mesh.HeaderValue
+	var err error
+	for _, o := range options {
+		v := mesh.HeaderValue{Name: strings.ToLower(o.GetHeader().GetKey()), Value: o.GetHeader().GetValue()}
+		if v.Value == "" {
+			v.Value = string(o.GetHeader().GetRawValue())
+		}
+		if v.Name == "" {
+			return nil, fmt.Errorf("header to add without a name")
+		}
+		if v.Value, err = literal(v.Value); err != nil {
+			return nil, fmt.Errorf("header %s: %w", v.Name, err)
+		}
+		if v.Value == "" && !o.GetKeepEmptyValue() {
+			continue // Envoy drops such a field
+		}
+		switch o.GetAppendAction() {
+		case corev3.HeaderValueOption_APPEND_IF_EXISTS_OR_ADD:
+			v.Append = mesh.AppendOrAdd
+			if a := o.GetAppend(); a != nil && !a.GetValue() { // deprecated, still sent by old ones
+				v.Append = mesh.OverwriteOrAdd
+			}
+		case corev3.HeaderValueOption_ADD_IF_ABSENT:
+			v.Append = mesh.AddIfAbsent
+		case corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD:
+			v.Append = mesh.OverwriteOrAdd
+		case corev3.HeaderValueOption_OVERWRITE_IF_EXISTS:
+			v.Append = mesh.OverwriteIfExists
+		default:
+			return nil, fmt.Errorf("header %s: append_action %d is not supported", v.Name, o.GetAppendAction())
+		}
+		out = append(out, v)
+	}
+	return out, nil
+}
+
+// literal returns a header value without format commands: "%%" is a percent
+// sign, and a single one begins a command.
+func literal(value string) (string, error) {
+	plain := strings.ReplaceAll(value, "%%", "")
+	if strings.Contains(plain, "%") {
+		return "", fmt.Errorf("format commands in %q are not supported", value)
+	}
+	return strings.ReplaceAll(value, "%%", "%"), nil
+}

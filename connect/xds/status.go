@@ -1,0 +1,161 @@
+package xds
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/serai-net/serai/connect/mesh"
+	"github.com/serai-net/serai/connect/xds/ads"
+)
+
+// Status is how the Watcher fares.
+type Status struct {
+	// Connected tells whether a stream is open, Since when that changed.
+	Connected bool
+	Since     time.Time
+	// LastError is why the last stream ended or could not be opened, or why the
+	// last snapshot was not taken; "" if all is well.
+	LastError string
+	// LastUpdate is when the last response came.
+	LastUpdate time.Time
+	// Version of the snapshot in force, 0 before the first.
+	Version uint64
+	// Updates counts responses, of which Acks were taken and Nacks were not;
+	// Failed counts snapshots that a stage did not take, Held endpoint sets and
+	// removals of listeners that were held back.
+	Updates, Acks, Nacks, Failed, Held uint64
+	// Reconnects counts streams after the first that brought anything.
+	Reconnects uint64
+	// Refusals are what in the snapshot in force is not understood.
+	Refusals []Refusal
+}
+
+// Status returns how the Watcher fares. It never waits for a change.
+func (w *Watcher) Status() Status {
+	w.statusMu.Lock()
+	defer w.statusMu.Unlock()
+	status := w.status
+	status.Refusals = slices.Clone(status.Refusals)
+	return status
+}
+
+func (w *Watcher) change(f func(s *Status)) {
+	w.statusMu.Lock()
+	defer w.statusMu.Unlock()
+	f(&w.status)
+}
+
+// told is what was logged already and is not to be logged again.
+type told struct {
+	down, failed string
+	silent       bool
+	connected    bool
+	notes        map[string]bool
+}
+
+// maxNotes bounds how many different notes are remembered.
+const maxNotes = 1000
+
+func (t *told) reset() { t.notes = map[string]bool{} }
+
+func (w *Watcher) up(now time.Time) {
+	w.change(func(s *Status) {
+		s.Connected, s.Since = true, now
+		if !w.reconnected.IsZero() {
+			s.Reconnects++
+		}
+	})
+}
+
+func (w *Watcher) down(reason *ads.Error, now time.Time) {
+	w.change(func(s *Status) {
+		if s.Connected {
+			s.Connected, s.Since = false, now
+		}
+		s.LastError = reason.Error()
+	})
+	w.told.connected, w.told.silent = false, false
+	if text := reason.Error(); text != w.told.down {
+		w.told.down = text
+		w.log.Warn("no configuration from Consul, trying again", "err", reason)
+	}
+}
+
+func (w *Watcher) silent() {
+	if w.told.silent {
+		return
+	}
+	w.told.silent = true
+	w.change(func(s *Status) {
+		s.LastError = fmt.Sprintf("Consul sends nothing for proxy %q: it seems not to be registered at the agent at %s", w.node.ID, w.target)
+	})
+	w.log.Warn("Consul sends nothing: this proxy seems not to be registered at this agent, waiting",
+		"proxy", w.node.ID, "agent", w.target.String())
+}
+
+func (w *Watcher) updated(update *ads.Update, notes []string, err error, now time.Time) {
+	w.change(func(s *Status) {
+		s.Updates++
+		s.LastUpdate = now
+		if err != nil {
+			s.Nacks++
+			s.LastError = err.Error()
+			return
+		}
+		s.Acks++
+		s.LastError = ""
+	})
+	w.told.down, w.told.silent = "", false
+	if !w.told.connected {
+		w.told.connected = true
+		w.log.Info("configuration comes from Consul", "address", w.target.String(), "proxy", w.node.ID)
+	}
+	if err != nil {
+		w.log.Error("response of Consul cannot be read", "type", update.Type, "err", err)
+		return
+	}
+	for _, note := range notes {
+		if !w.told.notes[note] && len(w.told.notes) < maxNotes {
+			w.told.notes[note] = true
+			w.log.Info("a part of the configuration has no effect", "what", note)
+		}
+	}
+}
+
+// countHold counts what is held back.
+func (w *Watcher) countHold() { w.change(func(s *Status) { s.Held++ }) }
+
+// failed tells once that a stage does not take the next snapshot.
+func (w *Watcher) failed(err error) {
+	w.change(func(s *Status) {
+		s.Failed++
+		s.LastError = err.Error()
+	})
+	if text := err.Error(); text != w.told.failed {
+		w.told.failed = text
+		w.log.Error("configuration is not taken, the last good one stays", "err", err)
+	}
+}
+
+// inForce tells what is now in force, and what of it is refused.
+func (w *Watcher) inForce(next *mesh.Snapshot, began time.Time) {
+	w.told.failed = ""
+	found := refusals(next)
+	var before []Refusal
+	w.change(func(s *Status) {
+		before = s.Refusals
+		s.Version, s.Refusals = next.Version, found
+	})
+	known := map[Refusal]bool{}
+	for _, r := range before {
+		known[r] = true
+	}
+	for _, r := range found {
+		if !known[r] {
+			w.log.Warn("not understood, refuses its traffic", "what", r.Kind, "name", r.Name, "reason", r.Reason)
+		}
+	}
+	w.log.Debug("configuration in force", "version", next.Version, "listeners", len(next.Listeners),
+		"routes", len(next.Routes), "clusters", len(next.Clusters), "took", time.Since(began))
+}

@@ -1,0 +1,200 @@
+package xds
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/serai-net/serai/connect/mesh"
+	"github.com/serai-net/serai/connect/xds/ads"
+	"github.com/serai-net/serai/connect/xds/resource"
+)
+
+// Stage takes part in a change in two phases. Prepare does all that can fail
+// and changes nothing; commit puts next in force and cannot fail. If another
+// stage's Prepare fails, commit is not called. Both are called by one goroutine
+// at a time.
+type Stage interface {
+	Prepare(next *mesh.Snapshot) (commit func(), err error)
+}
+
+// Endpoints takes the endpoint set of a cluster: of one in force at any time,
+// of a new one just before the snapshot that brings it is prepared.
+type Endpoints interface {
+	SetEndpoints(set *mesh.EndpointSet)
+}
+
+// Source streams resources: an [ads.Client], or a stand-in for tests.
+type Source interface {
+	Run(ctx context.Context, handler ads.Handler) error
+}
+
+// Config of a Watcher.
+type Config struct {
+	// ADS says where the control plane is. Its Types need not be set.
+	ADS ads.Config
+	// Source replaces the client that is made of ADS, if not nil.
+	Source Source
+	// Probe tells whether an endpoint accepts connections; nil dials it. The
+	// context ends after a second.
+	Probe func(ctx context.Context, addr mesh.Address) error
+}
+
+// Watcher follows the control plane. Make one with New.
+type Watcher struct {
+	// set by New
+	log       *slog.Logger
+	source    Source
+	probe     func(ctx context.Context, addr mesh.Address) error
+	node      ads.Node
+	target    mesh.Address
+	store     *mesh.Store
+	endpoints Endpoints
+	stages    []Stage
+	ready     chan struct{}
+	// wake makes Run look at the time of the next attempt again.
+	wake chan struct{}
+
+	mu        sync.Mutex // guards:
+	clusters  *table[mesh.Cluster]
+	routes    *table[mesh.Route]
+	listeners *table[mesh.Listener]
+	sets      map[string]*endpointSet
+	// force is the snapshot in force; next is when to try again for another.
+	force *mesh.Snapshot
+	next  time.Time
+	// reconnected is when the stream was last opened again.
+	reconnected time.Time
+	told        told
+	holds       sync.WaitGroup
+	// holding is the context of holds; nil while Run does not run.
+	holding context.Context //nolint:containedctx // of the goroutines that Run owns
+
+	statusMu sync.Mutex // guards:
+	status   Status
+}
+
+// New returns a Watcher that puts snapshots in force by stages, in this order,
+// and then publishes them in store.
+func New(cfg Config, store *mesh.Store, endpoints Endpoints, stages []Stage, log *slog.Logger) (*Watcher, error) {
+	w := &Watcher{
+		log: log, source: cfg.Source, probe: cfg.Probe, node: cfg.ADS.Node, target: cfg.ADS.Target,
+		store: store, endpoints: endpoints, stages: stages,
+		ready: make(chan struct{}), wake: make(chan struct{}, 1),
+		clusters: newTable(resource.Cluster), routes: newTable(resource.Route), listeners: newTable(resource.Listener),
+		sets: map[string]*endpointSet{},
+	}
+	w.told.reset()
+	if w.probe == nil {
+		w.probe = dial
+	}
+	if w.source != nil {
+		return w, nil
+	}
+	if len(cfg.ADS.Types) == 0 {
+		cfg.ADS.Types = resource.Types()
+	}
+	client, err := ads.New(cfg.ADS)
+	if err != nil {
+		return nil, fmt.Errorf("xds: %w", err)
+	}
+	w.source = client
+	return w, nil
+}
+
+// Ready is closed once the first whole snapshot is in force.
+func (w *Watcher) Ready() <-chan struct{} { return w.ready }
+
+// Run follows the control plane until ctx ends. Whatever happens to the stream,
+// what is in force stays.
+func (w *Watcher) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	w.mu.Lock()
+	w.holding = ctx
+	w.mu.Unlock()
+	var clock sync.WaitGroup
+	clock.Go(func() { w.tick(ctx) })
+	err := w.source.Run(ctx, handler{w})
+	cancel()
+	w.mu.Lock()
+	w.holding = nil
+	w.mu.Unlock()
+	clock.Wait()
+	w.holds.Wait()
+	return err
+}
+
+// tick tries again when a wait is over.
+func (w *Watcher) tick(ctx context.Context) {
+	for {
+		w.mu.Lock()
+		next := w.next
+		w.mu.Unlock()
+		var due <-chan time.Time
+		if !next.IsZero() {
+			due = time.After(time.Until(next))
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-w.wake:
+		case <-due:
+			w.mu.Lock()
+			w.assemble(time.Now())
+			w.mu.Unlock()
+		}
+	}
+}
+
+// assemble puts the next snapshot in force, if it is whole and not the same.
+func (w *Watcher) assemble(now time.Time) {
+	p := w.plan(now)
+	w.dropSets()
+	if p.wake != w.next {
+		w.next = p.wake
+		select {
+		case w.wake <- struct{}{}:
+		default:
+		}
+	}
+	if p.same() || (w.force == nil && !p.complete()) {
+		return
+	}
+	w.deliver(p.next)
+	p.next.Version = 1
+	if w.force != nil {
+		p.next.Version = w.force.Version + 1
+	}
+	commits, err := w.prepare(p.next)
+	if err != nil {
+		w.failed(err)
+		return
+	}
+	for _, commit := range commits {
+		commit()
+	}
+	w.store.Swap(p.next)
+	first := w.force == nil
+	w.force = p.next
+	w.inForce(p.next, now)
+	if first {
+		close(w.ready)
+	}
+}
+
+func (w *Watcher) prepare(next *mesh.Snapshot) ([]func(), error) {
+	var commits []func()
+	for _, stage := range w.stages {
+		commit, err := stage.Prepare(next)
+		if err != nil {
+			return nil, err
+		}
+		if commit != nil {
+			commits = append(commits, commit)
+		}
+	}
+	return commits, nil
+}
