@@ -1,0 +1,104 @@
+# Everything that the edge understands, in one file. A folder of files works as
+# well: all of them together are one configuration.
+
+consul {
+  address = "127.0.0.1:8500"
+  token   = env("CONSUL_HTTP_TOKEN", "")
+}
+
+log {
+  level  = "info"
+  format = "text"
+}
+
+edge {
+  service           = "edge"
+  drain_delay       = "2s"
+  drain_timeout     = "4s"
+  trusted_proxies   = ["10.0.0.0/8"]
+  advertise_address = "192.0.2.1"
+
+  listener "public" {
+    address         = "0.0.0.0:8080"
+    max_header_size = "32KiB"
+    idle_timeout    = "1m"
+  }
+
+  listener "secure" {
+    address = "0.0.0.0:8443"
+    tls {
+      certificate_file = "tls/site.pem" # relative to this file
+      key_file         = "tls/site.key"
+    }
+  }
+
+  consumer "acme" {
+    plan     = "gold"
+    metadata = { team = "orders" }
+    key "laptop" { sha256 = "2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b" }
+    key "ci" { key = env("ACME_CI_KEY", "only-for-the-example") }
+  }
+
+  api "orders" {
+    hosts           = ["orders.example.com", "*.orders.example.com"]
+    listeners       = ["secure"]
+    base_path       = "/orders"
+    strip_base_path = true
+    allow_consumers = ["acme"]
+
+    authenticate "api_key" {
+      header = "x-api-key"
+      query  = "api_key"
+    }
+
+    # In the mesh: by mTLS, as Consul's intentions, routers and splitters say.
+    route "list" {
+      path_prefix = "/v1"
+      methods     = ["GET", "HEAD"]
+      timeout     = "5s"
+      upstream { service = "orders" }
+    }
+
+    route "far" {
+      path_regex = "/v1/[0-9]+/lines"
+      headers    = { x-region = "eu" }
+      upstream {
+        service    = "orders"
+        datacenter = "dc2"
+      }
+    }
+  }
+
+  api "rest" {
+    # In Consul's catalog, but not in the mesh.
+    route "legacy" {
+      path_prefix    = "/legacy"
+      rewrite_prefix = "/app"
+      upstream {
+        catalog = "legacy"
+        tag     = "v1"
+      }
+      request_headers {
+        set    = { x-from = "edge" }
+        remove = ["cookie"]
+      }
+      response_headers {
+        remove = ["server"]
+      }
+    }
+
+    # At plain addresses: no Consul needed.
+    route "static" {
+      path = "/health"
+      upstream {
+        addresses       = ["10.0.0.1:8080", "10.0.0.2:8080"]
+        connect_timeout = "1s"
+      }
+    }
+  }
+
+  access_log {
+    path   = "-"
+    format = "json"
+  }
+}

@@ -1,0 +1,183 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/serai-net/serai/agent"
+	"github.com/serai-net/serai/agent/catalog"
+	"github.com/serai-net/serai/connect/bootstrap"
+	"github.com/serai-net/serai/connect/proxy"
+	"github.com/serai-net/serai/connect/xds/ads"
+)
+
+func connectCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "connect",
+		Usage: "run a Connect proxy: the sidecar of a service",
+		Description: "The proxy is named by -sidecar-for, -proxy-id or -gateway, or by the bootstrap file that\n" +
+			"`consul connect envoy -bootstrap` prints and Nomad writes. All else comes from Consul.\n\n" +
+			"Examples:\n\n" +
+			"  serai connect -sidecar-for web-1\n" +
+			"  serai connect -proxy-id web-1-sidecar-proxy -admin-bind 127.0.0.1:19000\n" +
+			"  serai connect -gateway mesh -register -address 10.0.0.7:8443\n" +
+			"  serai connect -c ${NOMAD_SECRETS_DIR}/envoy_bootstrap.json -l info --concurrency 1",
+		Flags: append(append([]cli.Flag{
+			&cli.StringFlag{Name: "config-path", Aliases: []string{"c"}, Usage: "bootstrap `file`, also a FIFO"},
+			&cli.StringFlag{Name: "sidecar-for", Usage: "`ID` of the service instance whose sidecar this is", EnvVars: []string{"CONNECT_SIDECAR_FOR"}},
+			&cli.StringFlag{Name: "proxy-id", Usage: "`ID` of the proxy itself", EnvVars: []string{"CONNECT_PROXY_ID"}},
+			&cli.StringFlag{Name: "gateway", Usage: "`kind` of the gateway that this is: mesh, terminating, ingress or api"},
+			&cli.BoolFlag{Name: "register", Usage: "register the gateway with the agent first"},
+			&cli.StringFlag{Name: "service", Usage: "`name` of the gateway's service (default: KIND-gateway)"},
+			&cli.StringFlag{Name: "address", Usage: "`host:port` at which a gateway that registers is reached"},
+			&cli.StringFlag{Name: "admin-bind", Usage: "`address` of the admin interface: /ready, /stats; none without it, or what the bootstrap file says"},
+			&cli.DurationFlag{Name: "drain-delay", Value: time.Second, Usage: "how long connections are accepted after the signal to stop"},
+			&cli.DurationFlag{Name: "drain-timeout", Value: 4500 * time.Millisecond, Usage: "when what is left is killed, counted from the signal"},
+			&cli.BoolFlag{Name: "disable-hot-restart", Hidden: true, Usage: "Envoy's; there is nothing to disable"},
+		}, processFlags()...), consulFlags()...),
+		Action: runConnect,
+	}
+}
+
+func runConnect(c *cli.Context) error {
+	if err := noArguments(c); err != nil {
+		return err
+	}
+	log, err := setUp(c, nil)
+	if err != nil {
+		return err
+	}
+	config := proxy.Config{
+		Admin: c.String("admin-bind"), DrainDelay: c.Duration("drain-delay"), DrainTimeout: c.Duration("drain-timeout"),
+	}
+	if path := c.String("config-path"); path != "" {
+		err = fromBootstrap(&config, path, log)
+	} else {
+		err = fromConsul(c, &config, log)
+	}
+	switch {
+	case errors.Is(err, context.Canceled):
+		return nil // stopped before there was anything to serve
+	case err != nil:
+		return err
+	}
+	p, err := proxy.New(config, nil, log)
+	if err != nil {
+		return err
+	}
+	return p.Run(c.Context)
+}
+
+func fromBootstrap(config *proxy.Config, path string, log *slog.Logger) error {
+	file, err := bootstrap.Read(path)
+	if err != nil {
+		return err
+	}
+	for _, text := range file.Ignored {
+		log.Debug("bootstrap: ignored", "what", text)
+	}
+	if config.Admin == "" && file.Admin.Network() == "tcp" && file.Admin.AddrPort.IsValid() {
+		config.Admin = file.Admin.String()
+	}
+	config.XDS.ADS.Target = file.Target(os.Getenv)
+	config.XDS.ADS.Token = file.Token
+	config.XDS.ADS.Node = ads.Node{ID: file.Node.ID, Cluster: file.Node.Cluster, Metadata: file.Node.Metadata}
+	if file.TLS != nil {
+		if config.XDS.ADS.TLS, err = file.TLS.Config(); err != nil {
+			return fmt.Errorf("bootstrap %s: %w", path, err)
+		}
+	}
+	log.Info("starting from bootstrap", "proxy", file.Node.ID, "xds", config.XDS.ADS.Target.String())
+	return nil
+}
+
+// fromConsul asks the agent which proxy is meant, again and again while it
+// cannot be reached.
+func fromConsul(c *cli.Context, config *proxy.Config, log *slog.Logger) error {
+	if err := checkIdentity(c); err != nil {
+		return err
+	}
+	consul := consulConfig(c, nil)
+	client, err := catalog.NewClient(consul)
+	if err != nil {
+		return err
+	}
+	return untilHealed(c.Context, log, func() error {
+		found, err := identify(c, client)
+		if err != nil {
+			return err
+		}
+		if config.XDS.ADS, err = agent.ADS(c.Context, client, consul, *found); err != nil {
+			return err
+		}
+		log.Info("starting", "proxy", found.ID, "service", found.Service, "xds", config.XDS.ADS.Target.String())
+		return nil
+	})
+}
+
+func checkIdentity(c *cli.Context) error {
+	given := 0
+	for _, flag := range []string{"sidecar-for", "proxy-id"} {
+		if c.String(flag) != "" {
+			given++
+		}
+	}
+	var err error
+	switch gateway := c.String("gateway"); {
+	case given > 1:
+		err = errors.New("give one of -sidecar-for and -proxy-id")
+	case gateway != "" && c.String("sidecar-for") != "":
+		err = errors.New("-gateway and -sidecar-for do not go together")
+	case gateway != "" && gateway != "mesh" && gateway != "terminating" && gateway != "ingress" && gateway != "api":
+		err = fmt.Errorf("-gateway %q: it can be mesh, terminating, ingress or api", gateway)
+	case gateway == "" && c.Bool("register"):
+		err = errors.New("-register is for gateways: a sidecar is registered with its service")
+	case gateway == "" && given == 0:
+		err = errors.New("which proxy? Give -sidecar-for, -proxy-id, -gateway, or a bootstrap file with -c")
+	default:
+		return nil
+	}
+	return &usageError{command: "connect", err: err}
+}
+
+func identify(c *cli.Context, client *catalog.Client) (*catalog.Proxy, error) {
+	gateway := catalog.Gateway{
+		Kind: c.String("gateway"), Service: c.String("service"), ID: c.String("proxy-id"), Address: c.String("address"),
+	}
+	switch {
+	case gateway.Kind != "" && c.Bool("register"):
+		return catalog.RegisterGateway(c.Context, client, gateway)
+	case gateway.Kind != "":
+		return catalog.FindGateway(c.Context, client, gateway)
+	case c.String("sidecar-for") != "":
+		return catalog.SidecarFor(c.Context, client, c.String("sidecar-for"))
+	default:
+		return catalog.ProxyByID(c.Context, client, c.String("proxy-id"))
+	}
+}
+
+// untilHealed repeats f while Consul cannot be reached, at growing intervals,
+// and tells so.
+func untilHealed(ctx context.Context, log *slog.Logger, f func() error) error {
+	pause := 250 * time.Millisecond
+	for {
+		err := f()
+		if err == nil || !catalog.Heals(err) {
+			return err
+		}
+		log.Error("waiting for Consul", "err", err, "retry_in", pause)
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(pause + rand.N(pause/4)):
+		}
+		pause = min(2*pause, 10*time.Second)
+	}
+}

@@ -1,0 +1,91 @@
+// Command serai is an API gateway and a Consul Connect data plane in one binary.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/serai-net/serai/agent/config"
+)
+
+func main() {
+	// SIGINT is what Nomad's exec driver sends, SIGTERM what everybody else does.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args)
+	stop()
+	os.Exit(code)
+}
+
+func run(ctx context.Context, args []string) int {
+	err := app().RunContext(ctx, args)
+	if err == nil {
+		return 0
+	}
+	if wrong, ok := errors.AsType[config.Errors](err); ok {
+		wrong.Write(os.Stderr, colours(os.Stderr)) //nolint:errcheck // there is nowhere else to tell
+		return 1
+	}
+	fmt.Fprintln(os.Stderr, paint(os.Stderr, red, "serai: ")+strings.TrimSpace(err.Error()))
+	if usage, ok := errors.AsType[*usageError](err); ok {
+		fmt.Fprintf(os.Stderr, "Try: %s --help\n", strings.TrimSpace("serai "+usage.command))
+	}
+	return 1
+}
+
+// usageError is a command line that is not understood.
+type usageError struct {
+	command string
+	err     error
+}
+
+func (e *usageError) Error() string { return e.err.Error() }
+func (e *usageError) Unwrap() error { return e.err }
+
+func app() *cli.App {
+	app := cli.NewApp()
+	app.Name = "serai"
+	app.Usage = "API gateway and Connect data plane for Consul and Nomad"
+	app.Description = "One binary for the way from a client's API key to the last service behind it:\n" +
+		"the edge guards the gate, connect is the sidecar of each service, and Consul\n" +
+		"tells both what to do."
+	app.Version = version()
+	app.EnableBashCompletion = true
+	app.HideHelpCommand = true
+	app.Commands = []*cli.Command{agentCommand(), edgeCommand(), connectCommand(), completionCommand()}
+	// run tells errors, and once.
+	app.ExitErrHandler = func(*cli.Context, error) {}
+	app.OnUsageError = usage
+	for _, command := range app.Commands {
+		command.OnUsageError = usage
+	}
+	app.Action = func(c *cli.Context) error {
+		if name := c.Args().First(); name != "" {
+			return &usageError{err: fmt.Errorf("there is no command %q", name)}
+		}
+		return cli.ShowAppHelp(c)
+	}
+	return app
+}
+
+func usage(c *cli.Context, err error, _ bool) error {
+	name := ""
+	if c.Command != nil && c.Command.Name != c.App.Name {
+		name = c.Command.Name
+	}
+	return &usageError{command: name, err: err}
+}
+
+// noArguments refuses what stands after the flags: a forgotten dash, mostly.
+func noArguments(c *cli.Context) error {
+	if c.Args().Len() == 0 {
+		return nil
+	}
+	return &usageError{command: c.Command.Name, err: fmt.Errorf("%q is no flag: flags begin with a dash", c.Args().First())}
+}

@@ -1,0 +1,106 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"math"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"strings"
+
+	"github.com/KimMachineGun/automemlimit/memlimit"
+	"github.com/urfave/cli/v2"
+
+	"github.com/serai-net/serai/agent/telemetry"
+)
+
+// memoryShare is the part of the cgroup's memory that the Go heap aims to stay
+// under; the rest is for stacks and the kernel's buffers.
+const memoryShare = 0.9
+
+const red = "\x1b[31m"
+
+// colours tells whether to is a terminal, and its user likes colours.
+func colours(to *os.File) bool {
+	info, err := to.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0 && os.Getenv("NO_COLOR") == ""
+}
+
+// paint colours text on a terminal, and only there.
+func paint(to *os.File, colour, text string) string {
+	if !colours(to) {
+		return text
+	}
+	return colour + text + "\x1b[0m"
+}
+
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok || info.Main.Version == "" {
+		return "(unknown version)"
+	}
+	return info.Main.Version
+}
+
+// processFlags are those of every command that serves.
+func processFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "log-level", Aliases: []string{"l"}, Usage: "trace, debug, info, warn, error or off (default: info)"},
+		&cli.StringFlag{Name: "log-format", Usage: "text or json (default: text)"},
+		&cli.IntFlag{Name: "concurrency", Usage: "threads that run Go code (GOMAXPROCS); 0 is one for each CPU that the cgroup allows"},
+	}
+}
+
+// setUp applies processFlags: the logger, threads, and a memory limit from the
+// cgroup, unless GOMEMLIMIT says otherwise. file is what a configuration says of
+// the log, under what flags say.
+func setUp(c *cli.Context, file *telemetry.LogConfig) (*slog.Logger, error) {
+	var config telemetry.LogConfig
+	if file != nil {
+		config = *file
+	}
+	if name := c.String("log-level"); name != "" {
+		level, err := logLevel(name)
+		if err != nil {
+			return nil, &usageError{command: c.Command.Name, err: err}
+		}
+		config.Level = level
+	}
+	// Envoy's log format is a pattern; whoever gives one wants text.
+	switch c.String("log-format") {
+	case "":
+	case "json":
+		config.Format = "json"
+	default:
+		config.Format = "text"
+	}
+	log := telemetry.NewLogger(os.Stderr, config)
+	if n := c.Int("concurrency"); n > 0 {
+		runtime.GOMAXPROCS(n)
+	}
+	limit, err := memlimit.Set(memlimit.WithRatio(memoryShare), memlimit.WithProvider(memlimit.FromCgroup))
+	if err != nil {
+		log.Debug("no memory limit from the cgroup", "err", err)
+	} else if limit < math.MaxInt64 {
+		log.Debug("memory limit", "bytes", limit)
+	}
+	return log, nil
+}
+
+// logLevel takes slog's levels and Envoy's.
+func logLevel(name string) (slog.Level, error) {
+	switch strings.ToLower(name) {
+	case "trace", "debug":
+		return slog.LevelDebug, nil
+	case "info", "":
+		return slog.LevelInfo, nil
+	case "warn", "warning":
+		return slog.LevelWarn, nil
+	case "error", "err", "critical":
+		return slog.LevelError, nil
+	case "off":
+		return slog.LevelError + 100, nil
+	}
+	return 0, fmt.Errorf("-log-level %q: it can be trace, debug, info, warn, error or off", name)
+}

@@ -1,0 +1,62 @@
+package edge
+
+import (
+	"crypto/tls"
+	"log/slog"
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"github.com/serai-net/serai/connect/listen"
+	"github.com/serai-net/serai/connect/mesh"
+	"github.com/serai-net/serai/connect/wire"
+	"github.com/serai-net/serai/connect/wire/http1"
+	"github.com/serai-net/serai/edge/cert"
+)
+
+// front is the runtime of one listener. It lives on over configurations that do
+// not change its shape, and with it its connections.
+type front struct {
+	shape shape
+	spec  *listen.Spec
+
+	// service is loaded once for each exchange.
+	service atomic.Pointer[wire.Service]
+}
+
+// shape is what cannot be changed under a living connection.
+type shape struct {
+	name             string
+	address          netip.AddrPort
+	certificate, key string
+	maxHeader        int
+	idle             time.Duration
+}
+
+func shapeOf(l *Listener) shape {
+	s := shape{name: l.Name, address: l.Address, maxHeader: l.MaxHeaderSize, idle: l.IdleTimeout}
+	if l.TLS != nil {
+		s.certificate, s.key = l.TLS.CertificateFile, l.TLS.KeyFile
+	}
+	if s.idle == 0 {
+		s.idle = defaultIdleTimeout
+	}
+	return s
+}
+
+// newFront reads the listener's certificate, if it has one; it binds nothing.
+func newFront(s shape, log *slog.Logger) (*front, error) {
+	f := &front{shape: s}
+	chain := &listen.Chain{Name: s.name}
+	if s.certificate != "" {
+		file, err := cert.Open(s.certificate, s.key, nil, log)
+		if err != nil {
+			return nil, err
+		}
+		chain.TLS = func() *tls.Config { return file.Config() }
+	}
+	config := http1.Config{MaxHeaderBytes: s.maxHeader, IdleTimeout: s.idle}
+	chain.Handler = http1.NewServer(config, func() wire.Service { return *f.service.Load() }, log)
+	f.spec = &listen.Spec{Name: s.name, Address: mesh.Address{AddrPort: s.address}, Chains: []*listen.Chain{chain}}
+	return f, nil
+}

@@ -1,0 +1,119 @@
+package edge
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/serai-net/serai/connect/wire"
+	"github.com/serai-net/serai/edge/auth"
+	"github.com/serai-net/serai/edge/consumer"
+)
+
+// stack is the whole way of a request through the edge, top to bottom as it
+// meets it. What stands below the router is of one route and compiled for it. It
+// returns a service for each listener.
+func (g *Gateway) stack(c *Config, table *routes, consumers *consumer.Store) map[string]wire.Service {
+	services := map[string]wire.Service{}
+	for name, hosts := range table.listeners {
+		services[name] = wire.Stack(router(hosts), // API and route, else 404
+			on(name),
+			g.accessLog.Layer,           // how it ends is seen, whatever happens below
+			normalize,                   // the one form of the path, on which all decisions are made
+			forwarded(c.TrustedProxies), // who the client is; nothing that a client makes up
+		)
+	}
+	for _, r := range table.all {
+		r.service = wire.Stack(g.upstream(r),
+			authenticate(r, consumers),       // who calls, else 401
+			auth.Allow(r.api.AllowConsumers), // and may, else 403
+			identify(consumers),              // which the upstream is told
+			transform(r),                     // path and header as the upstream wants them
+			timeout(r.config.timeout()),      // until the end of the response
+		)
+	}
+	return services
+}
+
+// upstream is where a route goes.
+func (g *Gateway) upstream(r *route) wire.Service {
+	u := r.config.Upstream
+	if u.Service != "" {
+		return g.mesh.service(meshService{u.Service, u.Datacenter})
+	}
+	return clusterNamed(g.plain, u.clusterName(r.api.Name, r.config.Name))
+}
+
+// on notes the listener.
+func on(listener string) wire.Layer {
+	return func(next wire.Service) wire.Service {
+		return wire.ServiceFunc(func(x *wire.Exchange, req *wire.Request) (*wire.Response, error) {
+			x.Listener = listener
+			return next.Serve(x, req)
+		})
+	}
+}
+
+// normalize puts the path into its normal form, which is also what is sent
+// upstream: the bytes decided on are the bytes forwarded.
+func normalize(next wire.Service) wire.Service {
+	return wire.ServiceFunc(func(x *wire.Exchange, req *wire.Request) (*wire.Response, error) {
+		path, err := NormalizePath(req.Path)
+		if err != nil {
+			return nil, &wire.Fault{Status: http.StatusBadRequest, Flag: wire.FlagDownstreamProtocol, Text: err.Error()}
+		}
+		req.Path = path
+		return next.Serve(x, req)
+	})
+}
+
+// router finds the route and hands over to it.
+func router(table *hostTable) wire.Service {
+	return wire.ServiceFunc(func(x *wire.Exchange, req *wire.Request) (*wire.Response, error) {
+		r := table.find(req)
+		if r == nil {
+			return nil, &wire.Fault{Status: http.StatusNotFound, Flag: wire.FlagNoRoute, Text: "no route for this host, path and method"}
+		}
+		x.API, x.Route = r.api.Name, r.config.Name
+		return r.service.Serve(x, req)
+	})
+}
+
+// authenticate is nil for an open API.
+func authenticate(r *route, consumers *consumer.Store) wire.Layer {
+	if r.api.Authenticate == nil {
+		return nil
+	}
+	return auth.New(*r.api.Authenticate, r.api.Name, consumers)
+}
+
+// identify tells the upstream which consumer calls. What the client sent under
+// these names is gone by now (see forwarded).
+func identify(consumers *consumer.Store) wire.Layer {
+	return func(next wire.Service) wire.Service {
+		return wire.ServiceFunc(func(x *wire.Exchange, req *wire.Request) (*wire.Response, error) {
+			if caller := consumers.ByName(x.Consumer); caller != nil {
+				req.Header.Add(consumerHeader, caller.Name)
+				if caller.Plan != "" {
+					req.Header.Add(planHeader, caller.Plan)
+				}
+			}
+			return next.Serve(x, req)
+		})
+	}
+}
+
+// timeout bounds the rest of the exchange; 0 is no bound. A connection that is
+// switched to another protocol has none.
+func timeout(limit time.Duration) wire.Layer {
+	if limit <= 0 {
+		return nil
+	}
+	return func(next wire.Service) wire.Service {
+		return wire.ServiceFunc(func(x *wire.Exchange, req *wire.Request) (*wire.Response, error) {
+			if req.Upgrade == "" {
+				x.Deadline, x.Timeout = time.Now().Add(limit), limit
+			}
+			return next.Serve(x, req)
+		})
+	}
+}

@@ -1,0 +1,107 @@
+package edge
+
+import (
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"github.com/serai-net/serai/connect/mesh"
+)
+
+// parseAddress reads one of Upstream.Addresses: it gives an address, or the
+// name (with port) that is to be looked up, or says what is wrong.
+func parseAddress(text string) (address mesh.Address, name, problem string) {
+	const example = `; write for example "10.0.0.1:8080"`
+	if path, ok := strings.CutPrefix(text, "unix://"); ok {
+		if path == "" {
+			return address, "", `names no socket; write "unix:///run/app.sock"`
+		}
+		return mesh.Address{Socket: path}, "", ""
+	}
+	if strings.Contains(text, "://") {
+		return address, "", "has a scheme" + example
+	}
+	host, port, err := net.SplitHostPort(text)
+	if err != nil {
+		return address, "", "has no port" + example
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+		return address, "", "has a port that is not 1 to 65535" + example
+	}
+	if addrPort, err := netip.ParseAddrPort(text); err == nil {
+		return mesh.Address{AddrPort: addrPort}, "", ""
+	}
+	if checkHost(host) != "" || strings.HasPrefix(host, "*") {
+		return address, "", "has no valid host" + example
+	}
+	return address, text, ""
+}
+
+// clusterName names the plain cluster of a route; "" for a mesh service.
+func (u *Upstream) clusterName(api, route string) string {
+	switch {
+	case u.Service != "":
+		return ""
+	case u.Catalog == "":
+		return "static/" + api + "/" + route
+	}
+	name := "catalog/" + u.Catalog
+	if u.Tag != "" {
+		name += "/tag=" + u.Tag
+	}
+	if u.Datacenter != "" {
+		name += "/dc=" + u.Datacenter
+	}
+	if u.ConnectTimeout != 0 {
+		name += "/connect_timeout=" + u.ConnectTimeout.String() // routes that differ in it share no cluster
+	}
+	return name
+}
+
+// cluster is the plain cluster that clusterName names; the Upstream is valid.
+func (u *Upstream) cluster(name string) *mesh.Cluster {
+	c := &mesh.Cluster{Name: name, Kind: mesh.ClusterEDS, ConnectTimeout: u.ConnectTimeout}
+	if u.Catalog != "" {
+		return c
+	}
+	c.Kind = mesh.ClusterStatic
+	c.Endpoints = &mesh.EndpointSet{Name: name}
+	for _, text := range u.Addresses {
+		address, host, _ := parseAddress(text)
+		if host != "" {
+			c.Kind = mesh.ClusterStrictDNS
+		}
+		c.Names = append(c.Names, text)
+		c.Endpoints.Endpoints = append(c.Endpoints.Endpoints, mesh.Endpoint{Address: address, Weight: 1})
+	}
+	if c.Kind == mesh.ClusterStrictDNS {
+		c.Endpoints = nil
+	} else {
+		c.Names = nil
+	}
+	return c
+}
+
+// meshService is a service of the mesh as routes name it.
+type meshService struct {
+	// Name of the service, Datacenter "" for the agent's own.
+	Name, Datacenter string
+}
+
+// socketPath is the local_bind_socket_path of the edge's upstream for s: the
+// outbound listener in xDS is recognised by it. Nobody ever creates it.
+func (s meshService) socketPath() string {
+	if s.Datacenter == "" {
+		return socketFolder + s.Name + ".sock"
+	}
+	return socketFolder + s.Datacenter + "/" + s.Name + ".sock"
+}
+
+// String names the service for people.
+func (s meshService) String() string {
+	if s.Datacenter == "" {
+		return strconv.Quote(s.Name)
+	}
+	return strconv.Quote(s.Name) + " in datacenter " + strconv.Quote(s.Datacenter)
+}
