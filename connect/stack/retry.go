@@ -53,9 +53,9 @@ func serveTry(next wire.Service, perTry time.Duration, x *wire.Exchange, req *wi
 	if perTry <= 0 {
 		return next.Serve(x, req)
 	}
-	whole := x.Deadline
+	deadline, timeout := x.Deadline, x.Timeout
 	limit(x, perTry)
-	defer func() { x.Deadline = whole }()
+	defer func() { x.Deadline, x.Timeout = deadline, timeout }()
 	return next.Serve(x, req)
 }
 

@@ -19,8 +19,10 @@ type pump struct {
 	ending, stopped atomic.Bool
 	// done is closed at the end; then err tells why not the whole body has left,
 	// and cause is the same if it was the body that broke by itself.
+	// ended is when.
 	done       chan struct{}
 	err, cause error
+	ended      time.Time
 }
 
 // startPump begins to send the request's body.
@@ -37,7 +39,10 @@ func (t *trip) startPump() {
 // run copies the body. An upstream that does not take it may still answer, so
 // only a body that breaks ends the exchange.
 func (p *pump) run(out outflow) {
-	defer close(p.done)
+	defer func() {
+		p.ended = time.Now()
+		close(p.done)
+	}()
 	defer func() {
 		if v := recover(); v != nil {
 			p.brokeOff(fmt.Errorf("panic in a request body: %v", v))

@@ -38,9 +38,7 @@ func (t *trip) expired() error {
 	if t.tunnel && t.pause > 0 {
 		t.until = t.c.start.Add(time.Duration(t.c.active.Load())).Add(t.pause)
 	}
-	if reached(t.x.Deadline, now) && t.x.Timeout > 0 && t.pump != nil && !t.pump.wait(0) {
-		t.x.Deadline = now.Add(t.x.Timeout) // it counts from the end of the request
-	}
+	t.extend(now)
 	switch {
 	case t.c.rd.stop.Load(), reached(t.until, now), !t.tunnel && reached(t.x.Deadline, now):
 		return os.ErrDeadlineExceeded
@@ -53,6 +51,22 @@ func (t *trip) expired() error {
 		t.startPump()
 	}
 	return nil
+}
+
+// extend makes a deadline that is over count from the end of the request, which
+// is not before now if its body is still being sent.
+func (t *trip) extend(now time.Time) {
+	x := t.x
+	if x.Timeout == 0 || t.pump == nil || !reached(x.Deadline, now) {
+		return
+	}
+	end := now
+	if t.pump.wait(0) {
+		end = t.pump.ended
+	}
+	if d := end.Add(x.Timeout); d.After(x.Deadline) {
+		x.Deadline = d
+	}
 }
 
 // sooner returns the earlier of two times of which zero means never.
