@@ -5,92 +5,130 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
-	"time"
+	"sync"
 
 	"github.com/serai-net/serai/agent/catalog"
 	"github.com/serai-net/serai/agent/config"
-	"github.com/serai-net/serai/connect/mesh"
-	"github.com/serai-net/serai/connect/upstream"
-	"github.com/serai-net/serai/connect/xds"
-	"github.com/serai-net/serai/edge"
 )
 
-// Agent is a process with its roles; now that is the edge.
+// Agent is a process with its roles.
 type Agent struct {
-	gateway *edge.Gateway
+	roles map[string]role // by block
+}
+
+// role is a part of the process that serves.
+type role interface {
+	// Run serves until ctx ends, and then drains. It returns an error only if
+	// it could not begin.
+	Run(ctx context.Context) error
+	// Ready returns nil if traffic should be sent here, else the reason.
+	Ready() error
+	// reload puts what c says of the role in force; on an error the old stays.
+	// c has the role's block.
+	reload(c *config.Config) error
+}
+
+// maker is a kind of role: what its block is called, whether a configuration
+// has it, and how one is made.
+type maker struct {
+	block string
+	given func(c *config.Config) bool
+	make  func(c *config.Config, d deps) (role, error)
+}
+
+// deps are what roles are made of.
+type deps struct {
+	consul catalog.Config
+	client *catalog.Client
+	stdout io.Writer
+	log    *slog.Logger
+}
+
+func makers() []maker {
+	return []maker{
+		{"edge", func(c *config.Config) bool { return c.Edge != nil }, newEdge},
+	}
 }
 
 // errNoRole: nothing to run.
 var errNoRole = errors.New("the configuration has no edge block, so there is nothing to run")
 
-// New makes an Agent. The whole configuration is checked and nothing is bound
-// before Run. consul says how to reach Consul, all defaults filled in; stdout
-// takes access logs whose path is "-".
+// New makes an Agent with each role that c has a block for. The whole
+// configuration is checked and nothing is bound before Run. consul says how to
+// reach Consul, all defaults filled in; stdout takes access logs whose path is
+// "-".
 func New(c *config.Config, consul catalog.Config, stdout io.Writer, log *slog.Logger) (*Agent, error) {
-	if c.Edge == nil {
-		return nil, errNoRole
-	}
 	client, err := catalog.NewClient(consul)
 	if err != nil {
 		return nil, err
 	}
-	follower := &follower{consul: consul, client: client, service: c.Edge.ServiceName(), log: log}
-	gateway, err := edge.New(*c.Edge, edge.Deps{Log: log, Stdout: stdout, Consul: client, Mesh: follower.watch})
-	if err != nil {
-		return nil, err
+	a := &Agent{roles: map[string]role{}}
+	for _, m := range makers() {
+		if !m.given(c) {
+			continue
+		}
+		r, err := m.make(c, deps{consul: consul, client: client, stdout: stdout, log: log})
+		if err != nil {
+			return nil, err
+		}
+		a.roles[m.block] = r
 	}
-	return &Agent{gateway: gateway}, nil
+	if len(a.roles) == 0 {
+		return nil, errNoRole
+	}
+	return a, nil
 }
 
-// Run serves until ctx ends, and then drains. The error is of what could not
-// begin.
-func (a *Agent) Run(ctx context.Context) error { return a.gateway.Run(ctx) }
-
-// Reload puts another configuration in force. On an error the old one stays.
-func (a *Agent) Reload(c *config.Config) error {
-	if c.Edge == nil {
-		return errNoRole
+// Run serves until ctx ends, and then drains. If a role cannot begin, the
+// others are stopped, and the error says why.
+func (a *Agent) Run(ctx context.Context) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	var (
+		running sync.WaitGroup
+		mu      sync.Mutex
+		all     error
+	)
+	for _, r := range a.roles {
+		running.Go(func() {
+			if err := r.Run(ctx); err != nil {
+				mu.Lock()
+				all = errors.Join(all, err)
+				mu.Unlock()
+				stop()
+			}
+		})
 	}
-	return a.gateway.Reload(*c.Edge)
+	running.Wait()
+	return all
+}
+
+// Reload puts another configuration in force. A role for which it is wrong keeps
+// the old one, and the error says why.
+func (a *Agent) Reload(c *config.Config) error {
+	for _, m := range makers() {
+		if (a.roles[m.block] != nil) != m.given(c) {
+			return fmt.Errorf("the block %q has come or gone: restart to begin or end a role", m.block)
+		}
+	}
+	var all error
+	for _, m := range makers() {
+		if r := a.roles[m.block]; r != nil {
+			all = errors.Join(all, r.reload(c))
+		}
+	}
+	return all
 }
 
 // Ready returns nil if traffic should be sent here, else the reason.
-func (a *Agent) Ready() error { return a.gateway.Ready() }
-
-// follower follows xDS for the edge.
-type follower struct {
-	consul  catalog.Config
-	client  *catalog.Client
-	service string
-	log     *slog.Logger
-}
-
-// firstPause doubles up to lastPause while Consul cannot be asked where its xDS is.
-const firstPause, lastPause = 250 * time.Millisecond, 5 * time.Second
-
-// watch implements [edge.MeshWatcher].
-func (f *follower) watch(ctx context.Context, proxyID string, endpoints *upstream.Set, stage edge.Stage) error {
-	pause := firstPause
-	for {
-		source, err := ADS(ctx, f.client, f.consul, catalog.Proxy{ID: proxyID, Service: f.service})
-		if err == nil {
-			var store mesh.Store
-			watcher, err := xds.New(xds.Config{ADS: source}, &store, endpoints, []xds.Stage{stage}, f.log)
-			if err != nil {
-				return err
-			}
-			return watcher.Run(ctx)
-		}
-		if !catalog.Heals(err) {
+func (a *Agent) Ready() error {
+	for _, r := range a.roles {
+		if err := r.Ready(); err != nil {
 			return err
 		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(pause):
-		}
-		pause = min(2*pause, lastPause)
 	}
+	return nil
 }

@@ -2,6 +2,7 @@ package config
 
 import (
 	"encoding"
+	"encoding/json"
 	"fmt"
 	"math/big"
 	"net/netip"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/zclconf/go-cty/cty"
+	ctyjson "github.com/zclconf/go-cty/cty/json"
 )
 
 // assign puts an HCL value into a field. Errors say what was found and what
@@ -36,6 +38,8 @@ func assign(found cty.Value, target reflect.Value, f field, directory string) er
 		return nil
 	case isText(target.Type()):
 		return assignText(found, target, f)
+	case target.Type() == reflect.TypeFor[map[string]any]():
+		return assignAny(found, target, f)
 	case target.Kind() == reflect.Slice:
 		return assignList(found, target, f, directory)
 	case target.Kind() == reflect.Map:
@@ -120,6 +124,22 @@ func assignMap(found cty.Value, target reflect.Value, f field, directory string)
 		entries.SetMapIndex(reflect.ValueOf(key.AsString()).Convert(target.Type().Key()), item)
 	}
 	target.Set(entries)
+	return nil
+}
+
+// assignAny keeps an object as it is, for a part that knows what to make of it:
+// as encoding/json would decode it.
+func assignAny(found cty.Value, target reflect.Value, f field) error {
+	if t := found.Type(); !t.IsObjectType() && !t.IsMapType() {
+		return mismatch(found, target.Type(), f)
+	}
+	text, err := ctyjson.Marshal(found, found.Type())
+	if err != nil {
+		return fmt.Errorf("has values that cannot be written as JSON: %w", err)
+	}
+	if err := json.Unmarshal(text, target.Addr().Interface()); err != nil {
+		return fmt.Errorf("has values that cannot be read as JSON: %w", err)
+	}
 	return nil
 }
 

@@ -99,7 +99,7 @@ func example(t reflect.Type, f field) string {
 		return "true"
 	case t.Kind() == reflect.Float64, t.Kind() == reflect.Float32:
 		return "0.5"
-	case t.Kind() == reflect.String, isText(t):
+	case t.Kind() == reflect.String, t.Kind() == reflect.Interface, isText(t):
 		return `"..."`
 	default:
 		return "10"
