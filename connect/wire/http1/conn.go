@@ -43,6 +43,7 @@ type conn struct {
 	now   time.Time // a time that is good enough to begin phaseIdle
 	ex    *exchange
 	hard  bool // the connection is to be closed without further ado
+	fresh bool // no request has been waited for yet
 	// active is when a tunnel last moved bytes, in nanoseconds since start.
 	start  time.Time
 	active atomic.Int64
@@ -58,7 +59,7 @@ type conn struct {
 }
 
 func newConn(s *Server, nc net.Conn, peer *wire.Peer, drain *wire.Drain) *conn {
-	c := &conn{srv: s, nc: nc, peer: peer, drain: drain, start: time.Now()}
+	c := &conn{srv: s, nc: nc, peer: peer, drain: drain, start: time.Now(), fresh: true}
 	c.now = c.start
 	c.rd.set = nc.SetReadDeadline
 	c.snk = sink{conn: nc, timeout: s.cfg.WriteTimeout}

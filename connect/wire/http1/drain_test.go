@@ -76,3 +76,23 @@ func TestLateRequest(t *testing.T) {
 	}
 	t.Logf("%d of 50 late requests were answered", answered)
 }
+
+// TestAcceptedLate serves connections that were accepted just before the idle
+// ones were closed, and register after that.
+func TestAcceptedLate(t *testing.T) {
+	checkLeaks(t)
+	r := serve(t, http1.Config{}, wire.ServiceFunc(describe))
+	r.drain.CloseIdle()
+	conn, silent := dial(t, r.addr), dial(t, r.addr)
+	br := bufio.NewReader(conn)
+	send(t, conn, get("/"))
+	if resp, _ := answer(t, br, "GET"); resp.StatusCode != 200 || !resp.Close {
+		t.Errorf("got %s, close %v", resp.Status, resp.Close)
+	}
+	if _, err := br.ReadByte(); err != io.EOF {
+		t.Errorf("the connection lives on: %v", err)
+	}
+	if _, err := silent.Read(make([]byte, 1)); err != io.EOF {
+		t.Errorf("the silent connection: %v", err)
+	}
+}

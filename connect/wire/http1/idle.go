@@ -16,8 +16,9 @@ func (c *conn) await() bool {
 	idle := c.idle
 	c.mu.Unlock()
 	if !idle {
-		return false
+		return c.fresh && c.firstChance()
 	}
+	c.fresh = false
 	c.phase, c.until = phaseIdle, time.Time{}
 	if d := c.srv.cfg.IdleTimeout; d > 0 {
 		c.until = c.now.Add(d)
@@ -35,6 +36,18 @@ func (c *conn) await() bool {
 	}
 	c.rd.resume()
 	return err == nil || c.late(err)
+}
+
+// lastMoment is how long a connection that was accepted just before the idle ones
+// were closed may take to send its first request.
+const lastMoment = 200 * time.Millisecond
+
+// firstChance waits for the first request of a connection that came when idle
+// ones were already being closed: its client could not know.
+func (c *conn) firstChance() bool {
+	c.fresh = false
+	c.phase, c.until = phaseIdle, time.Now().Add(lastMoment)
+	return c.src.fill() == nil
 }
 
 // late tells whether a request has arrived just when the idle connection was to
