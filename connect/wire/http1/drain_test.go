@@ -12,15 +12,20 @@ import (
 
 func TestDrain(t *testing.T) {
 	checkLeaks(t)
-	arrived, proceed := make(chan bool), make(chan bool)
-	r := serve(t, http1.Config{}, byPath{
-		"/": func(*wire.Exchange, *wire.Request) (*wire.Response, error) { return wire.Text(200, "ok"), nil },
-		"/slow": func(*wire.Exchange, *wire.Request) (*wire.Response, error) {
+	arrived, proceed, abandon := make(chan bool), make(chan bool), make(chan bool)
+	wait := func(until chan bool) wire.ServiceFunc {
+		return func(*wire.Exchange, *wire.Request) (*wire.Response, error) {
 			arrived <- true
-			<-proceed
+			<-until
 			return wire.Text(200, "slow"), nil
-		},
+		}
+	}
+	r := serve(t, http1.Config{}, byPath{
+		"/":      func(*wire.Exchange, *wire.Request) (*wire.Response, error) { return wire.Text(200, "ok"), nil },
+		"/slow":  wait(proceed),
+		"/stuck": wait(abandon),
 	})
+	defer close(abandon)
 	idle, busy, stuck := dial(t, r.addr), dial(t, r.addr), dial(t, r.addr)
 	idleReader := bufio.NewReader(idle)
 	send(t, idle, get("/"))
@@ -29,14 +34,14 @@ func TestDrain(t *testing.T) {
 	}
 	send(t, busy, get("/slow"))
 	<-arrived
-	send(t, stuck, get("/slow"))
+	send(t, stuck, get("/stuck"))
 	<-arrived
 
 	r.drain.CloseIdle()
 	if _, err := idleReader.ReadByte(); err != io.EOF {
 		t.Errorf("idle connection: %v", err)
 	}
-	proceed <- true
+	close(proceed)
 	buf := bufio.NewReader(busy)
 	if resp, body := answer(t, buf, "GET"); !resp.Close || body != "slow" {
 		t.Errorf("busy connection: %s %q, close %v", resp.Status, body, resp.Close)
@@ -50,7 +55,6 @@ func TestDrain(t *testing.T) {
 	if _, err := stuck.Read(make([]byte, 1)); err == nil {
 		t.Error("the connection was not killed")
 	}
-	proceed <- true
 }
 
 // TestLateRequest sends a request while the idle connection is being closed.
