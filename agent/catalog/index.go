@@ -1,62 +1,17 @@
 package catalog
 
 import (
-	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
-	"net/netip"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/consul/api"
 )
-
-// IndexConfig bounds an Index. The zero value is right for one agent of a
-// cluster with up to some thousand services.
-type IndexConfig struct {
-	// Follow is the number of services of the agent's own datacenter for which
-	// a blocking query is kept open; 0 means 96. (An agent takes 200 HTTP
-	// connections from one address, and sidecars need some too.) Those above it
-	// are asked for in turn, see Sweep, and one of them that somebody asks for
-	// takes the place of the one that nobody has asked for the longest.
-	Follow int
-	// Sweep is the pause between two queries for services above Follow; 0 means
-	// 50 ms, so that 1,000 of them are seen each 50 s.
-	Sweep time.Duration
-	// Services is the number of services that are kept for one datacenter; 0
-	// means 10,000. Those above it are not known, which a log line says.
-	Services int
-	// Remote is the number of services of other datacenters that are followed;
-	// 0 means 32. A further one takes the place of the one that nobody has asked
-	// for the longest.
-	Remote int
-	// Sources is the number of services whose intentions are followed; 0 means
-	// 64, and a further one takes a place as with Remote.
-	Sources int
-	// Workloads are services whose intentions are followed from the start.
-	Workloads []string
-}
-
-func (c *IndexConfig) setDefaults() {
-	c.Follow = cmp.Or(c.Follow, 96)
-	c.Sweep = cmp.Or(c.Sweep, 50*time.Millisecond)
-	c.Services = cmp.Or(c.Services, 10_000)
-	c.Remote = cmp.Or(c.Remote, 32)
-	c.Sources = cmp.Or(c.Sources, 64)
-}
-
-// Validate tells what is wrong.
-func (c *IndexConfig) Validate() error {
-	for _, bound := range []struct {
-		name  string
-		value int
-	}{{"follow", c.Follow}, {"services", c.Services}, {"remote", c.Remote}, {"sources", c.Sources}, {"sweep", int(c.Sweep)}} {
-		if bound.value < 0 {
-			return fmt.Errorf("index: %s is %d; give a positive number, or none for the default", bound.name, bound.value)
-		}
-	}
-	return nil
-}
 
 // Index is our own copy of what DNS asks of Consul: instances, nodes, sidecars
 // with their upstreams, and intentions. All of it is kept by blocking queries,
@@ -64,58 +19,251 @@ func (c *IndexConfig) Validate() error {
 // use.
 type Index struct {
 	// set by NewIndex
-	client *api.Client
-	config IndexConfig
-	log    *slog.Logger
+	client      *api.Client
+	config      IndexConfig
+	trace       *trace
+	self        selfTopic
+	datacenters datacentersTopic
+	own         *datacenter
+	waking      chan struct{}
+
+	ready    atomic.Bool // was ready once
+	sidecars atomic.Bool // found is out of date
+	found    atomic.Pointer[workloadIndex]
+	making   sync.Mutex // held while found is made
+	counts   counts
+
+	mu      sync.RWMutex            // guards:
+	remote  map[string]*datacenter  // by name
+	sources map[string]*sourceTopic // by name
+	// and what datacenter and topic say
+}
+
+// datacenter is what is kept of one.
+type datacenter struct {
+	name  string // "" is the agent's own
+	names namesTopic
+	nodes nodesTopic
+
+	// mu of the Index guards:
+	services map[string]*serviceTopic // by name in lower case
 }
 
 // NewIndex returns an Index that knows nothing before Run.
 func NewIndex(client *Client, c IndexConfig, log *slog.Logger) *Index {
 	c.setDefaults()
-	return &Index{client: client, config: c, log: log}
+	x := &Index{
+		client: client, config: c, trace: newTrace(log), waking: make(chan struct{}, 1),
+		remote: map[string]*datacenter{}, sources: map[string]*sourceTopic{},
+	}
+	x.self.client, x.self.loop.every = client, selfEvery
+	x.self.begin(&x.self, "settings of the agent", x.trace)
+	x.datacenters.client, x.datacenters.loop.every = client, listEvery
+	x.datacenters.begin(&x.datacenters, "datacenters", x.trace)
+	x.own = x.newDatacenter("")
+	x.own.names.stands, x.own.names.loop.longest = true, 2*time.Second
+	x.found.Store(indexWorkloads(nil))
+	for _, name := range c.Workloads {
+		if x.sources[name] == nil {
+			x.newSource(name).pin()
+		}
+	}
+	return x
 }
 
-// Run keeps the Index until ctx ends.
-func (x *Index) Run(ctx context.Context) error {
-	<-ctx.Done()
+func (x *Index) newDatacenter(name string) *datacenter {
+	d := &datacenter{name: name, services: map[string]*serviceTopic{}}
+	of := ""
+	if name != "" {
+		of = fmt.Sprintf(" of datacenter %q", name)
+	}
+	d.names.client, d.names.datacenter, d.names.bound = x.client, name, x.config.Services
+	d.names.changed = func(doubtful bool) { x.listed(d, doubtful) }
+	d.names.begin(&d.names, "services"+of, x.trace)
+	d.nodes.client, d.nodes.datacenter = x.client, name
+	d.nodes.begin(&d.nodes, "nodes"+of, x.trace)
+	return d
+}
+
+// newService makes a topic; the caller holds mu.
+func (x *Index) newService(d *datacenter, key, name string) *serviceTopic {
+	t := &serviceTopic{client: x.client, name: name, datacenter: d.name, sidecars: func() {}, emptied: x.wake, listed: true}
+	of := ""
+	if d.name != "" {
+		of = fmt.Sprintf(" of datacenter %q", d.name)
+	} else {
+		t.sidecars = func() { x.sidecars.Store(true) }
+	}
+	t.begin(t, fmt.Sprintf("instances of %q", name)+of, x.trace)
+	d.services[key] = t
+	return t
+}
+
+// Ready returns nil once the agent's settings, the list of services and each of
+// them were seen (or refused by Consul), else what is missing. It stays nil when
+// Consul is gone.
+func (x *Index) Ready() error {
+	if x.ready.Load() {
+		return nil
+	}
+	for _, t := range []*topic{&x.self.topic, &x.own.names.topic, &x.own.nodes.topic} {
+		if err := t.missing(); err != nil {
+			return err
+		}
+	}
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	for _, t := range x.own.services {
+		if err := t.missing(); err != nil {
+			return err
+		}
+	}
+	x.ready.Store(true)
 	return nil
 }
 
-// Ready returns nil once the agent's settings, the list of services and each
-// followed service were seen, else what is missing. It stays nil when Consul is
-// gone.
-func (x *Index) Ready() error { return nil }
+// missing tells why there is no answer, if Consul has not refused one.
+func (t *topic) missing() error {
+	if t.got.Load() {
+		return nil
+	}
+	failure := t.failure.Load()
+	if failure == nil {
+		return fmt.Errorf("the %s were not seen yet", t.about)
+	}
+	if refused(*failure) {
+		return nil
+	}
+	return fmt.Errorf("the %s were not seen: %w", t.about, *failure)
+}
 
-// Settings are what the agent has said of itself; zero before Ready.
-func (x *Index) Settings() Settings { return Settings{} }
+// Settings are what the agent has said of itself; zero before Ready. Without
+// permission to ask it, they are Consul's defaults.
+func (x *Index) Settings() Settings {
+	s := Settings{NodeMetaTXT: true}
+	if self := x.self.state.Load(); self != nil {
+		s.Datacenter, s.Node = self.Config.Datacenter, self.Config.NodeName
+		s.OnlyPassing, s.NodeMetaTXT = self.DebugConfig.DNSOnlyPassing, self.DebugConfig.DNSNodeMetaTXT
+	} else if name := x.own.nodes.own.Load(); name != nil {
+		s.Datacenter = *name
+	}
+	return s
+}
 
 // Stale returns since when Consul has not answered; zero if it does.
-func (x *Index) Stale() time.Time { return time.Time{} }
+func (x *Index) Stale() time.Time { return x.trace.stale() }
 
 // Instances returns all instances of a service, critical ones too. Names are
 // not case-sensitive; datacenter "" is the agent's own. What is not known yet is
 // asked for, until ctx ends. The result is never written to. Errors are
 // [ErrNoService], [ErrNoDatacenter], or why Consul could not be asked.
 func (x *Index) Instances(ctx context.Context, service, datacenter string) ([]Instance, error) {
+	d, err := x.datacenter(ctx, datacenter)
+	if err != nil {
+		return nil, err
+	}
+	if err := d.names.wait(ctx); err != nil {
+		return nil, err
+	}
+	t := x.service(d, strings.ToLower(service))
+	if t == nil {
+		return nil, ErrNoService
+	}
+	if err := t.wait(ctx); err != nil {
+		return nil, err
+	}
+	if s := t.state.Load(); len(s.instances) > 0 {
+		return s.instances, nil
+	}
 	return nil, ErrNoService
+}
+
+// service returns the topic of a service that is listed, which the manager
+// follows, or nil.
+func (x *Index) service(d *datacenter, key string) *serviceTopic {
+	x.mu.RLock()
+	t := d.services[key]
+	followed := t != nil && t.stop != nil
+	x.mu.RUnlock()
+	if t == nil {
+		name, ok := (*d.names.names.Load())[key]
+		if !ok || d == x.own {
+			return nil
+		}
+		x.mu.Lock()
+		if t = d.services[key]; t == nil {
+			t = x.newService(d, key, name)
+		}
+		x.mu.Unlock()
+	}
+	t.touch()
+	if !followed {
+		x.wake()
+	}
+	return t
 }
 
 // Node looks a node up as Instances does a service. Errors are [ErrNoNode],
 // [ErrNoDatacenter], or why Consul could not be asked.
 func (x *Index) Node(ctx context.Context, name, datacenter string) (*Node, error) {
+	d, err := x.datacenter(ctx, datacenter)
+	if err != nil {
+		return nil, err
+	}
+	if err := d.nodes.wait(ctx); err != nil {
+		return nil, err
+	}
+	if n := (*d.nodes.nodes.Load())[strings.ToLower(name)]; n != nil {
+		return n, nil
+	}
 	return nil, ErrNoNode
 }
 
-// Workloads returns those of the agent's own datacenter whose sidecar is at the
-// address, on any node, ordered by node and ID; an IPv4 address may be mapped
-// into IPv6.
-func (x *Index) Workloads(address netip.Addr) []Workload { return nil }
+// datacenter finds one by its name; what is kept of another one is kept from
+// then on.
+func (x *Index) datacenter(ctx context.Context, name string) (*datacenter, error) {
+	if name == "" || strings.EqualFold(name, x.ownName(ctx)) {
+		return x.own, nil
+	}
+	name = strings.ToLower(name)
+	x.mu.RLock()
+	d := x.remote[name]
+	x.mu.RUnlock()
+	if d != nil {
+		return d, nil
+	}
+	if err := x.datacenters.wait(ctx); err != nil {
+		return nil, err
+	}
+	for _, known := range *x.datacenters.names.Load() {
+		if strings.EqualFold(known, name) {
+			x.mu.Lock()
+			if d = x.remote[name]; d == nil {
+				d = x.newDatacenter(known)
+				x.remote[name] = d
+			}
+			x.mu.Unlock()
+			x.wake()
+			return d, nil
+		}
+	}
+	return nil, ErrNoDatacenter
+}
 
-// Workload returns those whose sidecar has the ID name; if there is none, those
-// of the service of that name. Ordered by node and ID.
-func (x *Index) Workload(name string) []Workload { return nil }
+// ownName is the name of the agent's own datacenter, "" if it cannot be found
+// out.
+func (x *Index) ownName(ctx context.Context) string {
+	if name := x.Settings().Datacenter; name != "" {
+		return name
+	}
+	if x.self.wait(ctx) != nil {
+		_ = x.own.nodes.wait(ctx) // they say it too
+	}
+	return x.Settings().Datacenter
+}
 
-// Decide tells whether source may call destination, both services of the agent's
-// own datacenter. The intentions of a source that was never asked for are asked
-// for, until ctx ends.
-func (x *Index) Decide(ctx context.Context, source, destination string) Decision { return Decision{} }
+// refused tells whether Consul has understood a question and denies the answer.
+func refused(err error) bool {
+	status, ok := errors.AsType[api.StatusError](err)
+	return ok && status.Code >= 400 && status.Code < 500 && status.Code != 429
+}

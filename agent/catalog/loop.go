@@ -82,6 +82,21 @@ func (l *loop) run(ctx context.Context) {
 func (l *loop) step(ctx context.Context, wait time.Duration) (pause time.Duration, failed bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	return l.stepLocked(ctx, wait)
+}
+
+// glance asks once for an answer without delay, unless somebody is asking. It
+// tells whether that failed.
+func (l *loop) glance(ctx context.Context) (failed bool) {
+	if !l.mu.TryLock() {
+		return false
+	}
+	defer l.mu.Unlock()
+	_, failed = l.stepLocked(ctx, 0)
+	return failed
+}
+
+func (l *loop) stepLocked(ctx context.Context, wait time.Duration) (pause time.Duration, failed bool) {
 	begin := time.Now()
 	meta, err := l.send(ctx, wait)
 	switch {
