@@ -140,11 +140,17 @@ func (t *topic) missing() error {
 // Settings are what the agent has said of itself; zero before Ready. Without
 // permission to ask it, they are Consul's defaults.
 func (x *Index) Settings() Settings {
-	s := Settings{NodeMetaTXT: true}
+	s := Settings{NodeMetaTXT: true, UDPAnswerLimit: 3, SOA: SOA{Refresh: 3600, Retry: 600, Expire: 86400}}
 	if self := x.self.state.Load(); self != nil {
-		s.Datacenter, s.Node = self.Config.Datacenter, self.Config.NodeName
-		s.OnlyPassing, s.NodeMetaTXT = self.DebugConfig.DNSOnlyPassing, self.DebugConfig.DNSNodeMetaTXT
-	} else if name := x.own.nodes.own.Load(); name != nil {
+		d := self.DebugConfig
+		return Settings{
+			Datacenter: self.Config.Datacenter, Node: self.Config.NodeName,
+			OnlyPassing: d.DNSOnlyPassing, NodeMetaTXT: d.DNSNodeMetaTXT,
+			UDPAnswerLimit: d.DNSUDPAnswerLimit, RecordLimit: d.DNSARecordLimit, Truncate: d.DNSEnableTruncate,
+			SOA: d.DNSSOA,
+		}
+	}
+	if name := x.own.nodes.own.Load(); name != nil {
 		s.Datacenter = *name
 	}
 	return s
@@ -217,6 +223,13 @@ func (x *Index) Node(ctx context.Context, name, datacenter string) (*Node, error
 		return n, nil
 	}
 	return nil, ErrNoNode
+}
+
+// Datacenter tells whether Consul has a datacenter of that name; the error is
+// [ErrNoDatacenter], or why Consul could not be asked.
+func (x *Index) Datacenter(ctx context.Context, name string) error {
+	_, err := x.datacenter(ctx, name)
+	return err
 }
 
 // datacenter finds one by its name; what is kept of another one is kept from

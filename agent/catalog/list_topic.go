@@ -161,6 +161,10 @@ type agentSelf struct {
 		DefaultIntentionPolicy string
 		DNSOnlyPassing         bool
 		DNSNodeMetaTXT         bool
+		DNSUDPAnswerLimit      int
+		DNSARecordLimit        int
+		DNSEnableTruncate      bool
+		DNSSOA                 SOA
 	}
 }
 

@@ -104,4 +104,14 @@ type Settings struct {
 	OnlyPassing bool
 	// NodeMetaTXT adds a node's metadata as TXT records to answers for it.
 	NodeMetaTXT bool
+	// UDPAnswerLimit is the most records of an answer by UDP to who does not
+	// take more than 512 bytes, RecordLimit that of addresses in any answer; 0
+	// means no limit. Truncate marks an answer that UDPAnswerLimit has cut.
+	UDPAnswerLimit, RecordLimit int
+	Truncate                    bool
+	// SOA has the times of Consul's zone, in seconds.
+	SOA SOA
 }
+
+// SOA are times of a zone, in seconds (RFC 1035 section 3.3.13).
+type SOA struct{ Refresh, Retry, Expire, Minttl uint32 }
