@@ -15,7 +15,7 @@ import (
 // consulZone answers for Consul's own domain: services, nodes and addresses,
 // from the index.
 type consulZone struct {
-	index  *catalog.Index
+	index  Catalog
 	domain string // in lower case, ends in a dot
 	ttl    uint32 // seconds
 	// unserved answers names of kinds that the index does not keep, such as
