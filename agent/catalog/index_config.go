@@ -47,10 +47,13 @@ func (c *IndexConfig) Validate() error {
 	for _, bound := range []struct {
 		name  string
 		value int
-	}{{"follow", c.Follow}, {"sweep", int(c.Sweep)}, {"services", c.Services}, {"remote", c.Remote}, {"sources", c.Sources}} {
+	}{{"follow", c.Follow}, {"services", c.Services}, {"remote", c.Remote}, {"sources", c.Sources}} {
 		if bound.value < 0 {
 			errs = append(errs, fmt.Errorf("%s is %d; give a positive number, or leave it out for the default", bound.name, bound.value))
 		}
+	}
+	if c.Sweep < 0 {
+		errs = append(errs, fmt.Errorf("sweep is %v; give a positive duration, or leave it out for the default", c.Sweep))
 	}
 	return errors.Join(errs...)
 }
