@@ -3,6 +3,7 @@ package dns
 import (
 	"cmp"
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -133,6 +134,17 @@ func privateNetworks() []netip.Prefix {
 		"fc00::/7", // RFC 4193
 	} {
 		all = append(all, netip.MustParsePrefix(text))
+	}
+	return all
+}
+
+// Workloads are those that listeners name, each once.
+func (c *Config) Workloads() []string {
+	var all []string
+	for _, l := range c.Listeners {
+		if l.Workload != "" && !slices.Contains(all, l.Workload) {
+			all = append(all, l.Workload)
+		}
 	}
 	return all
 }

@@ -35,10 +35,7 @@ type forwarder struct {
 }
 
 // limit bounds the queries of all forwarders.
-type limit struct {
-	most int64
-	now  atomic.Int64
-}
+type limit struct{ most, now atomic.Int64 }
 
 // forwards are the counters of all forwarders.
 type forwards struct {
@@ -119,7 +116,7 @@ func (w *flight) wait(ctx context.Context) *reply {
 
 func (f *forwarder) bounded(ctx context.Context, q *question) *reply {
 	defer f.limit.now.Add(-1)
-	if f.limit.now.Add(1) > f.limit.most {
+	if f.limit.now.Add(1) > f.limit.most.Load() {
 		f.counts.overflow.Add(1)
 		return fail(dns.RcodeServerFailure, dns.ExtendedErrorCodeOther, "too many queries wait for resolvers: dns { max_forwards } bounds them")
 	}

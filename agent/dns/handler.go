@@ -1,7 +1,6 @@
 package dns
 
 import (
-	"cmp"
 	"context"
 	"encoding/binary"
 	"log/slog"
@@ -21,16 +20,9 @@ const (
 	deadline = 5 * time.Second
 )
 
-// route is an origin and who answers there.
-type route struct {
-	origin string
-	zone   zone
-	counts *counts
-}
-
 // handler turns queries into responses, by one configuration.
 type handler struct {
-	routes    []route // the longest origin first
+	routes    router
 	allow     []netip.Prefix
 	recursion bool
 	udpSize   int
@@ -45,12 +37,6 @@ type client struct {
 	source   netip.Addr
 	workload string // what its listener says
 	udp      bool
-}
-
-// sortRoutes puts the longest origin first, which has the most labels of those
-// that a name can be in.
-func sortRoutes(routes []route) {
-	slices.SortStableFunc(routes, func(a, b route) int { return cmp.Compare(len(b.origin), len(a.origin)) })
 }
 
 // handle returns the response to one packet, made in buffer if that is long
@@ -171,13 +157,12 @@ func newQuestion(query *dns.Msg, from client, udpSize int) *question {
 
 // answer asks the zone that the name is in.
 func (h *handler) answer(ctx context.Context, q *question) (*reply, *counts) {
-	for i := range h.routes {
-		if one := &h.routes[i]; inZone(q.name, one.origin) {
-			ctx, cancel := context.WithTimeout(ctx, deadline)
-			defer cancel()
-			return one.zone.answer(ctx, q), one.counts
-		}
+	one := h.routes.find(q.name)
+	if one == nil {
+		return fail(dns.RcodeRefused, dns.ExtendedErrorCodeNotAuthoritative,
+			"this is no name of the mesh or of Consul, and nothing else is answered here"), h.refused
 	}
-	return fail(dns.RcodeRefused, dns.ExtendedErrorCodeNotAuthoritative,
-		"this is no name of the mesh or of Consul, and nothing else is answered here"), h.refused
+	ctx, cancel := context.WithTimeout(ctx, deadline)
+	defer cancel()
+	return one.zone.answer(ctx, q), one.counts
 }
