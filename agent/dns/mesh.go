@@ -57,7 +57,7 @@ func (z *meshZone) lookup(ctx context.Context, q *question) *reply {
 	if refusal != nil {
 		return refusal
 	}
-	if name.service == "" || z.hasDatacenter(asker, name) {
+	if name.service == "" || z.isDatacenter(asker, name) {
 		return z.deny(dns.RcodeSuccess, dns.ExtendedErrorCodeOther, "there are names below this one, but it has no records")
 	}
 	decision := z.index.Decide(ctx, asker.service, name.service)
@@ -100,15 +100,18 @@ func parseMeshName(labels []string) (meshName, bool) {
 	}
 }
 
-// hasDatacenter tells whether NAME.mesh has names below it since NAME is a
-// datacenter: then it must exist (RFC 8020).
-func (z *meshZone) hasDatacenter(asker *asker, name meshName) bool {
-	if name.srv || name.datacenter != "" {
+// isDatacenter tells whether NAME.mesh has names below it since NAME is no
+// upstream but a datacenter: then it must exist (RFC 8020).
+func (z *meshZone) isDatacenter(asker *asker, name meshName) bool {
+	if name.srv || name.datacenter != "" || len(z.find(asker, name)) > 0 {
 		return false
+	}
+	if strings.EqualFold(z.index.Settings().Datacenter, name.service) {
+		return true
 	}
 	for i := range asker.instances {
 		for _, u := range asker.instances[i].Upstreams {
-			if strings.EqualFold(u.Datacenter, name.service) && !strings.EqualFold(u.Destination, name.service) {
+			if strings.EqualFold(u.Datacenter, name.service) {
 				return true
 			}
 		}
