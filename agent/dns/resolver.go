@@ -40,7 +40,10 @@ func (r *resolver) answered() { r.badUntil.Store(0) }
 func (r *resolver) exchange(ctx context.Context, network string, query *dns.Msg) (*dns.Msg, error) {
 	m, err := r.converse(ctx, network, query)
 	if err != nil {
-		if isTimeout(err) {
+		switch {
+		case errors.Is(ctx.Err(), context.Canceled):
+			err = ctx.Err()
+		case isTimeout(err):
 			err = context.DeadlineExceeded
 		}
 		return nil, fmt.Errorf("ask %s by %s: %w", r.address, network, err)
@@ -64,7 +67,7 @@ func (r *resolver) converse(ctx context.Context, network string, query *dns.Msg)
 	if err := conn.SetDeadline(until); err != nil {
 		return nil, err
 	}
-	// a deadline is no end that was asked for from outside
+	// ctx may also end before its deadline
 	defer context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })() //nolint:errcheck // closed already is as good
 	sent := query.Copy()
 	sent.Id = dns.Id()
