@@ -50,11 +50,12 @@ type deps struct {
 func makers() []maker {
 	return []maker{
 		{"edge", func(c *config.Config) bool { return c.Edge != nil }, newEdge},
+		{"dns", func(c *config.Config) bool { return c.DNS != nil }, newDNS},
 	}
 }
 
 // errNoRole: nothing to run.
-var errNoRole = errors.New("the configuration has no edge block, so there is nothing to run")
+var errNoRole = errors.New("the configuration has neither an edge nor a dns block, so there is nothing to run")
 
 // New makes an Agent with each role that c has a block for. The whole
 // configuration is checked and nothing is bound before Run. consul says how to

@@ -81,7 +81,7 @@ func (w *Watcher) Run(ctx context.Context) error {
 				one, stop := context.WithCancel(ctx)
 				running[q] = stop
 				f := &follower{Query: q, client: w.client, sink: w.sink, log: w.log.With("service", q.Service)}
-				following.Go(func() { f.run(one) })
+				following.Go(func() { (&loop{question: f}).run(one) })
 			}
 		}
 		select {

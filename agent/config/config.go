@@ -14,6 +14,7 @@ import (
 	"github.com/hashicorp/hcl/v2/hclparse"
 
 	"github.com/serai-net/serai/agent/catalog"
+	"github.com/serai-net/serai/agent/dns"
 	"github.com/serai-net/serai/agent/telemetry"
 	"github.com/serai-net/serai/edge"
 )
@@ -25,6 +26,8 @@ type Config struct {
 	Consul *catalog.Config `hcl:"consul,block,merge"`
 	// Edge is the API gateway.
 	Edge *edge.Config `hcl:"edge,block,merge"`
+	// DNS is the DNS interface.
+	DNS *dns.Config `hcl:"dns,block,merge"`
 	// Log says how much Serai itself logs, and in which form.
 	Log *telemetry.LogConfig `hcl:"log,block"`
 }
@@ -89,6 +92,9 @@ func (d *decoder) validate(config *Config) {
 	}
 	if config.Edge != nil {
 		all = append(all, config.Edge.Validate())
+	}
+	if config.DNS != nil {
+		all = append(all, config.DNS.Validate())
 	}
 	if config.Log != nil {
 		all = append(all, config.Log.Validate())

@@ -50,7 +50,12 @@ func edgeCommand() *cli.Command {
 
 // runAgent runs what the files say, and reads them again on SIGHUP.
 func runAgent(c *cli.Context, paths []string) error {
-	loaded, err := config.Load(paths...)
+	return runLoaded(c, func() (*config.Config, error) { return config.Load(paths...) })
+}
+
+// runLoaded runs what load returns, and calls it again on SIGHUP.
+func runLoaded(c *cli.Context, load func() (*config.Config, error)) error {
+	loaded, err := load()
 	if err != nil {
 		return err
 	}
@@ -68,12 +73,12 @@ func runAgent(c *cli.Context, paths []string) error {
 	}
 	ctx, stop := context.WithCancel(c.Context)
 	defer stop()
-	go reloadOnHangup(ctx, a, paths, log)
+	go reloadOnHangup(ctx, a, load, log)
 	return a.Run(ctx)
 }
 
-// reloadOnHangup reads the files again on each SIGHUP until ctx ends.
-func reloadOnHangup(ctx context.Context, a *agent.Agent, paths []string, log *slog.Logger) {
+// reloadOnHangup puts what load returns in force on each SIGHUP until ctx ends.
+func reloadOnHangup(ctx context.Context, a *agent.Agent, load func() (*config.Config, error), log *slog.Logger) {
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)
@@ -83,7 +88,7 @@ func reloadOnHangup(ctx context.Context, a *agent.Agent, paths []string, log *sl
 			return
 		case <-hangup:
 		}
-		next, err := config.Load(paths...)
+		next, err := load()
 		if err == nil {
 			err = a.Reload(next)
 		}

@@ -58,7 +58,7 @@ func app() *cli.App {
 	app.Version = version()
 	app.EnableBashCompletion = true
 	app.HideHelpCommand = true
-	app.Commands = []*cli.Command{agentCommand(), edgeCommand(), connectCommand(), completionCommand()}
+	app.Commands = []*cli.Command{agentCommand(), edgeCommand(), connectCommand(), dnsCommand(), completionCommand()}
 	// run tells errors, and once.
 	app.ExitErrHandler = func(*cli.Context, error) {}
 	app.OnUsageError = usage

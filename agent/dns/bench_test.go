@@ -1,0 +1,47 @@
+package dns_test
+
+import (
+	"net/netip"
+	"testing"
+
+	mdns "github.com/miekg/dns"
+
+	"github.com/serai-net/serai/agent/dns"
+)
+
+// work is one query through the handler, again and again.
+func work(b testing.TB, name string, qtype uint16, change ...func(c *dns.Config)) func() {
+	b.Helper()
+	s := newServer(b, newMemory(), change...)
+	packet, err := query(name, qtype).Pack()
+	if err != nil {
+		b.Fatal(err)
+	}
+	source, buffer := netip.MustParseAddr("10.0.0.1"), make([]byte, 4096)
+	return func() {
+		if s.Handle(b.Context(), packet, source, "", true, buffer) == nil {
+			b.Fatal("no answer")
+		}
+	}
+}
+
+func BenchmarkMesh(b *testing.B) {
+	for name, qtype := range map[string]uint16{"api.mesh.": mdns.TypeA, "six.mesh.": mdns.TypeSRV, "hidden.mesh.": mdns.TypeA} {
+		b.Run(name+mdns.TypeToString[qtype], func(b *testing.B) {
+			one := work(b, name, qtype)
+			b.ReportAllocs()
+			for b.Loop() {
+				one()
+			}
+		})
+	}
+}
+
+// TestAllocations keeps an answer cheap: most of what is allocated is the
+// message of miekg/dns, and the copies of the catalog that this test makes.
+func TestAllocations(t *testing.T) {
+	const most = 35
+	if got := testing.AllocsPerRun(200, work(t, "api.mesh.", mdns.TypeA)); got > most {
+		t.Errorf("%v allocations for an answer, want at most %d", got, most)
+	}
+}
