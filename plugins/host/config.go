@@ -56,7 +56,9 @@ type Config struct {
 // looked at when the plugin is started.
 func (c *Config) Validate() error {
 	var errs []error
-	bad := func(format string, args ...any) { errs = append(errs, at(c.Pos, "plugin %q: "+format, append([]any{c.Name}, args...)...)) }
+	bad := func(format string, args ...any) {
+		errs = append(errs, at(c.Pos, "plugin %q: "+format, append([]any{c.Name}, args...)...))
+	}
 	if c.Name == "" || strings.ContainsFunc(c.Name, notForNames) {
 		bad("the name must be of letters, digits, \"-\" and \"_\"")
 	}
