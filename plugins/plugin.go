@@ -32,7 +32,7 @@ type Transformer interface {
 }
 
 // Refusal is the error that answers the client, on purpose.
-type Refusal struct {
+type Refusal struct { //nolint:errname // it is an answer, which travels as an error
 	// Status is 400 to 599.
 	Status int
 	// Text for the client, at most 4 KiB.

@@ -206,8 +206,7 @@ func sort(err error) (*pluginpb.Refusal, *pluginpb.Failed) {
 	if err == nil {
 		return nil, nil
 	}
-	var refusal *Refusal
-	if errors.As(err, &refusal) {
+	if refusal, ok := errors.AsType[*Refusal](err); ok {
 		return toRefusal(refusal), nil
 	}
 	return nil, &pluginpb.Failed{Text: []byte(err.Error())}

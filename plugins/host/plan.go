@@ -118,8 +118,7 @@ func (p *Plan) session(ctx context.Context, w *worker) (*session, error) {
 }
 
 func asRefused(err error) error {
-	var refused *settingsError
-	if errors.As(err, &refused) {
+	if refused, ok := errors.AsType[*settingsError](err); ok {
 		return fmt.Errorf("it refuses its settings: %w", refused)
 	}
 	return fmt.Errorf("open a use of it: %w", err)
