@@ -22,7 +22,7 @@ const closeTime = time.Second
 // the process. Called by hand, it says what the binary is for and exits with 1.
 func Serve(p Plugin) {
 	log := slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	s := &server{plugin: p, log: log, uses: map[uint64]*use{}}
+	s := &server{plugin: p, log: log, stderr: os.Stderr, uses: map[uint64]*use{}}
 	cookie := handshake.Config()
 	if os.Getenv(cookie.MagicCookieKey) == cookie.MagicCookieValue {
 		go endWithHost(s)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"runtime/debug"
 	"sync"
 
@@ -22,6 +23,9 @@ type server struct {
 
 	plugin Plugin
 	log    *slog.Logger
+	stderr *os.File // the process's own
+
+	first sync.Once // of Describe
 
 	mu   sync.RWMutex // guards:
 	uses map[uint64]*use
@@ -36,8 +40,11 @@ type use struct {
 	closer        io.Closer
 }
 
-// Describe implements pluginpb.PluginServer.
+// Describe implements pluginpb.PluginServer. It is the first call.
 func (s *server) Describe(context.Context, *pluginpb.DescribeRequest) (*pluginpb.DescribeResponse, error) {
+	// By now go-plugin has put pipes into the place of both, whose content is lost
+	// when the process ends.
+	s.first.Do(func() { os.Stdout, os.Stderr = s.stderr, s.stderr })
 	return &pluginpb.DescribeResponse{Name: s.plugin.Name, Version: s.plugin.Version}, nil
 }
 

@@ -53,7 +53,9 @@ func TestAuthenticate(t *testing.T) {
 	if stats.Calls != 5 || stats.Refused != 1 || stats.Failed != 3 || stats.Starts != 1 || stats.Ends != 0 || stats.Active != 0 {
 		t.Errorf("stats are %+v", stats)
 	}
-	eventually(t, "the panic is in the log", func() bool { return strings.Contains(s.log.String(), `level=ERROR msg=panic plugin=good panic="at the disco"`) })
+	eventually(t, "the panic is in the log", func() bool {
+		return strings.Contains(s.log.String(), `level=ERROR msg=panic plugin=good panic="at the disco"`)
+	})
 	eventually(t, "standard output is in the log", func() bool { return strings.Contains(s.log.String(), `"printed on standard output" plugin=good`) })
 }
 

@@ -9,6 +9,8 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -182,4 +184,41 @@ func answers(i *host.Instance) error {
 		err = fmt.Errorf("it says %q", identity.Consumer)
 	}
 	return err
+}
+
+// isEnded is isGone for a process that another one has to reap.
+func isEnded(pid int) bool {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return isGone(pid)
+	}
+	_, after, _ := bytes.Cut(stat, []byte(") "))
+	return len(after) == 0 || after[0] == 'Z' || after[0] == 'X'
+}
+
+// children are the processes that this one has started and not reaped.
+func children(t *testing.T) []string {
+	t.Helper()
+	lists, err := filepath.Glob("/proc/self/task/*/children")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []string
+	for _, list := range lists {
+		pids, err := os.ReadFile(list)
+		if err == nil {
+			all = append(all, strings.Fields(string(pids))...)
+		}
+	}
+	return all
+}
+
+func sumOf(t *testing.T, path string) string {
+	t.Helper()
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := sha256.Sum256(content)
+	return "sha256:" + hex.EncodeToString(sum[:])
 }
