@@ -12,7 +12,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/go-plugin"
@@ -55,7 +54,7 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, "and need a file")
 		os.Exit(3)
 	case "hello":
-		fmt.Println("hello, world")
+		fmt.Fprintln(os.Stdout, "hello, world")
 		io.Copy(io.Discard, os.Stdin) //nolint:errcheck // until the host has had enough
 	case "silent":
 		select {}
@@ -84,7 +83,7 @@ func newGood(settings map[string]any, log *slog.Logger) (any, error) {
 	}
 	consumer, _ := settings["consumer"].(string)
 	log.Info("a use begins", "consumer", consumer)
-	fmt.Println("printed on standard output")
+	fmt.Fprintln(os.Stdout, "printed on standard output")
 	return &good{consumer: consumer, log: log}, nil
 }
 
@@ -265,18 +264,18 @@ func actAsHost() {
 	set := host.NewSet(log)
 	c, err := actor("good")
 	if err != nil {
-		fmt.Println(err)
+		fmt.Fprintln(os.Stdout, err)
 		return
 	}
 	plan, err := set.Prepare(context.Background(), []host.Config{c}, nil)
 	if err != nil {
-		fmt.Println(err)
+		fmt.Fprintln(os.Stdout, err)
 		return
 	}
 	plan.Commit()
-	fmt.Println(set.Stats()[0].Pid)
+	fmt.Fprintln(os.Stdout, set.Stats()[0].Pid)
 	if err := set.Run(context.Background()); err != nil {
-		fmt.Println(err)
+		fmt.Fprintln(os.Stdout, err)
 	}
-	time.Sleep(time.Hour)
+	select {}
 }

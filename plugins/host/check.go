@@ -15,7 +15,7 @@ const (
 	maxFields      = 128      // in an answer
 	maxFieldBytes  = 64 << 10 // of all names and values in an answer
 	maxPath        = 8 << 10
-	maxConsumer    = 256
+	maxName        = 256 // of a field or a consumer
 	maxRefusalText = 4 << 10
 	maxFailedText  = 1 << 10
 )
@@ -87,7 +87,7 @@ func checkIdentity(from *pluginpb.Identity) (*plugins.Identity, error) {
 	switch {
 	case consumer == "":
 		return nil, errors.New("it names no consumer")
-	case len(consumer) > maxConsumer || !utf8.ValidString(consumer) || strings.ContainsFunc(consumer, isControl):
+	case len(consumer) > maxName || !utf8.ValidString(consumer) || strings.ContainsFunc(consumer, isControl):
 		return nil, fmt.Errorf("the consumer's name is none: %s", short(consumer))
 	case len(from.GetHeader().GetAdd()) > 0:
 		return nil, errors.New("an identity may set and remove fields, and it adds some")
@@ -171,7 +171,7 @@ func checkName(name string) error {
 }
 
 func validName(name string) bool {
-	if name == "" || len(name) > maxConsumer {
+	if name == "" || len(name) > maxName {
 		return false
 	}
 	for i := range len(name) {
