@@ -68,8 +68,7 @@ func (u *Use) ended(x *wire.Exchange, err error) error {
 	if reason := x.Aborted(); reason != nil {
 		return wire.Aborted(reason)
 	}
-	var refusal *plugins.Refusal
-	if errors.As(err, &refusal) {
+	if refusal, ok := errors.AsType[*plugins.Refusal](err); ok {
 		u.Counters.Refused.Add(1)
 		return refused(refusal)
 	}
