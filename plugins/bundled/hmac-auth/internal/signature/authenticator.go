@@ -117,8 +117,10 @@ func (a *Authenticator) verify(r *plugins.Request) (consumer string, err error) 
 func (a *Authenticator) checkTimes(m *message, now int64) error {
 	skew := int64(a.settings.skew / time.Second)
 	switch off := now - m.created; {
-	case off > skew || off < -skew:
-		return fmt.Errorf("the signature was created %d s from now, at most %d s are allowed: look at the clock", -off, skew)
+	case off > skew:
+		return fmt.Errorf("the signature was created %d s ago, at most %d s are allowed: look at the clock", off, skew)
+	case off < -skew:
+		return fmt.Errorf("the signature was created %d s ahead of our clock, at most %d s are allowed: look at the clock", -off, skew)
 	case m.hasExpires && m.expires <= now:
 		return errExpired
 	case m.nonce == "" && a.settings.requireNonce:

@@ -30,7 +30,7 @@ func TestReplay(t *testing.T) {
 		{noon, noon + 30, "c", "acme"},
 		{noon + 30, noon, "a", replayed},
 		{noon + 30, noon + 30, "a", replayed}, // made anew, with a nonce that is still known
-		{noon + 31, noon, "a", "401 the signature was created -31 s from now, at most 30 s are allowed: look at the clock"},
+		{noon + 31, noon, "a", "401 the signature was created 31 s ago, at most 30 s are allowed: look at the clock"},
 		{noon + 31, noon + 31, "a", "acme"},
 		{noon + 60, noon + 30, "c", replayed},
 		{noon + 61, noon + 61, "c", "acme"},
