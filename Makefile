@@ -11,9 +11,10 @@ BIN := .tools/bin
 help:
 	@sed -n 's/^## \([a-z-]*\): /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
-## build: bin/serai, one static binary
+## build: bin/serai, one static binary, and the bundled plugins in bin/plugins
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o bin/serai ./cmd/serai
+	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o bin/plugins/ ./plugins/bundled/...
 
 ## tools: all pinned neighbours (Consul, Nomad, CNI, Envoy, Fortio, linters) into .tools/bin; cold: about 7 minutes
 tools:

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/serai-net/serai/edge/auth"
+	"github.com/serai-net/serai/edge/extension"
 )
 
 // API is a set of routes that belong together: they share hosts, a base path,
@@ -29,6 +30,9 @@ type API struct {
 	Authenticate *auth.Config `hcl:"authenticate,block"`
 	// AllowConsumers may call; none means all consumers.
 	AllowConsumers []string `hcl:"allow_consumers,optional"`
+	// Plugins change the requests and responses of all routes, in this order and
+	// before those of the route.
+	Plugins []extension.Config `hcl:"plugin,block"`
 	// Routes say where requests go; there must be one.
 	Routes []Route `hcl:"route,block"`
 	// Pos is where the block and its arguments stand.
@@ -66,6 +70,9 @@ type Route struct {
 	// ResponseHeaders before the response is sent to the client.
 	RequestHeaders  *HeaderEdit `hcl:"request_headers,block"`
 	ResponseHeaders *HeaderEdit `hcl:"response_headers,block"`
+	// Plugins change requests and responses, in this order, after the arguments
+	// above (responses before them).
+	Plugins []extension.Config `hcl:"plugin,block"`
 	// Upstream is where requests go; it must be there.
 	Upstream *Upstream `hcl:"upstream,block"`
 	// Pos is where the block and its arguments stand.

@@ -6,6 +6,7 @@ import (
 
 	"github.com/serai-net/serai/agent/telemetry"
 	"github.com/serai-net/serai/edge/consumer"
+	"github.com/serai-net/serai/plugins/host"
 )
 
 // Config is the API gateway. Its tags are read by agent/config; its comments
@@ -53,6 +54,9 @@ type Config struct {
 	Listeners []Listener `hcl:"listener,block"`
 	// Consumers may call APIs that authenticate.
 	Consumers []consumer.Config `hcl:"consumer,block"`
+	// Plugins are processes of their own that authenticate callers and change
+	// requests, where APIs and routes use them.
+	Plugins []host.Config `hcl:"plugin,block"`
 	// APIs are what clients can call.
 	APIs []API `hcl:"api,block"`
 	// AccessLog has one line for each exchange; nil means none.

@@ -20,6 +20,7 @@ import (
 	"github.com/serai-net/serai/connect/upstream"
 	"github.com/serai-net/serai/connect/wire"
 	"github.com/serai-net/serai/edge/consumer"
+	"github.com/serai-net/serai/plugins/host"
 )
 
 // Deps are what a Gateway works with.
@@ -60,18 +61,24 @@ type Gateway struct {
 	mesh    *meshServices
 	catalog *catalog.Watcher
 	member  *member
+	plugins *host.Set
+	// extensions has an *extension.Counters for each plugin there has been.
+	extensions sync.Map
 
 	draining atomic.Bool
 	serving  atomic.Bool
 
-	mu sync.Mutex // guards reloads, and:
+	reloading sync.Mutex // held during a reload; before mu
+
+	mu sync.Mutex // guards:
 	// fronts by the listener's name, current is the configuration in force.
 	fronts  map[string]*front
 	current *Config
 }
 
-// New makes a Gateway. All of c is checked, certificates are read and the access
-// log is opened, but no address is bound before Run.
+// New makes a Gateway. All of c is checked, certificates are read, the access log
+// is opened and plugins are started, but no address is bound before Run. A
+// Gateway that is not run must be closed.
 func New(c Config, d Deps) (*Gateway, error) {
 	g := &Gateway{log: d.Log, consul: d.Consul, watch: d.Mesh, fronts: map[string]*front{}}
 	g.accessLog = telemetry.NewAccessLog(d.Stdout, d.Log)
@@ -80,19 +87,25 @@ func New(c Config, d Deps) (*Gateway, error) {
 	g.mesh = newMeshServices(upstream.NewSet(d.Log), d.Log)
 	g.catalog = catalog.NewWatcher(d.Consul, g.plain, d.Log)
 	g.member = newMember(d.Consul, d.Log)
+	g.plugins = host.NewSet(d.Log)
 	next, err := g.prepare(&c)
 	if err != nil {
+		g.Close()
 		return nil, err
 	}
 	next.commit()
 	return g, nil
 }
 
+// Close ends the processes of plugins. Run does it itself.
+func (g *Gateway) Close() { g.plugins.Close() }
+
 // generation is a configuration made ready.
 type generation struct {
 	config *Config
 	fronts map[string]*front
-	commit func()
+	// exactly one of these is called.
+	commit, abort func()
 }
 
 // specs are the listeners, in the configuration's order.
@@ -105,11 +118,28 @@ func (n *generation) specs() []*listen.Spec {
 }
 
 // prepare makes a configuration ready; its commit puts it in force in all but
-// the listeners' sockets. Callers hold mu, or are alone.
+// the listeners' sockets. Starting plugins may take a while, for which mu is not
+// held: a drain must not wait for it.
 func (g *Gateway) prepare(c *Config) (*generation, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
+	used, err := g.planPlugins(c)
+	if err != nil {
+		return nil, err
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	next, err := g.prepareRest(c, used)
+	if err != nil {
+		used.plan.Abort()
+		return nil, err
+	}
+	return next, nil
+}
+
+// prepareRest is prepare for all but the plugins; mu is held.
+func (g *Gateway) prepareRest(c *Config, used *pluginUses) (*generation, error) {
 	needs := needsOf(c)
 	if (g.consul == nil && needs.consul()) || (g.watch == nil && len(needs.mesh) > 0) {
 		return nil, errors.New("edge: routes go to services of Consul, and there is no Consul")
@@ -122,7 +152,7 @@ func (g *Gateway) prepare(c *Config) (*generation, error) {
 	if err != nil {
 		return nil, err
 	}
-	next := &generation{config: c, fronts: map[string]*front{}}
+	next := &generation{config: c, fronts: map[string]*front{}, abort: used.plan.Abort}
 	for i := range c.Listeners {
 		if err := g.prepareFront(next, &c.Listeners[i]); err != nil {
 			return nil, err
@@ -136,8 +166,9 @@ func (g *Gateway) prepare(c *Config) (*generation, error) {
 	if err != nil {
 		return nil, fmt.Errorf("upstreams: %w", err)
 	}
-	services := g.stack(c, table, consumers)
+	services := g.stack(c, table, consumers, used)
 	next.commit = func() {
+		used.plan.Commit()
 		commitLog()
 		commitClusters()
 		g.catalog.Watch(needs.catalog)
@@ -188,26 +219,46 @@ func (g *Gateway) publish(next *generation, services map[string]wire.Service) {
 // If anything is wrong with it, or an address cannot be bound, the error tells
 // and the old configuration stays.
 func (g *Gateway) Reload(c Config) error {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.draining.Load() {
-		return errors.New("edge: not reloaded, it is stopping")
-	}
-	if old := g.current; old.ServiceName() != c.ServiceName() || instanceID(old) != instanceID(&c) {
-		return fmt.Errorf("%sedge: service, id and the first listener's port are what the edge is in Consul; "+
-			"restart it to change them", prefix(c.Pos.At("")))
+	g.reloading.Lock()
+	defer g.reloading.Unlock()
+	if err := g.mayReload(&c); err != nil {
+		return err
 	}
 	next, err := g.prepare(&c)
 	if err != nil {
 		return err
 	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.draining.Load() { // by now
+		next.abort()
+		return errStopping
+	}
 	commitListeners, err := g.listeners.Prepare(next.specs())
 	if err != nil {
+		next.abort()
 		return err
 	}
 	next.commit()
 	commitListeners()
 	g.log.Info("configuration reloaded", "apis", len(c.APIs), "listeners", len(c.Listeners))
+	return nil
+}
+
+// errStopping is why there is no reload any more.
+var errStopping = errors.New("edge: not reloaded, it is stopping")
+
+// mayReload tells why c can in no case be put in the place of what is in force.
+func (g *Gateway) mayReload(c *Config) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.draining.Load() {
+		return errStopping
+	}
+	if old := g.current; old.ServiceName() != c.ServiceName() || instanceID(old) != instanceID(c) {
+		return fmt.Errorf("%sedge: service, id and the first listener's port are what the edge is in Consul; "+
+			"restart it to change them", prefix(c.Pos.At("")))
+	}
 	return nil
 }
 

@@ -18,13 +18,14 @@ import (
 // returns an error only if an address cannot be bound. It is called once.
 func (g *Gateway) Run(ctx context.Context) error {
 	if err := g.bind(); err != nil {
+		g.Close()
 		return err
 	}
 	// What serves goes on while ctx has ended and the drain is under way.
 	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	var running, belonging sync.WaitGroup
-	for _, run := range []func(context.Context) error{g.plain.Run, g.mesh.clusters.Run, g.catalog.Run, g.follow} {
+	for _, run := range []func(context.Context) error{g.plain.Run, g.mesh.clusters.Run, g.catalog.Run, g.follow, g.plugins.Run} {
 		running.Go(func() { g.look(serving, run) })
 	}
 	belonging.Go(func() { g.member.run(ctx) })

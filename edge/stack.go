@@ -12,7 +12,7 @@ import (
 // stack is the whole way of a request through the edge, top to bottom as it
 // meets it. What stands below the router is of one route and compiled for it. It
 // returns a service for each listener.
-func (g *Gateway) stack(c *Config, table *routes, consumers *consumer.Store) map[string]wire.Service {
+func (g *Gateway) stack(c *Config, table *routes, consumers *consumer.Store, used *pluginUses) map[string]wire.Service {
 	services := map[string]wire.Service{}
 	for name, hosts := range table.listeners {
 		services[name] = wire.Stack(router(hosts), // API and route, else 404
@@ -24,11 +24,12 @@ func (g *Gateway) stack(c *Config, table *routes, consumers *consumer.Store) map
 	}
 	for _, r := range table.all {
 		r.service = wire.Stack(g.upstream(r),
-			authenticate(r, consumers),       // who calls, else 401
-			auth.Allow(r.api.AllowConsumers), // and may, else 403
-			identify(consumers),              // which the upstream is told
-			transform(r),                     // path and header as the upstream wants them
-			timeout(r.config.timeout()),      // until the end of the response
+			timeout(r.config.timeout()),        // until the end of the response, with all that follows
+			g.authenticate(r, used, consumers), // who calls, else 401
+			auth.Allow(r.api.AllowConsumers),   // and may, else 403
+			identify(consumers),                // which the upstream is told
+			transform(r),                       // path and header as the upstream wants them
+			g.transformPlugins(r, used),        // or as plugins do
 		)
 	}
 	return services
@@ -79,11 +80,15 @@ func router(table *hostTable) wire.Service {
 }
 
 // authenticate is nil for an open API.
-func authenticate(r *route, consumers *consumer.Store) wire.Layer {
-	if r.api.Authenticate == nil {
+func (g *Gateway) authenticate(r *route, used *pluginUses, consumers *consumer.Store) wire.Layer {
+	switch c := r.api.Authenticate; {
+	case c == nil:
 		return nil
+	case c.Kind == auth.KindPlugin:
+		return g.authenticatePlugin(r, used, consumers)
+	default:
+		return auth.New(*c, r.api.Name, consumers)
 	}
-	return auth.New(*r.api.Authenticate, r.api.Name, consumers)
 }
 
 // identify tells the upstream which consumer calls. What the client sent under

@@ -36,6 +36,7 @@ func (c *Config) Validate() error {
 	p := &problems{}
 	c.validateNames(p)
 	c.validateListeners(p)
+	c.validatePlugins(p)
 	consumers, err := consumer.NewStore(c.Consumers)
 	p.join(err)
 	if c.AccessLog != nil {

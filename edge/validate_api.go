@@ -2,6 +2,7 @@ package edge
 
 import (
 	"errors"
+	"fmt"
 	"regexp/syntax"
 	"slices"
 	"strings"
@@ -26,6 +27,7 @@ func (a *API) validate(p *problems, c *Config, consumers *consumer.Store) {
 		p.add(a.Pos.At("base_path"), "api %q: base_path is %q, which %s", a.Name, a.BasePath, problem)
 	}
 	a.validateCallers(p, c, consumers)
+	validateUses(p, c, a.Plugins, fmt.Sprintf("api %q", a.Name))
 	if len(a.Routes) == 0 {
 		p.add(a.Pos.At(""), `api %q: no route; add a block route "all" with an upstream in it`, a.Name)
 	}
@@ -38,12 +40,16 @@ func (a *API) validate(p *problems, c *Config, consumers *consumer.Store) {
 			}
 		}
 		r.validate(p, a)
+		validateUses(p, c, r.Plugins, fmt.Sprintf("route %q of api %q", r.Name, a.Name))
 	}
 }
 
 func (a *API) validateCallers(p *problems, c *Config, consumers *consumer.Store) {
 	if a.Authenticate != nil {
 		p.join(a.Authenticate.Validate())
+		if name := a.Authenticate.Plugin; name != "" && !c.hasPlugin(name) {
+			p.add(a.Authenticate.Pos, "authenticate of api %q: unknown plugin %q; %s", a.Name, name, c.pluginRemedy(name))
+		}
 	}
 	if len(a.AllowConsumers) > 0 && a.Authenticate == nil {
 		p.add(a.Pos.At("allow_consumers"),

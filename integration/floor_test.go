@@ -37,7 +37,7 @@ func floors() map[int][]string {
 		5: {"connect/proxy", "edge", "agent/dns", "agent/console"},
 		4: {
 			"connect/stack", "connect/xds", "connect/admin", "agent/telemetry", "plugins/host",
-			"edge/auth", "edge/consumer", "edge/limit", "edge/validate", "edge/transform", "edge/version", "edge/cache", "edge/cert",
+			"edge/auth", "edge/consumer", "edge/extension", "edge/limit", "edge/validate", "edge/transform", "edge/version", "edge/cache", "edge/cert",
 		},
 		3: {
 			"connect/listen", "connect/upstream", "connect/route", "connect/rbac", "connect/jwt", "connect/bootstrap",

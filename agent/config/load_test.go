@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"golang.org/x/tools/txtar"
 
 	"github.com/serai-net/serai/agent/config"
@@ -234,8 +235,15 @@ func TestExample(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n := len(c.Edge.APIs); n != 2 || !c.Edge.NeedsConsul() {
+	if n := len(c.Edge.APIs); n != 3 || !c.Edge.NeedsConsul() {
 		t.Errorf("%d apis", n)
+	}
+	if one := c.Edge.Plugins[0]; one.Command != "testdata/plugins/hmac-auth" || one.MaxBody != 64<<10 || one.Env["TZ"] != "UTC" {
+		t.Errorf("plugin %+v", one)
+	}
+	want := map[string]any{"request": []any{map[string]any{"rename": "x-tenant", "to": "x-org"}}}
+	if diff := cmp.Diff(want, c.Edge.APIs[0].Routes[0].Plugins[0].Settings); diff != "" {
+		t.Errorf("settings: %s", diff)
 	}
 	if got := c.Edge.Listeners[1].TLS.KeyFile; got != "testdata/tls/site.key" {
 		t.Errorf("key_file is %q", got)

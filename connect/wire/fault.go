@@ -8,10 +8,12 @@ import (
 )
 
 // Flag says why an exchange did not go as it should. Names are Envoy's response
-// flags (access log operator RESPONSE_FLAGS). The zero Flag means all went well.
+// flags (access log operator RESPONSE_FLAGS), but for PLG, which is ours. The
+// zero Flag means all went well.
 type Flag uint8
 
-// Response flags.
+// Response flags. FlagPlugin is for a plugin that did not answer, or not as it
+// should.
 const (
 	FlagNone Flag = iota
 	FlagNoRoute
@@ -30,13 +32,14 @@ const (
 	FlagLimited
 	FlagDraining
 	FlagInternal
+	FlagPlugin
 	flagCount
 )
 
 // String returns Envoy's short name, "-" for FlagNone.
 func (f Flag) String() string {
 	names := [flagCount]string{
-		"-", "NR", "NC", "UH", "UF", "UC", "UPE", "UO", "UT", "URX", "DC", "DPE", "UAEX", "UNA", "RL", "DR", "IE",
+		"-", "NR", "NC", "UH", "UF", "UC", "UPE", "UO", "UT", "URX", "DC", "DPE", "UAEX", "UNA", "RL", "DR", "IE", "PLG",
 	}
 	if f >= flagCount {
 		return "IE"
@@ -69,7 +72,8 @@ type Fault struct { //nolint:errname // it is what an exchange ends with, and re
 	// Text is the body shown to the client, without a newline; "" means the
 	// status text. It must not tell what is private to the operator.
 	Text string
-	// Header is added to the response, for example WWW-Authenticate.
+	// Header is added to the response, for example WWW-Authenticate. A
+	// content-type says what Text is; without one it is plain text.
 	Header []Field
 	// Close asks for the downstream connection to be closed afterwards.
 	Close bool
@@ -140,7 +144,11 @@ func Reply(x *Exchange, err error) *Response {
 	}
 	resp := Text(fault.status(), text+"\n")
 	for _, f := range fault.Header {
-		resp.Header.Add(f.Name, f.Value)
+		if f.Name == "content-type" {
+			resp.Header.Set(f.Name, f.Value)
+		} else {
+			resp.Header.Add(f.Name, f.Value)
+		}
 	}
 	if fault.Close {
 		x.CloseDownstream = true

@@ -42,6 +42,10 @@ func TestReply(t *testing.T) {
 			},
 			answer{401, "UNA", "no key\n", []string{text, "www-authenticate: a", "www-authenticate: b"}, true},
 		},
+		{
+			"own content type", &wire.Fault{Status: 403, Flag: wire.FlagPlugin, Text: "{}", Header: []wire.Field{{Name: "content-type", Value: "application/json"}}},
+			answer{403, "PLG", "{}\n", []string{"content-type: application/json"}, false},
+		},
 		{"wrapped fault", fmt.Errorf("layer: %w", &wire.Fault{Status: 403, Flag: wire.FlagDenied}), answer{403, "UAEX", "Forbidden\n", []string{text}, false}},
 	}
 	for _, tt := range tests {

@@ -14,8 +14,8 @@ type Keys interface {
 	Caller(key string) (name string, ok bool)
 }
 
-// New makes the layer that c describes: it fills Exchange.Consumer, or answers
-// 401. The realm is shown to clients, it is the API's name.
+// New makes the layer of authenticate "api_key": it fills Exchange.Consumer, or
+// answers 401. The realm is shown to clients, it is the API's name.
 func New(c Config, realm string, keys Keys) wire.Layer {
 	k := &apiKey{
 		header: strings.ToLower(c.Header), query: c.Query, forward: c.ForwardKey, keys: keys,

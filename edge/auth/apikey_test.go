@@ -131,7 +131,15 @@ func TestValidate(t *testing.T) {
 		want   string
 	}{
 		{auth.Config{Kind: "api_key", Header: "x-key", Query: "key"}, ""},
-		{auth.Config{Kind: "jwt", Pos: "a.hcl:1"}, `a.hcl:1: authenticate "jwt" is not known; there is authenticate "api_key"`},
+		{auth.Config{Kind: "jwt", Pos: "a.hcl:1"}, `a.hcl:1: authenticate "jwt" is not known; there is authenticate "api_key" and authenticate "plugin"`},
+		{auth.Config{Kind: "api_key", Plugin: "x"}, `authenticate "api_key": plugin, settings and fail_mode go with authenticate "plugin"`},
+		{auth.Config{Kind: "plugin", Plugin: "x", FailMode: "open", Settings: map[string]any{"a": 1.0}}, ""},
+		{
+			auth.Config{Kind: "plugin", Header: "x", FailMode: "ajar"},
+			`authenticate "plugin": plugin is missing; name one, such as plugin = "hmac-auth"
+authenticate "plugin": header, query and forward_key go with authenticate "api_key"
+authenticate "plugin": fail_mode is "ajar"; it can be "closed" or "open"`,
+		},
 		{auth.Config{Kind: "api_key", Header: "a b"}, `authenticate "api_key": header is "a b", which is no header name; write for example "x-api-key"`},
 	} {
 		got := ""

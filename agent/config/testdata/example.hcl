@@ -39,6 +39,48 @@ edge {
     key "ci" { key = env("ACME_CI_KEY", "only-for-the-example") }
   }
 
+  # Processes of their own, which are used below.
+  plugin "hmac-auth" {
+    command        = "plugins/hmac-auth" # relative to this file
+    args           = []
+    env            = { TZ = "UTC" }
+    checksum       = "sha256:2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b" # what sha256sum prints
+    timeout        = "500ms"
+    max_concurrent = 128
+    max_body       = "64KiB"
+  }
+
+  plugin "header-map" {
+    command  = "/usr/local/lib/serai/header-map"
+    checksum = "sha256:ccadd99b16cd3d200c22d6db45d8b6630ef3d936767127347ec8a76ab992c2ea"
+  }
+
+  api "partners" {
+    base_path       = "/partners"
+    allow_consumers = ["acme"]
+
+    authenticate "plugin" {
+      plugin    = "hmac-auth"
+      fail_mode = "closed"
+      settings = {
+        clock_skew = "30s"
+        keys       = { laptop = { secret = env("ACME_SECRET", "only for the example"), consumer = "acme" } }
+      }
+    }
+
+    plugin "header-map" {
+      settings = { response = [{ remove = "server" }] }
+    }
+
+    route "all" {
+      plugin "header-map" {
+        fail_mode = "open"
+        settings  = { request = [{ rename = "x-tenant", to = "x-org" }] }
+      }
+      upstream { service = "orders" }
+    }
+  }
+
   api "orders" {
     hosts           = ["orders.example.com", "*.orders.example.com"]
     listeners       = ["secure"]

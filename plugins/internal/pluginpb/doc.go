@@ -1,0 +1,3 @@
+// Package pluginpb is the protocol between Serai and its plugins; plugin.proto
+// describes it and tells how this code was generated.
+package pluginpb
