@@ -15,6 +15,7 @@ import (
 
 	"github.com/serai-net/serai/agent/catalog"
 	"github.com/serai-net/serai/agent/telemetry"
+	"github.com/serai-net/serai/connect/admin"
 	"github.com/serai-net/serai/edge"
 )
 
@@ -25,6 +26,10 @@ type Config struct {
 	Consul *catalog.Config `hcl:"consul,block,merge"`
 	// Edge is the API gateway.
 	Edge *edge.Config `hcl:"edge,block,merge"`
+	// Admin is the operator's interface: readiness and metrics.
+	Admin *admin.Config `hcl:"admin,block"`
+	// Metrics bounds what is counted.
+	Metrics *telemetry.MetricsConfig `hcl:"metrics,block"`
 	// Log says how much Serai itself logs, and in which form.
 	Log *telemetry.LogConfig `hcl:"log,block"`
 }
@@ -89,6 +94,12 @@ func (d *decoder) validate(config *Config) {
 	}
 	if config.Edge != nil {
 		all = append(all, config.Edge.Validate())
+	}
+	if config.Admin != nil {
+		all = append(all, config.Admin.Validate())
+	}
+	if config.Metrics != nil {
+		all = append(all, config.Metrics.Validate())
 	}
 	if config.Log != nil {
 		all = append(all, config.Log.Validate())

@@ -122,7 +122,7 @@ func describe() *descriptions {
 		active:           one("serai_connections_active", "TCP connections that live."),
 		received:         one("serai_connection_received_bytes_total", "Bytes received from downstream on TCP connections."),
 		sent:             one("serai_connection_sent_bytes_total", "Bytes sent downstream on TCP connections."),
-		lifetime:         one("serai_connection_duration_seconds", "Time from the accept of a TCP connection to its end."),
+		lifetime:         one("serai_connection_duration_seconds", "Time from when a TCP connection was there, its TLS handshake done, to its end."),
 	}
 }
 

@@ -17,6 +17,22 @@ type Observer struct {
 // NewObserver returns an Observer that counts in m and logs in l.
 func NewObserver(m *Metrics, l *AccessLog) *Observer { return &Observer{metrics: m, log: l} }
 
+// Metrics are those that it counts in; nil for a nil Observer.
+func (o *Observer) Metrics() *Metrics {
+	if o == nil {
+		return nil
+	}
+	return o.metrics
+}
+
+// AccessLog is the one that it logs in; nil for a nil Observer.
+func (o *Observer) AccessLog() *AccessLog {
+	if o == nil {
+		return nil
+	}
+	return o.log
+}
+
 // Run writes the access log until ctx ends, which should be when the last
 // exchange has. It is called once.
 func (o *Observer) Run(ctx context.Context) error {

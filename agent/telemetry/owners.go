@@ -111,3 +111,37 @@ func (l *AccessLog) Lines() iter.Seq[Sample] {
 			yield(Sample{Name: "serai_access_log_failed_total", Help: "Lines that could not be written.", Value: number(s.Failed)})
 	}
 }
+
+// ControlPlane shows how the configuration comes from Consul; all are the
+// numbers of an xds.Status.
+func ControlPlane(all iter.Seq2[string, int64]) iter.Seq[Sample] {
+	return func(yield func(Sample) bool) {
+		for name, value := range all {
+			sample := Sample{Name: "serai_xds_" + name, Value: number(value)}
+			switch name {
+			case "connected":
+				sample.Help, sample.Kind = "Whether a stream from Consul is open.", Gauge
+			case "snapshot_version":
+				sample.Help, sample.Kind = "Which configuration is in force, counted from 1; 0 before the first.", Gauge
+			case "refusals":
+				sample.Help, sample.Kind = "Parts of the configuration in force that are not understood and refuse their traffic.", Gauge
+			case "updates":
+				sample.Help = "Responses of Consul."
+			case "rejected":
+				sample.Help = "Responses of Consul that could not be read."
+			case "failed":
+				sample.Help = "Configurations that were not taken; the last good one stayed."
+			case "held":
+				sample.Help = "Updates that were held back, since they would have emptied a healthy upstream."
+			case "reconnects":
+				sample.Help = "Streams after the first."
+			}
+			if sample.Kind == Counter {
+				sample.Name += "_total"
+			}
+			if !yield(sample) {
+				return
+			}
+		}
+	}
+}

@@ -34,7 +34,7 @@ type relay struct {
 // listen serves a chain that has no configuration yet.
 func listen(t *testing.T, set *upstream.Set, peer *wire.Peer) *relay {
 	t.Helper()
-	r := &relay{TCP: stack.NewTCP(set, slog.New(slog.DiscardHandler)), peer: peer}
+	r := &relay{TCP: stack.NewTCP(set, nil, slog.New(slog.DiscardHandler)), peer: peer}
 	var serving sync.WaitGroup
 	r.address = tcp(t, func(conn net.Conn) {
 		serving.Add(1)

@@ -118,6 +118,9 @@ type Attempt struct {
 	// Begin is when the endpoint was picked, Connected when a connection was at
 	// hand, Head when the response's head was there. Zero if it did not come so far.
 	Begin, Connected, Head time.Time
+	// Uploaded is when all of the request's body had come from the client; zero
+	// if it had before Connected, or had not by Head. End is when the try failed.
+	Uploaded, End time.Time
 	// Reused says that the connection came from the pool.
 	Reused bool
 	Status int
@@ -262,24 +265,36 @@ func (x *Exchange) Context() context.Context {
 }
 
 // Upstream is the time that was spent waiting for upstreams: from the pick of
-// an endpoint to the head of its response, over all tries. InProxy is the rest
-// of the time until the response's head was sent.
+// an endpoint to the head of its response, over all tries. Not in it is the time
+// in which the request's body was still to come, which is the client's.
+// InProxy is the rest of the time until the response's head was sent, or, if none
+// was, until the end; pauses between tries are in it, bodies are not.
 func (x *Exchange) Upstream() (upstream, inProxy time.Duration) {
+	last := x.HeadSent
+	if last.IsZero() {
+		last = x.Finish
+	}
+	var upload time.Duration
 	for i := range x.Attempts {
 		a := &x.Attempts[i]
 		end := a.Head
 		if end.IsZero() {
-			end = x.HeadSent
+			end = a.End
+		}
+		if end.IsZero() {
+			end = last
 			if i+1 < len(x.Attempts) {
 				end = x.Attempts[i+1].Begin
 			}
 		}
-		if d := end.Sub(a.Begin); d > 0 {
+		d := end.Sub(a.Begin)
+		if u := a.Uploaded.Sub(a.Connected); u > 0 && !a.Connected.IsZero() && !a.Uploaded.After(end) {
+			upload += u
+			d -= u
+		}
+		if d > 0 {
 			upstream += d
 		}
 	}
-	if total := x.HeadSent.Sub(x.Start); total > upstream {
-		inProxy = total - upstream
-	}
-	return upstream, inProxy
+	return upstream, max(0, max(0, last.Sub(x.Start))-upstream-upload)
 }
