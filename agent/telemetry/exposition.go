@@ -142,7 +142,9 @@ func (d *descriptions) requests(out chan<- prometheus.Metric, r reading) {
 	}
 	counter(out, d.retries, r.path.retries.Load(), r.labels())
 	r.histogram(out, d.proxy, &r.path.proxy)
-	r.histogram(out, d.upstream, &r.path.upstream)
+	if r.path.upstream.sum.Load() > 0 {
+		r.histogram(out, d.upstream, &r.path.upstream)
+	}
 	r.histogram(out, d.duration, &r.path.duration)
 }
 
