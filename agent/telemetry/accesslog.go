@@ -21,6 +21,8 @@ const (
 	maxOld = 4
 	// tellEvery is how often lost lines are told of.
 	tellEvery = 10 * time.Second
+	// lingerFor is how long a line waits for others to be written with.
+	lingerFor = 10 * time.Millisecond
 	// lastLines is how long the last lines may take when Run ends; what takes
 	// nothing must not hold up the end of the process.
 	lastLines = 300 * time.Millisecond

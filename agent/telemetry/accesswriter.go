@@ -80,14 +80,22 @@ func (l *AccessLog) finish(done <-chan struct{}) error {
 
 // writeUntil writes lines until stop is closed, and then what is left.
 func (l *AccessLog) writeUntil(stop <-chan struct{}) {
+	linger := time.NewTimer(0)
+	defer linger.Stop()
 	for {
 		select {
 		case <-l.wake:
-			l.flush()
 		case <-stop:
 			l.flush()
 			return
 		}
+		// Others follow soon: to be woken for each line costs more than the lines.
+		linger.Reset(lingerFor)
+		select {
+		case <-linger.C:
+		case <-stop:
+		}
+		l.flush()
 	}
 }
 
