@@ -59,11 +59,17 @@ func logged(t *testing.T, format string, all ...*wire.Exchange) string {
 // run lets l write what is pending and end.
 func run(t *testing.T, l *telemetry.AccessLog) {
 	t.Helper()
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if err := l.Run(ctx); err != nil {
+	if err := stopped(t, l); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// stopped runs l with a context that has ended.
+func stopped(t *testing.T, l *telemetry.AccessLog) error {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	return l.Run(ctx)
 }
 
 func TestAccessLogJSON(t *testing.T) {

@@ -148,12 +148,16 @@ func (h *half) count(n int) {
 	}
 }
 
-// lost ends both directions. One that was idle for too long is not lost by
-// anybody.
+// errIdle is why a connection ends on which nothing has moved.
+var errIdle = errors.New("idle for too long")
+
+// lost ends both directions. A connection that was idle for too long is not lost
+// by anybody.
 func (h *half) lost(flag wire.Flag, err error) {
-	if !errors.Is(err, os.ErrDeadlineExceeded) {
-		h.relay.because(flag, err)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		flag, err = wire.FlagNone, errIdle
 	}
+	h.relay.because(flag, err)
 	h.dst.Close()
 	h.src.Close()
 }
