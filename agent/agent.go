@@ -12,11 +12,16 @@ import (
 
 	"github.com/serai-net/serai/agent/catalog"
 	"github.com/serai-net/serai/agent/config"
+	"github.com/serai-net/serai/agent/telemetry"
 )
 
 // Agent is a process with its roles.
 type Agent struct {
-	roles map[string]role // by block
+	// set by New
+	roles   map[string]role // by block
+	config  *config.Config  // as it was at the start
+	metrics *telemetry.Metrics
+	log     *slog.Logger
 }
 
 // role is a part of the process that serves.
@@ -44,7 +49,9 @@ type deps struct {
 	consul catalog.Config
 	client *catalog.Client
 	stdout io.Writer
-	log    *slog.Logger
+	// metrics count what passes; roles add what they count themselves.
+	metrics *telemetry.Metrics
+	log     *slog.Logger
 }
 
 func makers() []maker {
@@ -66,12 +73,12 @@ func New(c *config.Config, consul catalog.Config, stdout io.Writer, log *slog.Lo
 	if err != nil {
 		return nil, err
 	}
-	a := &Agent{roles: map[string]role{}}
+	a := &Agent{roles: map[string]role{}, config: c, metrics: telemetry.NewMetrics(c.Metrics), log: log}
 	for _, m := range makers() {
 		if !m.given(c) {
 			continue
 		}
-		r, err := m.make(c, deps{consul: consul, client: client, stdout: stdout, log: log})
+		r, err := m.make(c, deps{consul: consul, client: client, stdout: stdout, metrics: a.metrics, log: log})
 		if err != nil {
 			return nil, err
 		}
@@ -93,6 +100,18 @@ func (a *Agent) Run(ctx context.Context) error {
 		mu      sync.Mutex
 		all     error
 	)
+	operator, err := a.listenAdmin()
+	if err != nil {
+		return err
+	}
+	serving, stopAdmin := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopAdmin()
+	var asked sync.WaitGroup
+	asked.Go(func() {
+		if err := operator.Run(serving); err != nil {
+			a.log.Error("a part of the agent has ended", "err", err)
+		}
+	})
 	for _, r := range a.roles {
 		running.Go(func() {
 			if err := r.Run(ctx); err != nil {
@@ -104,12 +123,18 @@ func (a *Agent) Run(ctx context.Context) error {
 		})
 	}
 	running.Wait()
+	// the last: a drain can be watched
+	stopAdmin()
+	asked.Wait()
 	return all
 }
 
 // Reload puts another configuration in force. A role for which it is wrong keeps
 // the old one, and the error says why.
 func (a *Agent) Reload(c *config.Config) error {
+	if err := a.reloadable(c); err != nil {
+		return err
+	}
 	for _, m := range makers() {
 		if (a.roles[m.block] != nil) != m.given(c) {
 			return fmt.Errorf("the block %q has come or gone: restart to begin or end a role", m.block)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/serai-net/serai/agent/catalog"
 	"github.com/serai-net/serai/agent/config"
+	"github.com/serai-net/serai/agent/telemetry"
 	"github.com/serai-net/serai/connect/mesh"
 	"github.com/serai-net/serai/connect/upstream"
 	"github.com/serai-net/serai/connect/xds"
@@ -17,8 +18,10 @@ import (
 type gateway struct{ *edge.Gateway }
 
 func newEdge(c *config.Config, d deps) (role, error) {
-	follower := &follower{consul: d.consul, client: d.client, service: c.Edge.ServiceName(), log: d.log}
-	g, err := edge.New(*c.Edge, edge.Deps{Log: d.log, Stdout: d.stdout, Consul: d.client, Mesh: follower.watch})
+	follower := &follower{consul: d.consul, client: d.client, service: c.Edge.ServiceName(), metrics: d.metrics, log: d.log}
+	g, err := edge.New(*c.Edge, edge.Deps{
+		Log: d.log, Stdout: d.stdout, Metrics: d.metrics, Consul: d.client, Mesh: follower.watch,
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -32,6 +35,7 @@ type follower struct {
 	consul  catalog.Config
 	client  *catalog.Client
 	service string
+	metrics *telemetry.Metrics
 	log     *slog.Logger
 }
 
@@ -49,6 +53,7 @@ func (f *follower) watch(ctx context.Context, proxyID string, endpoints *upstrea
 			if err != nil {
 				return err
 			}
+			f.metrics.Add(controlPlane(watcher))
 			return watcher.Run(ctx)
 		}
 		if !catalog.Heals(err) {

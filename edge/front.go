@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/serai-net/serai/agent/telemetry"
 	"github.com/serai-net/serai/connect/listen"
 	"github.com/serai-net/serai/connect/mesh"
 	"github.com/serai-net/serai/connect/wire"
@@ -19,6 +20,9 @@ import (
 type front struct {
 	shape shape
 	spec  *listen.Spec
+	codec telemetry.Codec
+	// certificate is nil for plain HTTP.
+	certificate *cert.File
 
 	// service is loaded once for each exchange.
 	service atomic.Pointer[wire.Service]
@@ -54,9 +58,11 @@ func newFront(s shape, log *slog.Logger) (*front, error) {
 			return nil, err
 		}
 		chain.TLS = func() *tls.Config { return file.Config() }
+		f.certificate = file
 	}
 	config := http1.Config{MaxHeaderBytes: s.maxHeader, IdleTimeout: s.idle}
-	chain.Handler = http1.NewServer(config, func() wire.Service { return *f.service.Load() }, log)
+	server := http1.NewServer(config, func() wire.Service { return *f.service.Load() }, log)
+	chain.Handler, f.codec = server, telemetry.Codec{Listener: s.name, Stats: &server.Stats}
 	f.spec = &listen.Spec{Name: s.name, Address: mesh.Address{AddrPort: s.address}, Chains: []*listen.Chain{chain}}
 	return f, nil
 }

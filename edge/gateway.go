@@ -29,6 +29,9 @@ type Deps struct {
 	Log *slog.Logger
 	// Stdout gets access log lines whose path is "-".
 	Stdout io.Writer
+	// Metrics count exchanges, and show what the edge counts; nil means that
+	// nobody reads them.
+	Metrics *telemetry.Metrics
 	// Consul is asked and told about services; nil only if no route needs it,
 	// now and after reloads.
 	Consul *api.Client
@@ -54,6 +57,7 @@ type Gateway struct {
 	consul    *api.Client
 	watch     MeshWatcher
 	accessLog *telemetry.AccessLog
+	observer  *telemetry.Observer
 	listeners *listen.Set
 	// plain has the clusters of addresses and catalog services, mesh those of
 	// mesh services, as Consul describes them.
@@ -82,6 +86,10 @@ type Gateway struct {
 func New(c Config, d Deps) (*Gateway, error) {
 	g := &Gateway{log: d.Log, consul: d.Consul, watch: d.Mesh, fronts: map[string]*front{}}
 	g.accessLog = telemetry.NewAccessLog(d.Stdout, d.Log)
+	if d.Metrics == nil {
+		d.Metrics = telemetry.NewMetrics(nil)
+	}
+	g.observer = telemetry.NewObserver(d.Metrics, g.accessLog)
 	g.listeners = listen.NewSet(listen.Config{Strict: true}, d.Log)
 	g.plain = upstream.NewSet(d.Log)
 	g.mesh = newMeshServices(upstream.NewSet(d.Log), d.Log)
@@ -94,6 +102,7 @@ func New(c Config, d Deps) (*Gateway, error) {
 		return nil, err
 	}
 	next.commit()
+	d.Metrics.Add(g.samples())
 	return g, nil
 }
 

@@ -25,6 +25,8 @@ type meshServices struct {
 
 	// services by socket path; nil before the first snapshot.
 	services atomic.Pointer[map[string]wire.Service]
+	// certified has our certificates for the mesh, by cluster.
+	certified atomic.Pointer[map[string]*mesh.Cluster]
 }
 
 // socketFolder begins the socket paths of the edge's upstreams.
@@ -57,6 +59,7 @@ func (m *meshServices) Prepare(next *mesh.Snapshot) (commit func(), err error) {
 	return func() {
 		commitClusters()
 		m.services.Store(&services)
+		m.certified.Store(&next.Clusters)
 	}, nil
 }
 

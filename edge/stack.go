@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/serai-net/serai/agent/telemetry"
 	"github.com/serai-net/serai/connect/wire"
 	"github.com/serai-net/serai/edge/auth"
 	"github.com/serai-net/serai/edge/consumer"
@@ -17,7 +18,7 @@ func (g *Gateway) stack(c *Config, table *routes, consumers *consumer.Store, use
 	for name, hosts := range table.listeners {
 		services[name] = wire.Stack(router(hosts), // API and route, else 404
 			on(name),
-			g.accessLog.Layer,           // how it ends is seen, whatever happens below
+			g.observe(c, name),          // how it ends is seen, whatever happens below
 			normalize,                   // the one form of the path, on which all decisions are made
 			forwarded(c.TrustedProxies), // who the client is; nothing that a client makes up
 		)
@@ -33,6 +34,11 @@ func (g *Gateway) stack(c *Config, table *routes, consumers *consumer.Store, use
 		)
 	}
 	return services
+}
+
+// observe counts and logs the exchanges of a listener.
+func (g *Gateway) observe(c *Config, listener string) wire.Layer {
+	return g.observer.HTTP(telemetry.Place{Direction: telemetry.Edge, Service: c.ServiceName(), Listener: listener})
 }
 
 // upstream is where a route goes.

@@ -16,6 +16,7 @@ import (
 	"github.com/serai-net/serai/agent/catalog"
 	"github.com/serai-net/serai/agent/dns"
 	"github.com/serai-net/serai/agent/telemetry"
+	"github.com/serai-net/serai/connect/admin"
 	"github.com/serai-net/serai/edge"
 )
 
@@ -28,6 +29,10 @@ type Config struct {
 	Edge *edge.Config `hcl:"edge,block,merge"`
 	// DNS is the DNS interface.
 	DNS *dns.Config `hcl:"dns,block,merge"`
+	// Admin is the operator's interface: readiness and metrics.
+	Admin *admin.Config `hcl:"admin,block"`
+	// Metrics bounds what is counted.
+	Metrics *telemetry.MetricsConfig `hcl:"metrics,block"`
 	// Log says how much Serai itself logs, and in which form.
 	Log *telemetry.LogConfig `hcl:"log,block"`
 }
@@ -95,6 +100,12 @@ func (d *decoder) validate(config *Config) {
 	}
 	if config.DNS != nil {
 		all = append(all, config.DNS.Validate())
+	}
+	if config.Admin != nil {
+		all = append(all, config.Admin.Validate())
+	}
+	if config.Metrics != nil {
+		all = append(all, config.Metrics.Validate())
 	}
 	if config.Log != nil {
 		all = append(all, config.Log.Validate())

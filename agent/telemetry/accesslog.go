@@ -2,12 +2,13 @@ package telemetry
 
 import (
 	"bytes"
-	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/serai-net/serai/connect/wire"
@@ -16,13 +17,20 @@ import (
 const (
 	// maxPending bounds the lines that wait for the disk, in bytes.
 	maxPending = 4 << 20
+	// maxOld bounds destinations that were swapped out and still have lines.
+	maxOld = 4
 	// tellEvery is how often lost lines are told of.
 	tellEvery = 10 * time.Second
+	// lingerFor is how long a line waits for others to be written with.
+	lingerFor = 10 * time.Millisecond
+	// lastLines is how long the last lines may take when Run ends; what takes
+	// nothing must not hold up the end of the process.
+	lastLines = 300 * time.Millisecond
 )
 
-// AccessLog writes one line for each exchange. Its destination is swapped by
-// Prepare while exchanges go on; without one it costs nothing. It is safe for
-// concurrent use.
+// AccessLog writes one line for each exchange and TCP connection. Its
+// destination is swapped by Prepare while exchanges go on; without one it costs
+// nothing. It is safe for concurrent use.
 type AccessLog struct {
 	// set by NewAccessLog
 	stdout io.Writer
@@ -37,19 +45,12 @@ type AccessLog struct {
 	// pending are whole lines. The spare buffer is the other of two that take
 	// turns.
 	pending, spare []byte
-	out            destination
-	old            []destination // to be finished by Run
+	out            *destination // nil while the log is off
+	old            []*destination
 }
 
 // encoder appends one line.
-type encoder func(line []byte, x *wire.Exchange) []byte
-
-// destination is where lines go.
-type destination struct {
-	w      io.Writer
-	closer io.Closer // nil if there is nothing to close
-	rest   []byte    // lines that were meant for it when it was swapped out
-}
+type encoder func(line []byte, p *Place, x *wire.Exchange) []byte
 
 // AccessLogStats are counters since the start.
 type AccessLogStats struct {
@@ -68,18 +69,18 @@ func NewAccessLog(stdout io.Writer, log *slog.Logger) *AccessLog {
 // off. A commit that is never called leaves a file open until the process ends.
 func (l *AccessLog) Prepare(c *AccessLogConfig) (commit func(), err error) {
 	if c == nil {
-		return func() { l.swap(nil, destination{}) }, nil
+		return func() { l.swap(nil, nil) }, nil
 	}
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	out := destination{w: l.stdout}
+	out := &destination{w: l.stdout}
 	if c.Path != "" && c.Path != "-" {
-		file, err := os.OpenFile(c.Path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o640)
+		file, err := open(c.Path)
 		if err != nil {
 			return nil, at(c.Pos, "access_log: %v", err)
 		}
-		out = destination{w: file, closer: file}
+		out = &destination{w: file, closer: file}
 	}
 	encode := encoder(appendText)
 	if json, _ := formats(c.Format); json {
@@ -88,40 +89,46 @@ func (l *AccessLog) Prepare(c *AccessLogConfig) (commit func(), err error) {
 	return func() { l.swap(&encode, out) }, nil
 }
 
-func (l *AccessLog) swap(encode *encoder, out destination) {
-	l.mu.Lock()
-	if l.out.w != nil {
-		l.out.rest, l.pending = l.pending, nil
-		l.old = append(l.old, l.out)
+// open opens a file or FIFO to append to. One that has no reader is an error
+// instead of a wait, and a write to one that is full can be given up: for that
+// it must not block.
+func open(path string) (*os.File, error) {
+	file, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY|syscall.O_NONBLOCK, 0o640)
+	if errors.Is(err, syscall.ENXIO) {
+		return nil, &os.PathError{Op: "open", Path: path, Err: errors.New("it is a FIFO that nobody reads")}
 	}
+	return file, err
+}
+
+// swap puts another destination in force. What is pending goes to the one
+// before, or is lost if too many of those have not taken their lines yet.
+func (l *AccessLog) swap(encode *encoder, out *destination) {
+	l.mu.Lock()
+	gone := l.out
 	l.out = out
+	if gone != nil {
+		if len(l.old) >= maxOld {
+			l.dropped.Add(lines(l.pending))
+			l.pending = l.pending[:0]
+		}
+		gone.rest, l.pending = l.pending, nil
+		l.old = append(l.old, gone)
+	}
 	l.mu.Unlock()
 	l.encode.Store(encode)
 	l.signal()
 }
 
-// Layer notes each exchange; it stands outermost in a stack.
-func (l *AccessLog) Layer(next wire.Service) wire.Service {
-	return wire.ServiceFunc(func(x *wire.Exchange, req *wire.Request) (*wire.Response, error) {
-		if l.encode.Load() != nil {
-			x.OnEnd(l)
-		}
-		return next.Serve(x, req)
-	})
-}
-
-var _ wire.End = (*AccessLog)(nil)
-
-// End implements [wire.End]. The line is encoded under the lock, straight into
-// the buffer: that takes half a microsecond and no memory.
-func (l *AccessLog) End(x *wire.Exchange) {
+// Log writes one line on x, which has ended, at p. The line is encoded under the
+// lock, straight into the buffer: that takes less than a microsecond and no memory.
+func (l *AccessLog) Log(p *Place, x *wire.Exchange) {
 	encode := l.encode.Load()
 	if encode == nil {
 		return
 	}
 	l.mu.Lock()
 	before := len(l.pending)
-	l.pending = (*encode)(l.pending, x)
+	l.pending = (*encode)(l.pending, p, x)
 	fits := len(l.pending) <= maxPending
 	if !fits {
 		l.pending = l.pending[:before]
@@ -141,65 +148,9 @@ func (l *AccessLog) signal() {
 	}
 }
 
-// Run writes lines until ctx ends, then the rest of them, and closes the file.
-// It is called once.
-func (l *AccessLog) Run(ctx context.Context) error {
-	tell := time.NewTicker(tellEvery)
-	defer tell.Stop()
-	var told AccessLogStats
-	for {
-		select {
-		case <-l.wake:
-			l.flush()
-		case <-tell.C:
-			now := l.Stats()
-			if now.Dropped+now.Failed > told.Dropped+told.Failed {
-				l.log.Warn("access log lines lost", "dropped", now.Dropped-told.Dropped, "failed", now.Failed-told.Failed)
-			}
-			told = now
-		case <-ctx.Done():
-			l.swap(nil, destination{})
-			l.flush()
-			return nil
-		}
-	}
-}
-
-// flush writes all pending lines and finishes with what was swapped out.
-func (l *AccessLog) flush() {
-	l.mu.Lock()
-	lines, out, old := l.pending, l.out, l.old
-	l.pending, l.spare, l.old = l.spare[:0], nil, nil
-	l.mu.Unlock()
-	for _, gone := range old {
-		l.write(gone.w, gone.rest)
-		if gone.closer == nil {
-			continue
-		}
-		if err := gone.closer.Close(); err != nil {
-			l.log.Warn("old access log not closed", "err", err)
-		}
-	}
-	l.write(out.w, lines)
-	l.mu.Lock()
-	l.spare = lines[:0]
-	l.mu.Unlock()
-}
-
-func (l *AccessLog) write(w io.Writer, lines []byte) {
-	if w == nil || len(lines) == 0 {
-		return
-	}
-	count := int64(bytes.Count(lines, []byte{'\n'}))
-	if _, err := w.Write(lines); err != nil {
-		l.failed.Add(count)
-		l.log.Debug("access log not written", "err", err)
-		return
-	}
-	l.written.Add(count)
-}
-
 // Stats returns the counters.
 func (l *AccessLog) Stats() AccessLogStats {
 	return AccessLogStats{Written: l.written.Load(), Dropped: l.dropped.Load(), Failed: l.failed.Load()}
 }
+
+func lines(text []byte) int64 { return int64(bytes.Count(text, []byte{'\n'})) }

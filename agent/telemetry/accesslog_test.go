@@ -26,13 +26,17 @@ func exchange() *wire.Exchange {
 	x := &wire.Exchange{}
 	x.Reset(nil, &wire.Peer{Addr: netip.MustParseAddrPort("192.0.2.7:4711")}, start)
 	x.Method, x.Authority, x.Path = "GET", "api.example.com", "/v1/list?api_key=secret"
-	x.ID, x.Listener, x.Consumer, x.API, x.Route = "0123456789abcdef", "public", "acme", "orders", "list"
+	x.ID, x.Consumer, x.API, x.Route = "0123456789abcdef", "acme", "orders", "list"
 	x.Cluster = "web.default.dc1.internal.11111111-2222-3333-4444-555555555555.consul"
 	x.Status, x.BytesIn, x.BytesOut = 200, 3, 512
 	a := x.NewAttempt(x.Cluster, start.Add(time.Millisecond))
 	a.Endpoint, a.Head = "10.0.0.1:8080", start.Add(11*time.Millisecond)
 	x.HeadSent, x.Finish = start.Add(11500*time.Microsecond), start.Add(12*time.Millisecond)
 	return x
+}
+
+func edge() *telemetry.Place {
+	return &telemetry.Place{Direction: telemetry.Edge, Service: "edge", Listener: "public"}
 }
 
 // logged runs an access log of the given format and returns what it wrote.
@@ -46,7 +50,7 @@ func logged(t *testing.T, format string, all ...*wire.Exchange) string {
 	}
 	commit()
 	for _, x := range all {
-		l.End(x)
+		l.Log(edge(), x)
 	}
 	run(t, l)
 	return out.String()
@@ -55,11 +59,17 @@ func logged(t *testing.T, format string, all ...*wire.Exchange) string {
 // run lets l write what is pending and end.
 func run(t *testing.T, l *telemetry.AccessLog) {
 	t.Helper()
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if err := l.Run(ctx); err != nil {
+	if err := stopped(t, l); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// stopped runs l with a context that has ended.
+func stopped(t *testing.T, l *telemetry.AccessLog) error {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	return l.Run(ctx)
 }
 
 func TestAccessLogJSON(t *testing.T) {
@@ -68,7 +78,7 @@ func TestAccessLogJSON(t *testing.T) {
 	failed.Err = errors.New("dial: refused")
 	lines := strings.SplitAfter(logged(t, "json", exchange(), failed), "\n")
 	const want = `{"time":"2026-03-01T12:00:00.005Z","status":200,"method":"GET","host":"api.example.com","path":"/v1/list",` +
-		`"listener":"public","consumer":"acme","api":"orders","route":"list",` +
+		`"listener":"public","direction":"edge","source":"edge","destination":"web","consumer":"acme","api":"orders","route":"list",` +
 		`"cluster":"web.default.dc1.internal.11111111-2222-3333-4444-555555555555.consul","endpoint":"10.0.0.1:8080","tries":1,` +
 		`"bytes_in":3,"bytes_out":512,"duration_ms":12.000,"proxy_ms":1.500,"upstream_ms":10.000,` +
 		`"client":"192.0.2.7:4711","id":"0123456789abcdef"}` + "\n"
@@ -111,7 +121,7 @@ func TestAccessLogBounds(t *testing.T) {
 	const many = 20000 // more than fit while nobody writes
 	x := exchange()
 	for range many {
-		l.End(x)
+		l.Log(edge(), x)
 	}
 	run(t, l)
 	if s := l.Stats(); s.Dropped == 0 || s.Written == 0 || s.Written+s.Dropped != many {
@@ -130,14 +140,14 @@ func TestAccessLogSwap(t *testing.T) {
 			t.Fatal(err)
 		}
 		commit()
-		l.End(exchange())
+		l.Log(edge(), exchange())
 	}
 	commit, err := l.Prepare(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	commit()
-	l.End(exchange()) // off
+	l.Log(edge(), exchange()) // off
 	run(t, l)
 	for _, name := range []string{"a.log", "b.log"} {
 		data, err := os.ReadFile(filepath.Join(folder, name))
@@ -174,11 +184,11 @@ func TestAccessLogAllocatesNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 		commit()
-		x := exchange()
+		x, p := exchange(), edge()
 		for range 20000 { // grow the buffer to its bound
-			l.End(x)
+			l.Log(p, x)
 		}
-		if n := testing.AllocsPerRun(100, func() { l.End(x) }); n >= 1 {
+		if n := testing.AllocsPerRun(100, func() { l.Log(p, x) }); n >= 1 {
 			t.Errorf("%s: %v allocations a line", format, n)
 		}
 	}
@@ -196,10 +206,10 @@ func BenchmarkAccessLog(b *testing.B) {
 			ctx, cancel := context.WithCancel(b.Context())
 			done := make(chan error)
 			go func() { done <- l.Run(ctx) }()
-			x := exchange()
+			x, p := exchange(), edge()
 			b.ReportAllocs()
 			for b.Loop() {
-				l.End(x)
+				l.Log(p, x)
 			}
 			cancel()
 			if err := <-done; err != nil {

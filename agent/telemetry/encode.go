@@ -9,19 +9,26 @@ import (
 	"github.com/serai-net/serai/connect/wire"
 )
 
-// appendJSON appends an exchange as one JSON object. Times are milliseconds.
-// Fields that do not apply are left out.
-func appendJSON(b []byte, x *wire.Exchange) []byte {
+// appendJSON appends an exchange or a TCP connection as one JSON object. Times
+// are milliseconds. Fields that do not apply are left out; status is 0 where no
+// response was sent.
+func appendJSON(b []byte, p *Place, x *wire.Exchange) []byte {
 	b = append(b, `{"time":"`...)
 	b = x.Start.UTC().AppendFormat(b, "2006-01-02T15:04:05.000Z07:00")
-	b = append(b, `","status":`...)
-	b = strconv.AppendInt(b, int64(x.Status), 10)
+	if isTCP(x) {
+		b = append(b, `","protocol":"tcp"`...)
+	} else {
+		b = append(b, `","status":`...)
+		b = strconv.AppendInt(b, int64(x.Status), 10)
+	}
 	b = appendMember(b, "flag", flagOf(x))
 	b = appendMember(b, "method", x.Method)
 	b = appendMember(b, "host", x.Authority)
 	b = appendMember(b, "path", pathOf(x))
-	b = appendMember(b, "listener", x.Listener)
-	b = appendMember(b, "source", x.Peer.ID.Service())
+	b = appendMember(b, "listener", p.Listener)
+	b = appendMember(b, "direction", string(p.Direction))
+	b = appendMember(b, "source", known(p.source(x)))
+	b = appendMember(b, "destination", known(p.destination(x)))
 	b = appendMember(b, "consumer", x.Consumer)
 	b = appendMember(b, "api", x.API)
 	b = appendMember(b, "route", x.Route)
@@ -57,13 +64,23 @@ func appendJSON(b []byte, x *wire.Exchange) []byte {
 //	15:04:05.000 200 -    GET      12.00ms  proxy  1.50ms  upstream  10.00ms  acme       orders/list -> web 10.0.0.1:8080 512B api.example.com/v1 0123456789abcdef
 //
 // The first time is until the last byte was sent; what is missing to it from the
-// other two went into the body. The columns in front have a fixed width, long
-// ones push only what follows.
-func appendText(b []byte, x *wire.Exchange) []byte {
+// other two went into bodies. Behind them stands the consumer, or for a sidecar
+// "in" or "out" with the service that calls. A TCP connection has method "TCP" and
+// no status. The columns in front have a fixed width, long ones push only what
+// follows.
+func appendText(b []byte, p *Place, x *wire.Exchange) []byte {
 	b = x.Start.Local().AppendFormat(b, "15:04:05.000 ")
-	b = append(strconv.AppendInt(b, int64(x.Status), 10), ' ')
+	method := x.Method
+	switch {
+	case isTCP(x):
+		b, method = append(b, "-   "...), "TCP"
+	case x.Status == 0:
+		b = append(b, "-   "...)
+	default:
+		b = append(strconv.AppendInt(b, int64(x.Status), 10), ' ')
+	}
 	b = appendPadded(b, x.Flag.String(), 4)
-	b = appendPadded(b, x.Method, 6)
+	b = appendPadded(b, method, 6)
 	upstream, proxy := x.Upstream()
 	b = appendRight(b, duration(x), 9)
 	b = append(b, "  proxy"...)
@@ -71,7 +88,7 @@ func appendText(b []byte, x *wire.Exchange) []byte {
 	b = append(b, "  upstream"...)
 	b = appendRight(b, upstream, 9)
 	b = append(b, "  "...)
-	b = appendPadded(b, orDash(x.Consumer), 10)
+	b = appendCaller(b, p, x)
 	target := len(b)
 	b = appendTarget(b, x)
 	for len(b) < target+40 {
@@ -90,6 +107,21 @@ func appendText(b []byte, x *wire.Exchange) []byte {
 		b = append(b, ')')
 	}
 	return append(b, '\n')
+}
+
+// appendCaller appends the consumer, or direction and source of a sidecar.
+func appendCaller(b []byte, p *Place, x *wire.Exchange) []byte {
+	switch p.Direction {
+	case Inbound:
+		b = append(b, "in "...)
+	case Outbound:
+		b = append(b, "out "...)
+	case Gateway:
+		b = append(b, "gw "...)
+	case Edge:
+		return appendPadded(b, orDash(x.Consumer), 10)
+	}
+	return appendPadded(b, p.source(x), 10)
 }
 
 // appendTarget appends "api/route -> cluster endpoint", as far as it came.
@@ -135,16 +167,29 @@ func endpointOf(x *wire.Exchange) string {
 	return ""
 }
 
+// isTCP tells a connection from an exchange, which always has a method.
+func isTCP(x *wire.Exchange) bool { return x.Method == "" }
+
+// known is "" for what is not.
+func known(label string) string {
+	if label == none {
+		return ""
+	}
+	return label
+}
+
 func orDash(text string) string {
 	if text == "" {
-		return "-"
+		return none
 	}
 	return text
 }
 
 // appendMillis appends d as milliseconds with three decimals.
 func appendMillis(b []byte, d time.Duration) []byte {
-	return strconv.AppendFloat(b, float64(d.Microseconds())/1e3, 'f', 3, 64)
+	micros := max(0, d.Microseconds())
+	b = append(strconv.AppendInt(b, micros/1000, 10), '.')
+	return append(b, byte('0'+micros/100%10), byte('0'+micros/10%10), byte('0'+micros%10))
 }
 
 // appendRight appends d as "12.30ms", right-aligned in width.

@@ -37,7 +37,10 @@ func connectCommand() *cli.Command {
 			&cli.BoolFlag{Name: "register", Usage: "register the gateway with the agent first"},
 			&cli.StringFlag{Name: "service", Usage: "`name` of the gateway's service (default: KIND-gateway)"},
 			&cli.StringFlag{Name: "address", Usage: "`host:port` at which a gateway that registers is reached"},
-			&cli.StringFlag{Name: "admin-bind", Usage: "`address` of the admin interface: /ready, /stats; none without it, or what the bootstrap file says"},
+			&cli.StringFlag{Name: "admin-bind", Usage: "`address` of the admin interface: /ready, /stats, /metrics; none without it, or what the bootstrap file says"},
+			&cli.StringFlag{Name: "access-log", Usage: "`file` for a line on each exchange and connection, opened again on SIGHUP; - is standard output"},
+			&cli.StringFlag{Name: "access-log-format", Usage: "text or json (default: text)"},
+			&cli.IntFlag{Name: "metrics-max-series", Usage: "`bound` of what metrics tell apart (default: 10000)"},
 			&cli.DurationFlag{Name: "drain-delay", Value: time.Second, Usage: "how long connections are accepted after the signal to stop"},
 			&cli.DurationFlag{Name: "drain-timeout", Value: 4500 * time.Millisecond, Usage: "when what is left is killed, counted from the signal"},
 			&cli.BoolFlag{Name: "disable-hot-restart", Hidden: true, Usage: "Envoy's; there is nothing to disable"},
@@ -54,6 +57,12 @@ func runConnect(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	seen, reopen, err := observe(c, log)
+	if err != nil {
+		return err
+	}
+	stopReopen := onHangup(c.Context, reopen)
+	defer stopReopen()
 	config := proxy.Config{
 		Admin: c.String("admin-bind"), DrainDelay: c.Duration("drain-delay"), DrainTimeout: c.Duration("drain-timeout"),
 	}
@@ -68,7 +77,7 @@ func runConnect(c *cli.Context) error {
 	case err != nil:
 		return err
 	}
-	p, err := proxy.New(config, nil, log)
+	p, err := proxy.New(config, seen, log)
 	if err != nil {
 		return err
 	}
@@ -86,6 +95,7 @@ func fromBootstrap(config *proxy.Config, path string, log *slog.Logger) error {
 	if config.Admin == "" && file.Admin.Network() == "tcp" && file.Admin.AddrPort.IsValid() {
 		config.Admin = file.Admin.String()
 	}
+	config.Static = file.Listeners
 	config.XDS.ADS.Target = file.Target(os.Getenv)
 	config.XDS.ADS.Token = file.Token
 	config.XDS.ADS.Node = ads.Node{ID: file.Node.ID, Cluster: file.Node.Cluster, Metadata: file.Node.Metadata}

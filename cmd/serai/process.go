@@ -5,9 +5,11 @@ import (
 	"log/slog"
 	"math"
 	"os"
+	"os/signal"
 	"runtime"
 	"runtime/debug"
 	"strings"
+	"syscall"
 
 	"github.com/KimMachineGun/automemlimit/memlimit"
 	"github.com/urfave/cli/v2"
@@ -75,6 +77,9 @@ func setUp(c *cli.Context, file *telemetry.LogConfig) (*slog.Logger, error) {
 	default:
 		config.Format = "text"
 	}
+	// Whoever reads our output may go; what we serve stays. (Go would end the
+	// process at the next line.)
+	signal.Ignore(syscall.SIGPIPE)
 	log := telemetry.NewLogger(os.Stderr, config)
 	if n := c.Int("concurrency"); n > 0 {
 		runtime.GOMAXPROCS(n)

@@ -1,23 +1,24 @@
-// Package admin is the operator's HTTP interface of a data plane: whether it is
+// Package admin is the operator's HTTP interface of a process: whether it is
 // ready, and what it has counted. Paths and texts are Envoy's.
 //
-//	GET /ready        200 LIVE, or 503 with the reason
-//	GET /server_info  version and state, JSON
-//	GET /stats        one counter a line; ?filter=REGEX
+//	GET /ready                       200 LIVE, or 503 with the reason
+//	GET /server_info                 version and state, JSON
+//	GET /stats                       one counter a line; ?filter=REGEX
+//	GET /metrics, /stats/prometheus  in Prometheus's formats
 package admin
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"iter"
 	"log/slog"
 	"net"
 	"net/http"
-	"regexp"
-	"runtime/debug"
+	"sync"
 	"time"
+
+	"github.com/serai-net/serai/connect/bootstrap"
 )
 
 // Source is what the interface tells about.
@@ -28,28 +29,87 @@ type Source interface {
 	Stats() iter.Seq2[string, int64]
 }
 
+// Options of a Server.
+type Options struct {
+	// Address of the interface as host:port, "" for none.
+	Address string
+	// Static are addresses that serve a part of it, as bootstrap files name them.
+	Static []bootstrap.Listener
+	// Source is asked at each request; never nil.
+	Source Source
+	// Metrics serves /metrics; nil means that there is none.
+	Metrics http.Handler
+}
+
 // Server is a bound admin interface; a nil Server is none.
 type Server struct {
+	serving []served
+}
+
+// served is one address.
+type served struct {
 	listener net.Listener
 	server   *http.Server
 }
 
-// Listen binds address. "" gives a nil Server.
-func Listen(address string, source Source, log *slog.Logger) (*Server, error) {
-	if address == "" {
+// Listen binds all addresses that o names, or none and returns an error. Without
+// any it gives a nil Server. A static address that wants TLS is left out, and log
+// is told.
+func Listen(o Options, log *slog.Logger) (*Server, error) {
+	s := &Server{}
+	all := newHandler(&o)
+	if o.Address != "" {
+		if err := s.bind("tcp", o.Address, all); err != nil {
+			return nil, errors.Join(fmt.Errorf("admin interface: %w", err), s.close())
+		}
+		log.Info("admin interface", "address", s.Addresses()[0])
+	}
+	for _, l := range o.Static {
+		if l.TLS {
+			log.Warn("a listener of the bootstrap file is not served: TLS is not supported there", "listener", l.Name)
+			continue
+		}
+		if err := s.bind(l.Address.Network(), l.Address.String(), staticHandler(l, all)); err != nil {
+			return nil, errors.Join(fmt.Errorf("listener %s of the bootstrap file: %w", l.Name, err), s.close())
+		}
+		log.Info("a part of the admin interface", "listener", l.Name, "address", l.Address.String(), "path", l.Path)
+	}
+	if len(s.serving) == 0 {
 		return nil, nil //nolint:nilnil // no address, no server: its methods do nothing
 	}
-	listener, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", address)
+	return s, nil
+}
+
+func (s *Server) bind(network, address string, handler http.Handler) error {
+	listener, err := (&net.ListenConfig{}).Listen(context.Background(), network, address)
 	if err != nil {
-		return nil, fmt.Errorf("admin interface: %w", err)
+		return err
 	}
-	log.Info("admin interface", "address", listener.Addr().String())
-	return &Server{
-		listener: listener,
-		server: &http.Server{
-			Handler: handler(source), ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
-		},
-	}, nil
+	s.serving = append(s.serving, served{listener, &http.Server{
+		Handler: handler, ReadHeaderTimeout: 5 * time.Second, WriteTimeout: time.Minute, IdleTimeout: time.Minute,
+		MaxHeaderBytes: 16 << 10,
+	}})
+	return nil
+}
+
+// Addresses are those that are bound, the interface's own first.
+func (s *Server) Addresses() []string {
+	if s == nil {
+		return nil
+	}
+	var all []string
+	for _, one := range s.serving {
+		all = append(all, one.listener.Addr().String())
+	}
+	return all
+}
+
+func (s *Server) close() error {
+	var all error
+	for _, one := range s.serving {
+		all = errors.Join(all, one.listener.Close())
+	}
+	return all
 }
 
 // Run serves until ctx ends.
@@ -57,53 +117,21 @@ func (s *Server) Run(ctx context.Context) error {
 	if s == nil {
 		return nil
 	}
-	stop := context.AfterFunc(ctx, func() { s.server.Close() })
+	stop := context.AfterFunc(ctx, func() {
+		for _, one := range s.serving {
+			one.server.Close()
+		}
+	})
 	defer stop()
-	if err := s.server.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("admin interface: %w", err)
-	}
-	return nil
-}
-
-func handler(source Source) http.Handler {
-	mux := http.NewServeMux()
-	start := time.Now()
-	mux.HandleFunc("GET /ready", func(w http.ResponseWriter, _ *http.Request) {
-		if err := source.Ready(); err != nil {
-			http.Error(w, err.Error(), http.StatusServiceUnavailable)
-			return
-		}
-		fmt.Fprintln(w, "LIVE")
-	})
-	mux.HandleFunc("GET /server_info", func(w http.ResponseWriter, _ *http.Request) {
-		info := map[string]any{"version": version(), "state": "LIVE", "uptime_current_epoch": time.Since(start).Round(time.Second).String()}
-		if err := source.Ready(); err != nil {
-			info["state"], info["reason"] = "PRE_INITIALIZING", err.Error()
-			if err.Error() == "draining" {
-				info["state"] = "DRAINING"
+	var running sync.WaitGroup
+	errs := make([]error, len(s.serving))
+	for i, one := range s.serving {
+		running.Go(func() {
+			if err := one.server.Serve(one.listener); !errors.Is(err, http.ErrServerClosed) {
+				errs[i] = fmt.Errorf("admin interface at %s: %w", one.listener.Addr(), err)
 			}
-		}
-		w.Header().Set("Content-Type", "application/json")
-		json.NewEncoder(w).Encode(info) //nolint:errcheck // the client is gone
-	})
-	mux.HandleFunc("GET /stats", func(w http.ResponseWriter, r *http.Request) {
-		filter, err := regexp.Compile(r.URL.Query().Get("filter"))
-		if err != nil {
-			http.Error(w, "filter: "+err.Error(), http.StatusBadRequest)
-			return
-		}
-		for name, value := range source.Stats() {
-			if filter.MatchString(name) {
-				fmt.Fprintf(w, "%s: %d\n", name, value)
-			}
-		}
-	})
-	return mux
-}
-
-func version() string {
-	if info, ok := debug.ReadBuildInfo(); ok {
-		return "serai " + info.Main.Version
+		})
 	}
-	return "serai"
+	running.Wait()
+	return errors.Join(errs...)
 }

@@ -8,6 +8,7 @@ import (
 	"net"
 	"sync/atomic"
 
+	"github.com/serai-net/serai/agent/telemetry"
 	"github.com/serai-net/serai/connect/listen"
 	"github.com/serai-net/serai/connect/mesh"
 	"github.com/serai-net/serai/connect/mtls"
@@ -25,8 +26,12 @@ type chains struct {
 	listeners *listen.Set
 	clusters  *upstream.Set
 	loader    *mtls.Loader
-	observe   wire.Layer
+	observe   *telemetry.Observer
+	service   string // our own
 	log       *slog.Logger
+
+	// codecs are those of living chains, for who reads their counters
+	codecs atomic.Pointer[[]telemetry.Codec]
 
 	// owned by the goroutine that prepares and commits
 	living map[string]*chain
@@ -39,6 +44,8 @@ type chain struct {
 	tls     atomic.Pointer[tls.Config]
 	service atomic.Pointer[wire.Service]
 	tcp     *stack.TCP
+	// codec is that of an HTTP chain; its Stats are nil for others
+	codec telemetry.Codec
 }
 
 // errEndless: nothing says what to do with a connection.
@@ -68,8 +75,25 @@ func (cs *chains) Prepare(next *mesh.Snapshot) (commit func(), err error) {
 			commit()
 		}
 		cs.living = living
+		cs.publishCodecs()
 		commitListeners()
 	}, nil
+}
+
+// publishCodecs lets the counters of living chains be read.
+func (cs *chains) publishCodecs() {
+	var all []telemetry.Codec
+	for _, c := range sorted(cs.living) {
+		if c.codec.Stats != nil {
+			all = append(all, c.codec)
+		}
+	}
+	cs.codecs.Store(&all)
+}
+
+// place is where exchanges and connections of l are seen.
+func (cs *chains) place(l *mesh.Listener) telemetry.Place {
+	return telemetry.Place{Direction: telemetry.DirectionOf(l.Direction), Service: cs.service, Listener: l.Name}
 }
 
 // definitions are the chains of l in the order in which they are tried.
@@ -135,7 +159,7 @@ func (cs *chains) compile(l *mesh.Listener, i int, d *mesh.FilterChain, routes m
 	c := cs.living[key]
 	if c == nil {
 		c = &chain{key: key}
-		cs.assemble(c, d)
+		cs.assemble(c, l, d)
 	}
 	var secured *tls.Config
 	if d.TLS != nil {
@@ -169,18 +193,19 @@ func (cs *chains) compile(l *mesh.Listener, i int, d *mesh.FilterChain, routes m
 }
 
 // assemble gives a new chain its handler.
-func (cs *chains) assemble(c *chain, d *mesh.FilterChain) {
+func (cs *chains) assemble(c *chain, l *mesh.Listener, d *mesh.FilterChain) {
 	c.listen = &listen.Chain{Name: c.key, SourcePrefixes: d.Match.SourcePrefixes}
 	if d.TLS != nil {
 		c.listen.TLS = c.tls.Load
 	}
 	if d.TCP != nil {
-		c.tcp = stack.NewTCP(cs.clusters, cs.log)
+		c.tcp = stack.NewTCP(cs.clusters, cs.observe.TCP(cs.place(l)), cs.log)
 		c.listen.Handler = c.tcp
 		return
 	}
 	config := http1.Config{MaxHeaderBytes: d.HTTP.MaxHeaderBytes}
-	c.listen.Handler = http1.NewServer(config, func() wire.Service { return *c.service.Load() }, cs.log)
+	server := http1.NewServer(config, func() wire.Service { return *c.service.Load() }, cs.log)
+	c.listen.Handler, c.codec = server, telemetry.Codec{Listener: l.Name, Stats: &server.Stats}
 }
 
 // http compiles the service of an HTTP chain. Network intentions on it are
@@ -201,7 +226,7 @@ func (cs *chains) http(l *mesh.Listener, d *mesh.FilterChain, routes map[string]
 			return next.Serve(x, req)
 		})
 	}
-	return wire.Stack(service, named, cs.observe, stack.Connection(policy)), nil
+	return wire.Stack(service, named, cs.observe.HTTP(cs.place(l)), stack.Connection(policy)), nil
 }
 
 // refusing closes every connection.

@@ -8,7 +8,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"iter"
 	"log/slog"
 	"maps"
 	"slices"
@@ -16,12 +15,13 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/serai-net/serai/agent/telemetry"
 	"github.com/serai-net/serai/connect/admin"
+	"github.com/serai-net/serai/connect/bootstrap"
 	"github.com/serai-net/serai/connect/listen"
 	"github.com/serai-net/serai/connect/mesh"
 	"github.com/serai-net/serai/connect/mtls"
 	"github.com/serai-net/serai/connect/upstream"
-	"github.com/serai-net/serai/connect/wire"
 	"github.com/serai-net/serai/connect/xds"
 )
 
@@ -31,6 +31,8 @@ type Config struct {
 	XDS xds.Config
 	// Admin is the address of the admin interface, "" for none.
 	Admin string
+	// Static are addresses that serve a part of it, as a bootstrap file names them.
+	Static []bootstrap.Listener
 	// DrainDelay is how long connections are still accepted after the signal
 	// to stop, so that callers can learn that we go; 0 means 1 s.
 	DrainDelay time.Duration
@@ -49,23 +51,31 @@ type Proxy struct {
 	clusters  *upstream.Set
 	listeners *listen.Set
 	watcher   *xds.Watcher
+	chains    *chains
+	observe   *telemetry.Observer
 	draining  atomic.Bool
 }
 
-// New makes a Proxy; observe is wrapped around every HTTP exchange and may be
-// nil. Nothing is bound or started before Run.
-func New(config Config, observe wire.Layer, log *slog.Logger) (*Proxy, error) {
+// New makes a Proxy; observe sees every exchange and connection, and may be nil.
+// Nothing is bound or started before Run.
+func New(config Config, observe *telemetry.Observer, log *slog.Logger) (*Proxy, error) {
 	config.DrainDelay = cmp.Or(config.DrainDelay, time.Second)
 	config.DrainTimeout = cmp.Or(config.DrainTimeout, 4500*time.Millisecond)
-	p := &Proxy{config: config, log: log}
+	p := &Proxy{config: config, observe: observe, log: log}
 	p.clusters = upstream.NewSet(log)
 	p.listeners = listen.NewSet(config.Listen, log)
-	stage := &chains{listeners: p.listeners, clusters: p.clusters, loader: &mtls.Loader{}, observe: observe, log: log}
-	watcher, err := xds.New(config.XDS, &p.store, p.clusters, []xds.Stage{clusterStage{p.clusters}, stage}, log)
+	p.chains = &chains{
+		listeners: p.listeners, clusters: p.clusters, loader: &mtls.Loader{}, observe: observe, log: log,
+		service: cmp.Or(config.XDS.ADS.Node.Cluster, config.XDS.ADS.Node.ID),
+	}
+	watcher, err := xds.New(config.XDS, &p.store, p.clusters, []xds.Stage{clusterStage{p.clusters}, p.chains}, log)
 	if err != nil {
 		return nil, err
 	}
 	p.watcher = watcher
+	if m := observe.Metrics(); m != nil {
+		m.Add(p.samples())
+	}
 	return p, nil
 }
 
@@ -79,7 +89,7 @@ func (s clusterStage) Prepare(next *mesh.Snapshot) (func(), error) {
 // Run serves until ctx ends and then drains. It returns an error only if it
 // could not begin.
 func (p *Proxy) Run(ctx context.Context) error {
-	adminServer, err := admin.Listen(p.config.Admin, p, p.log)
+	adminServer, err := p.admin()
 	if err != nil {
 		return err
 	}
@@ -95,13 +105,36 @@ func (p *Proxy) Run(ctx context.Context) error {
 		})
 	}
 	running.Go(func() { p.announce(ctx) })
+	logging, stopLog := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopLog()
+	var writing sync.WaitGroup
+	writing.Go(func() {
+		if err := p.observe.Run(logging); err != nil {
+			p.log.Error("a part of the proxy ended", "err", err)
+		}
+	})
 
 	<-ctx.Done()
 	p.drain()
 	stop()
 	running.Wait()
 	p.clusters.Close()
+	// last, since every exchange has ended by now
+	stopLog()
+	writing.Wait()
 	return nil
+}
+
+// admin binds the admin interface.
+func (p *Proxy) admin() (*admin.Server, error) {
+	options := admin.Options{Address: p.config.Admin, Static: p.config.Static, Source: p}
+	if m := p.observe.Metrics(); m != nil {
+		var err error
+		if options.Metrics, err = telemetry.Handler(m, admin.Version(), p.log); err != nil {
+			return nil, err
+		}
+	}
+	return admin.Listen(options, p.log)
 }
 
 // announce tells when the first configuration is in force.
@@ -137,26 +170,6 @@ func (p *Proxy) Ready() error {
 		return nil
 	default:
 		return fmt.Errorf("no configuration from Consul yet")
-	}
-}
-
-// Stats implements [admin.Source].
-func (p *Proxy) Stats() iter.Seq2[string, int64] {
-	return func(yield func(string, int64) bool) {
-		for _, l := range p.listeners.Stats() {
-			for name, value := range l.All() {
-				if !yield("listener."+l.Name+"."+name, value) {
-					return
-				}
-			}
-		}
-		for _, c := range p.clusters.Stats() {
-			for name, value := range c.All() {
-				if !yield("cluster."+c.Name+"."+name, value) {
-					return
-				}
-			}
-		}
 	}
 }
 

@@ -1,15 +1,10 @@
 package stack
 
 import (
-	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
-	"os"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -27,6 +22,7 @@ const copyBuffer = 32 << 10
 // connections live. It is safe for concurrent use.
 type TCP struct {
 	clusters *upstream.Set
+	observe  Observe
 	log      *slog.Logger
 	config   atomic.Pointer[tcpConfig]
 
@@ -46,9 +42,18 @@ type TCPStats struct {
 	Accepted, Active, Denied, Failed, BytesIn, BytesOut int64
 }
 
-// NewTCP returns a chain that refuses everything until Update.
-func NewTCP(clusters *upstream.Set, log *slog.Logger) *TCP {
-	return &TCP{clusters: clusters, log: log}
+// Observe sees the connections of a chain. It is called once for each, as an
+// exchange without a method, when its cluster is known or that it has none; what
+// it registers with OnEnd runs when the connection has ended. Bytes from and to
+// downstream are added to in and out meanwhile.
+type Observe func(x *wire.Exchange) (in, out *atomic.Int64)
+
+// NewTCP returns a chain that refuses everything until Update. observe may be nil.
+func NewTCP(clusters *upstream.Set, observe Observe, log *slog.Logger) *TCP {
+	if observe == nil {
+		observe = func(*wire.Exchange) (in, out *atomic.Int64) { return &atomic.Int64{}, &atomic.Int64{} }
+	}
+	return &TCP{clusters: clusters, observe: observe, log: log}
 }
 
 // Prepare compiles what chain says; commit puts it in force and closes living
@@ -64,6 +69,7 @@ func (t *TCP) Prepare(chain *mesh.FilterChain, drain *wire.Drain) (commit func()
 		drain.Each(func(d wire.Drainable) {
 			if r, ok := d.(*relay); ok && !allows(policy, r.peer) {
 				t.denied.Add(1)
+				r.because(wire.FlagDenied, nil)
 				r.Kill()
 			}
 		})
@@ -89,106 +95,67 @@ func (t *TCP) Serve(conn net.Conn, peer *wire.Peer, drain *wire.Drain) {
 	t.accepted.Add(1)
 	defer t.active.Add(-1)
 	active := t.active.Add(1)
-	r := &relay{down: conn, peer: peer}
-	r.ctx, r.cancel = context.WithCancel(context.Background())
-	defer r.cancel()
+	r := newRelay(conn, peer)
+	defer r.done()
 	// Registered before the decision, so that a change of intentions between
 	// the two does not miss this connection.
 	drain.Add(r)
 	defer drain.Remove(r)
 	cfg := t.config.Load()
-	if cfg == nil || !allows(cfg.policy, peer) || (cfg.max > 0 && uint64(active) > cfg.max) {
+	if flag := cfg.refuses(peer, active); flag != wire.FlagNone {
 		t.denied.Add(1)
+		r.because(flag, nil)
+		t.see(r)
 		return
 	}
-	up, err := t.dial(r.ctx, cfg)
+	up, err := t.dial(r, cfg)
 	if err != nil {
 		t.failed.Add(1)
+		r.because(wire.AsFault(err).Flag, err)
 		t.log.Debug("tcp upstream", "peer", peer.ID.String(), "err", err)
 		return
 	}
 	defer up.Close()
-	t.pipe(conn, up, cfg.proxy.IdleTimeout)
+	t.pipe(r, up, cfg.proxy.IdleTimeout)
 }
 
-func (t *TCP) dial(ctx context.Context, cfg *tcpConfig) (net.Conn, error) {
+// refuses tells why a connection is closed at once: the chain is not configured
+// yet, the intentions do not allow it, or there are too many.
+func (c *tcpConfig) refuses(peer *wire.Peer, active int64) wire.Flag {
+	switch {
+	case c == nil:
+		return wire.FlagNoRoute
+	case !allows(c.policy, peer):
+		return wire.FlagDenied
+	case c.max > 0 && uint64(active) > c.max:
+		return wire.FlagLimited
+	default:
+		return wire.FlagNone
+	}
+}
+
+// see shows a connection to the observer.
+func (t *TCP) see(r *relay) { r.in, r.out = t.observe(&r.x) }
+
+func (t *TCP) dial(r *relay, cfg *tcpConfig) (net.Conn, error) {
 	target := mesh.Choose(cfg.proxy.Targets)
 	if target == nil {
-		return nil, errors.New("tcp_proxy names no cluster")
+		t.see(r)
+		return nil, &wire.Fault{Flag: wire.FlagNoCluster, Err: errors.New("tcp_proxy names no cluster")}
 	}
+	r.x.Cluster = target.Cluster
+	t.see(r)
 	cluster := t.clusters.Cluster(target.Cluster)
 	if cluster == nil {
-		return nil, fmt.Errorf("cluster %q is not known", target.Cluster)
+		return nil, &wire.Fault{Flag: wire.FlagNoCluster, Err: fmt.Errorf("cluster %q is not known", target.Cluster)}
 	}
-	up, _, err := cluster.Dial(ctx)
-	return up, err
-}
-
-// relay is a living connection with its upstream, or on its way to one.
-type relay struct {
-	down   net.Conn
-	peer   *wire.Peer
-	ctx    context.Context //nolint:containedctx // ends the dial when the connection is killed
-	cancel context.CancelFunc
-}
-
-// CloseIdle does nothing: nobody can tell when a raw connection is idle.
-func (r *relay) CloseIdle() {}
-
-// Kill closes the connection. Closing TLS would wait for a peer that does not
-// read, so what is below it is closed.
-func (r *relay) Kill() {
-	r.cancel()
-	if t, ok := r.down.(*tls.Conn); ok {
-		t.NetConn().Close()
-		return
+	a := r.x.NewAttempt(target.Cluster, time.Now())
+	up, host, err := cluster.Dial(r.ctx)
+	if err != nil {
+		a.End, a.Flag = time.Now(), wire.AsFault(err).Flag
+		return nil, err
 	}
-	r.down.Close()
-}
-
-// pipe copies both ways until both directions have ended, or nothing has moved
-// for idle (0: for ever).
-func (t *TCP) pipe(down, up net.Conn, idle time.Duration) {
-	var last atomic.Int64
-	last.Store(time.Now().UnixNano())
-	var both sync.WaitGroup
-	both.Go(func() { copyHalf(up, down, idle, &last, &t.bytesIn) })
-	copyHalf(down, up, idle, &last, &t.bytesOut)
-	both.Wait()
-}
-
-// copyHalf copies src to dst and passes the end on as a half-close. Any error
-// ends both directions, and so does a dst that takes nothing for idle.
-func copyHalf(dst, src net.Conn, idle time.Duration, last, count *atomic.Int64) {
-	buffer := make([]byte, copyBuffer)
-	for {
-		if idle > 0 {
-			src.SetReadDeadline(time.Unix(0, last.Load()).Add(idle)) //nolint:errcheck // the read will tell
-		}
-		n, err := src.Read(buffer)
-		if n > 0 {
-			last.Store(time.Now().UnixNano())
-			count.Add(int64(n))
-			if idle > 0 {
-				dst.SetWriteDeadline(time.Now().Add(idle)) //nolint:errcheck // the write will tell
-			}
-			if _, werr := dst.Write(buffer[:n]); werr != nil {
-				break
-			}
-		}
-		switch {
-		case err == nil:
-			continue
-		case errors.Is(err, io.EOF):
-			if half, ok := dst.(interface{ CloseWrite() error }); !ok || half.CloseWrite() != nil {
-				dst.Close()
-			}
-			return
-		case errors.Is(err, os.ErrDeadlineExceeded) && time.Since(time.Unix(0, last.Load())) < idle:
-			continue // the other direction has moved since
-		}
-		break
-	}
-	dst.Close()
-	src.Close()
+	a.Endpoint, a.Connected = host.Address(), time.Now()
+	a.Head, r.x.HeadSent = a.Connected, a.Connected
+	return up, nil
 }

@@ -29,12 +29,14 @@ type relay struct {
 	address string
 	drain   wire.Drain
 	peer    *wire.Peer
+	seen    observed
 }
 
 // listen serves a chain that has no configuration yet.
 func listen(t *testing.T, set *upstream.Set, peer *wire.Peer) *relay {
 	t.Helper()
-	r := &relay{TCP: stack.NewTCP(set, slog.New(slog.DiscardHandler)), peer: peer}
+	r := &relay{peer: peer}
+	r.TCP = stack.NewTCP(set, r.seen.observe, slog.New(slog.DiscardHandler))
 	var serving sync.WaitGroup
 	r.address = tcp(t, func(conn net.Conn) {
 		serving.Add(1)
@@ -187,6 +189,7 @@ func TestTransfer(t *testing.T) {
 		t.Errorf("%d bytes of %d, %v", len(back), len(sent), err)
 	}
 	mustEnd(t, r)
+	r.seen.want(t, "- web c in 2097152 out 2097152 tries 1")
 	if got := r.Stats(); got.BytesIn != int64(len(sent)) || got.BytesOut != int64(len(sent)) {
 		t.Errorf("%+v", got)
 	}
@@ -201,16 +204,23 @@ func TestRefusals(t *testing.T) {
 		name           string
 		chain          *mesh.FilterChain
 		denied, failed int64
+		seen           string
 	}{
-		{"no configuration", nil, 1, 0},
-		{"denied", toC(intention(mesh.Deny, "web")), 1, 0},
-		{"not allowed", toC(intention(mesh.Allow, "api")), 1, 0},
-		{"no policies", toC(&mesh.Intention{}), 1, 0},
-		{"refused", toC(&mesh.Intention{Action: mesh.Deny, Refusal: "unknown"}), 1, 0},
-		{"asks for a path", toC(intention(mesh.Allow, "web", path("/"))), 1, 0},
-		{"unknown cluster", &mesh.FilterChain{TCP: &mesh.TCPProxy{Targets: []mesh.Target{{Cluster: "other"}}}}, 0, 1},
-		{"no cluster", &mesh.FilterChain{TCP: &mesh.TCPProxy{}}, 0, 1},
-		{"upstream refuses", &mesh.FilterChain{TCP: &mesh.TCPProxy{Targets: []mesh.Target{{Cluster: "closed"}}}}, 0, 1},
+		{"no configuration", nil, 1, 0, "NR web  in 0 out 0 tries 0"},
+		{"denied", toC(intention(mesh.Deny, "web")), 1, 0, "UAEX web  in 0 out 0 tries 0"},
+		{"not allowed", toC(intention(mesh.Allow, "api")), 1, 0, "UAEX web  in 0 out 0 tries 0"},
+		{"no policies", toC(&mesh.Intention{}), 1, 0, "UAEX web  in 0 out 0 tries 0"},
+		{"refused", toC(&mesh.Intention{Action: mesh.Deny, Refusal: "unknown"}), 1, 0, "UAEX web  in 0 out 0 tries 0"},
+		{"asks for a path", toC(intention(mesh.Allow, "web", path("/"))), 1, 0, "UAEX web  in 0 out 0 tries 0"},
+		{
+			"unknown cluster", &mesh.FilterChain{TCP: &mesh.TCPProxy{Targets: []mesh.Target{{Cluster: "other"}}}}, 0, 1,
+			"NC web other in 0 out 0 tries 0",
+		},
+		{"no cluster", &mesh.FilterChain{TCP: &mesh.TCPProxy{}}, 0, 1, "NC web  in 0 out 0 tries 0"},
+		{
+			"upstream refuses", &mesh.FilterChain{TCP: &mesh.TCPProxy{Targets: []mesh.Target{{Cluster: "closed"}}}}, 0, 1,
+			"UF web closed in 0 out 0 tries 1",
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -221,6 +231,7 @@ func TestRefusals(t *testing.T) {
 			}
 			mustBeClosed(t, dial(t, r.address))
 			mustEnd(t, r)
+			r.seen.want(t, tt.seen)
 			if got := r.Stats(); got.Denied != tt.denied || got.Failed != tt.failed || got.Accepted != 1 {
 				t.Errorf("%+v", got)
 			}
@@ -236,6 +247,7 @@ func TestRefusals(t *testing.T) {
 		first.Close()
 		mustEnd(t, r)
 		mustTalk(t, dial(t, r.address))
+		r.seen.want(t, "RL web  in 0 out 0 tries 0", "- web c in 8 out 8 tries 1")
 	})
 	t.Run("broken intention", func(t *testing.T) {
 		t.Parallel()
@@ -267,6 +279,7 @@ func TestIntentionsChange(t *testing.T) {
 	if got := r.Stats(); got.Denied != 1 {
 		t.Errorf("%+v", got)
 	}
+	r.seen.want(t, "UAEX web c in 8 out 8 tries 1")
 }
 
 // However connections and changes meet, none lives that the last change denies.
@@ -305,6 +318,7 @@ func TestIdleTimeout(t *testing.T) {
 		mustTalk(t, conn)
 		mustBeClosed(t, conn)
 		mustEnd(t, r)
+		r.seen.want(t, "- web c in 4 out 4 tries 1")
 	})
 	t.Run("one direction is enough", func(t *testing.T) {
 		t.Parallel()
@@ -362,6 +376,7 @@ func TestKillDuringDial(t *testing.T) {
 	r.drain.Kill()
 	mustEnd(t, r)
 	mustBeClosed(t, conn)
+	r.seen.want(t, "DR web c in 0 out 0 tries 1")
 	if got := set.Cluster("c").Stats(); got.Active != 0 {
 		t.Errorf("%+v", got)
 	}

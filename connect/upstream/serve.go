@@ -158,14 +158,16 @@ func (c *Cluster) try(x *wire.Exchange, req *wire.Request, host *Host, fresh boo
 	if a.Reused = conn != nil; !a.Reused {
 		made, err := c.connect(x, host)
 		if err != nil {
-			a.Flag = wire.AsFault(err).Flag
+			a.Flag, a.End = wire.AsFault(err).Flag, time.Now()
 			return false, nil, err
 		}
 		conn = http1.NewClientConn(made, http1.ClientConfig{Buffers: &c.set.buffers}, host.release)
 	}
 	a.Connected = time.Now()
 	reused = a.Reused
-	resp, err = conn.RoundTrip(x, a, req)
+	if resp, err = conn.RoundTrip(x, a, req); err != nil {
+		a.End = time.Now()
+	}
 	return reused, resp, err
 }
 

@@ -72,6 +72,9 @@ type Exchange struct {
 	// Start is when the request's first byte was seen, HeadSent when the
 	// response's head was handed to the downstream connection.
 	Start, HeadSent, Finish time.Time
+	// HeadWait is how long the request's head took, from its first byte, because
+	// the client was slow with it.
+	HeadWait time.Duration
 	// Deadline for the whole exchange; zero means none. Context keeps the one
 	// that it found at its first call.
 	Deadline time.Time
@@ -118,6 +121,9 @@ type Attempt struct {
 	// Begin is when the endpoint was picked, Connected when a connection was at
 	// hand, Head when the response's head was there. Zero if it did not come so far.
 	Begin, Connected, Head time.Time
+	// Uploaded is when all of the request's body had come from the client; zero
+	// if it had before Connected, or had not by Head. End is when the try failed.
+	Uploaded, End time.Time
 	// Reused says that the connection came from the pool.
 	Reused bool
 	Status int
@@ -131,7 +137,7 @@ func (x *Exchange) Reset(control Control, peer *Peer, start time.Time) {
 	x.mu.Unlock()
 	x.Peer, x.control, x.Start = peer, control, start
 	x.ID, x.Listener, x.Consumer, x.API, x.Route, x.Cluster = "", "", "", "", "", ""
-	x.HeadSent, x.Finish, x.Deadline, x.Timeout = time.Time{}, time.Time{}, time.Time{}, 0
+	x.HeadSent, x.Finish, x.Deadline, x.Timeout, x.HeadWait = time.Time{}, time.Time{}, time.Time{}, 0, 0
 	x.Method, x.Authority, x.Path = "", "", ""
 	x.Status, x.Flag, x.Err = 0, FlagNone, nil
 	x.BytesIn, x.BytesOut, x.CloseDownstream = 0, 0, false
@@ -262,24 +268,37 @@ func (x *Exchange) Context() context.Context {
 }
 
 // Upstream is the time that was spent waiting for upstreams: from the pick of
-// an endpoint to the head of its response, over all tries. InProxy is the rest
-// of the time until the response's head was sent.
+// an endpoint to the head of its response, over all tries. Not in it is the time
+// in which the request's body was still to come, which is the client's.
+// InProxy is the rest of the time until the response's head was sent, or, if none
+// was, until the end; pauses between tries are in it, waiting for the client and
+// sending the response's body are not.
 func (x *Exchange) Upstream() (upstream, inProxy time.Duration) {
+	last := x.HeadSent
+	if last.IsZero() {
+		last = x.Finish
+	}
+	client := x.HeadWait
 	for i := range x.Attempts {
 		a := &x.Attempts[i]
 		end := a.Head
 		if end.IsZero() {
-			end = x.HeadSent
+			end = a.End
+		}
+		if end.IsZero() {
+			end = last
 			if i+1 < len(x.Attempts) {
 				end = x.Attempts[i+1].Begin
 			}
 		}
-		if d := end.Sub(a.Begin); d > 0 {
+		d := end.Sub(a.Begin)
+		if u := a.Uploaded.Sub(a.Connected); u > 0 && !a.Connected.IsZero() && !a.Uploaded.After(end) {
+			client += u
+			d -= u
+		}
+		if d > 0 {
 			upstream += d
 		}
 	}
-	if total := x.HeadSent.Sub(x.Start); total > upstream {
-		inProxy = total - upstream
-	}
-	return upstream, inProxy
+	return upstream, max(0, max(0, last.Sub(x.Start))-upstream-client)
 }

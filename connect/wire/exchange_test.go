@@ -311,33 +311,46 @@ func TestContextDeadline(t *testing.T) {
 
 func TestUpstreamTime(t *testing.T) {
 	t.Parallel()
-	type attempt struct{ begin, head int } // head 0: none
+	// all are milliseconds after the start, 0 for never
+	type attempt struct{ begin, connected, uploaded, head, end int }
 	type times struct{ Upstream, InProxy time.Duration }
 	tests := []struct {
-		name     string
-		headSent int
-		attempts []attempt
-		want     times
+		name             string
+		headSent, finish int
+		attempts         []attempt
+		want             times
 	}{
-		{"no attempt", 10, nil, times{0, 10}},
-		{"one", 10, []attempt{{2, 8}}, times{6, 4}},
-		{"one that failed", 10, []attempt{{2, 0}}, times{8, 2}},
-		{"failed, then one", 20, []attempt{{2, 0}, {9, 15}}, times{13, 7}},
-		{"three", 30, []attempt{{1, 5}, {6, 0}, {10, 29}}, times{27, 3}},
-		{"no response was sent", 0, []attempt{{2, 8}}, times{6, 0}},
-		{"nothing came and nothing was sent", 0, []attempt{{2, 0}}, times{0, 0}},
-		{"hedged", 10, []attempt{{1, 9}, {2, 9}}, times{15, 0}},
+		{"no attempt", 10, 12, nil, times{0, 10}},
+		{"one", 10, 12, []attempt{{begin: 2, head: 8}}, times{6, 4}},
+		{"one that failed, nobody knows when", 10, 12, []attempt{{begin: 2}}, times{8, 2}},
+		{"one that failed", 10, 12, []attempt{{begin: 2, end: 7}}, times{5, 5}},
+		{"failed, then one", 20, 22, []attempt{{begin: 2}, {begin: 9, head: 15}}, times{13, 7}},
+		{"failed, a pause, then one", 20, 22, []attempt{{begin: 2, end: 4}, {begin: 9, head: 15}}, times{8, 12}},
+		{"refused, a pause, then one", 20, 22, []attempt{{begin: 2, head: 4}, {begin: 9, head: 15}}, times{8, 12}},
+		{"three", 30, 32, []attempt{{begin: 1, head: 5}, {begin: 6}, {begin: 10, head: 29}}, times{27, 3}},
+		{"no response was sent", 0, 0, []attempt{{begin: 2, head: 8}}, times{6, 0}},
+		{"nothing came and nothing was sent", 0, 0, []attempt{{begin: 2}}, times{0, 0}},
+		{"the client left before the head", 0, 50, []attempt{{begin: 2}}, times{48, 2}},
+		{"the client left after the head", 0, 50, []attempt{{begin: 2, head: 49}}, times{47, 3}},
+		{"hedged", 10, 12, []attempt{{begin: 1, head: 9}, {begin: 2, head: 9}}, times{15, 0}},
+		{"upload", 110, 112, []attempt{{begin: 2, connected: 5, uploaded: 100, head: 108}}, times{11, 4}},
+		{"answered before the end of the upload", 20, 22, []attempt{{begin: 2, connected: 5, head: 18}}, times{16, 4}},
+		{"uploaded after the answer", 20, 220, []attempt{{begin: 2, connected: 5, uploaded: 200, head: 18}}, times{16, 4}},
+		{"all there before the connection", 20, 22, []attempt{{begin: 2, connected: 5, uploaded: 1, head: 18}}, times{16, 4}},
+		{"lost while uploading", 110, 112, []attempt{{begin: 2, connected: 5, uploaded: 105, end: 105}}, times{3, 7}},
+	}
+	moment := func(ms int) time.Time {
+		if ms == 0 {
+			return time.Time{}
+		}
+		return at(ms)
 	}
 	for _, tt := range tests {
 		x := exchange()
-		if tt.headSent > 0 {
-			x.HeadSent = at(tt.headSent)
-		}
+		x.HeadSent, x.Finish = moment(tt.headSent), moment(tt.finish)
 		for _, a := range tt.attempts {
 			p := x.NewAttempt("c", at(a.begin))
-			if a.head > 0 {
-				p.Head = at(a.head)
-			}
+			p.Connected, p.Uploaded, p.Head, p.End = moment(a.connected), moment(a.uploaded), moment(a.head), moment(a.end)
 		}
 		upstream, inProxy := x.Upstream()
 		got := times{upstream / time.Millisecond, inProxy / time.Millisecond}

@@ -2,6 +2,7 @@ package xds
 
 import (
 	"fmt"
+	"iter"
 	"slices"
 	"time"
 
@@ -29,6 +30,24 @@ type Status struct {
 	Reconnects uint64
 	// Refusals are what in the snapshot in force is not understood.
 	Refusals []Refusal
+}
+
+// All yields what can be counted of it; connected is 1 while a stream is open.
+func (s *Status) All() iter.Seq2[string, int64] {
+	connected := int64(0)
+	if s.Connected {
+		connected = 1
+	}
+	return func(yield func(string, int64) bool) {
+		_ = yield("connected", connected) &&
+			yield("snapshot_version", int64(s.Version)) &&
+			yield("refusals", int64(len(s.Refusals))) &&
+			yield("updates", int64(s.Updates)) &&
+			yield("rejected", int64(s.Nacks)) &&
+			yield("failed", int64(s.Failed)) &&
+			yield("held", int64(s.Held)) &&
+			yield("reconnects", int64(s.Reconnects))
+	}
 }
 
 // Status returns how the Watcher fares. It never waits for a change.

@@ -3,6 +3,7 @@ package cert
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"io/fs"
 	"log/slog"
@@ -75,6 +76,9 @@ func (f *File) Config() *tls.Config {
 	}
 	return f.config
 }
+
+// Leaf is the certificate that is shown now.
+func (f *File) Leaf() *x509.Certificate { return f.current.Load().Leaf }
 
 // reload reads the files if they have changed.
 func (f *File) reload() {

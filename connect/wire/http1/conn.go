@@ -39,8 +39,9 @@ type conn struct {
 	snk   sink
 	rd    deadline
 	phase phase
-	until time.Time // the end of phaseIdle or phaseHead; zero for none
-	now   time.Time // a time that is good enough to begin phaseIdle
+	until time.Time     // the end of phaseIdle or phaseHead; zero for none
+	slow  time.Duration // how long the head under way made us wait
+	now   time.Time     // a time that is good enough to begin phaseIdle
 	ex    *exchange
 	hard  bool // the connection is to be closed without further ado
 	fresh bool // no request has been waited for yet
@@ -164,6 +165,7 @@ func (c *conn) readHead(ex *exchange, start time.Time) (p problem, err error) {
 		c.until = start.Add(d)
 	}
 	lim := limits{bytes: c.srv.cfg.MaxHeaderBytes, fields: c.srv.cfg.MaxHeaders}
+	c.slow = 0
 	blank := false
 	for seen := 0; ; {
 		have := c.src.unread()
@@ -189,6 +191,7 @@ func (c *conn) readHead(ex *exchange, start time.Time) (p problem, err error) {
 		seen = len(have)
 		switch err = c.src.fill(); {
 		case err == nil:
+			c.slow = time.Since(start)
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			c.srv.Stats.HeaderTimeouts.Add(1)
 			return errHeadTimeout, nil
@@ -209,6 +212,7 @@ func tooLarge(have []byte) problem {
 func (c *conn) begin(ex *exchange, start time.Time) {
 	req := &ex.req
 	ex.x.Reset(c, c.peer, start)
+	ex.x.HeadWait = c.slow
 	ex.done, ex.waits = false, false
 	req.Scheme, req.Body = "http", nil
 	if c.peer.TLS {

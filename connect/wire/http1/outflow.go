@@ -61,6 +61,10 @@ type outflow struct {
 	read, sent, wrote int64
 	// ending, if not nil, is set before the write that ends the body.
 	ending *atomic.Bool
+	// whole, if not nil, gets the time when all of the body was read, in
+	// nanoseconds since begun.
+	whole *atomic.Int64
+	begun time.Time
 }
 
 // copy reads body to its end and writes it. A body that breaks is never ended
@@ -82,6 +86,9 @@ func (o *outflow) copy(body wire.Body) (readErr, writeErr error) {
 		}
 		if err != nil && !last && o.wrote == 0 {
 			return err, nil
+		}
+		if o.whole != nil && (last || o.frame == frameLength && o.read == o.length) {
+			o.whole.CompareAndSwap(0, max(1, int64(time.Since(o.begun))))
 		}
 		if last && o.ending != nil {
 			o.ending.Store(true)

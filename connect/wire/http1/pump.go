@@ -17,6 +17,9 @@ type pump struct {
 	// ending is set before the write that ends the body, stopped when the pump
 	// is told to end.
 	ending, stopped atomic.Bool
+	// whole is when all of the body was read, in nanoseconds since begun; 0 before.
+	whole atomic.Int64
+	begun time.Time
 	// done is closed at the end; then err tells why not the whole body has left,
 	// and cause is the same if it was the body that broke by itself.
 	// ended is when.
@@ -28,9 +31,9 @@ type pump struct {
 // startPump begins to send the request's body.
 func (t *trip) startPump() {
 	t.expecting = false
-	p := &pump{c: t.c, body: t.req.Body, tunnel: t.tunnel, done: make(chan struct{})}
+	p := &pump{c: t.c, body: t.req.Body, tunnel: t.tunnel, done: make(chan struct{}), begun: time.Now()}
 	out := t.out
-	out.ending = &p.ending
+	out.ending, out.whole, out.begun = &p.ending, &p.whole, p.begun
 	t.out.buf = nil
 	t.pump = p
 	go p.run(out)

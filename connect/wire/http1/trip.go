@@ -197,6 +197,7 @@ func (t *trip) head(minor int) error {
 		return p
 	}
 	t.a.Head, t.a.Status = time.Now(), resp.Status
+	t.noteUpload(false)
 	t.now = t.a.Head
 	t.keep = t.framing.keepsAlive(minor) && how != frameClose && !t.expecting
 	t.dropOut()
@@ -217,6 +218,20 @@ func (t *trip) head(minor int) error {
 		t.c.touch()
 	}
 	return nil
+}
+
+// noteUpload notes when all of the request's body was there, if that was not so
+// from the start. A try that failed before has waited for nothing else.
+func (t *trip) noteUpload(failed bool) {
+	if t.pump == nil || t.tunnel {
+		return
+	}
+	switch whole := t.pump.whole.Load(); {
+	case whole > 0:
+		t.a.Uploaded = t.pump.begun.Add(time.Duration(whole))
+	case failed:
+		t.a.Uploaded = time.Now()
+	}
 }
 
 // dropOut gives the buffer back of a request body that never left.

@@ -1,0 +1,147 @@
+package telemetry
+
+import (
+	"iter"
+
+	"github.com/serai-net/serai/connect/listen"
+	"github.com/serai-net/serai/connect/upstream"
+	"github.com/serai-net/serai/connect/wire/http1"
+)
+
+// Listeners shows what listeners count, with Envoy's names where there are such.
+func Listeners(all []listen.Stats) iter.Seq[Sample] {
+	return func(yield func(Sample) bool) {
+		for i := range all {
+			s := &all[i]
+			labels := []Label{{"listener", s.Name}}
+			for _, sample := range []Sample{
+				{"serai_listener_bound", "Whether the listener's address is bound.", Gauge, labels, yesNo(s.Bound)},
+				{"serai_listener_downstream_cx_total", "Connections accepted.", Counter, labels, number(s.Accepted)},
+				{"serai_listener_downstream_cx_active", "Connections that live.", Gauge, labels, number(s.Active)},
+				{"serai_listener_downstream_cx_overflow_total", "Connections closed for a limit.", Counter, labels, number(s.Overflow)},
+				{"serai_listener_no_filter_chain_match_total", "Connections closed since no filter chain matched.", Counter, labels, number(s.NoChain)},
+				{"serai_listener_ssl_connection_error_total", "TLS handshakes that failed.", Counter, labels, number(s.BadHandshakes)},
+			} {
+				if !yield(sample) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// Codec is what a listener's HTTP codec has counted.
+type Codec struct {
+	Listener string
+	Stats    *http1.Stats
+}
+
+// Codecs shows what no exchange tells of: a request that was refused for its
+// form is none. Several codecs of one listener are added up.
+func Codecs(all []Codec) iter.Seq[Sample] {
+	return func(yield func(Sample) bool) {
+		type sums struct{ rejected, timeouts, aborted, panics uint64 }
+		byName := map[string]*sums{}
+		var order []string
+		for _, c := range all {
+			s := byName[c.Listener]
+			if s == nil {
+				s = &sums{}
+				byName[c.Listener], order = s, append(order, c.Listener)
+			}
+			s.rejected += c.Stats.Rejected.Load()
+			s.timeouts += c.Stats.HeaderTimeouts.Load()
+			s.aborted += c.Stats.Aborted.Load()
+			s.panics += c.Stats.Panics.Load()
+		}
+		for _, name := range order {
+			s, labels := byName[name], []Label{{"listener", name}}
+			for _, sample := range []Sample{
+				{"serai_listener_http_rejected_total", "Requests answered with 4xx or 5xx because of their form.", Counter, labels, number(s.rejected)},
+				{"serai_listener_http_header_timeout_total", "Requests answered with 408, their head took too long.", Counter, labels, number(s.timeouts)},
+				{"serai_listener_http_aborted_total", "Responses that were cut off.", Counter, labels, number(s.aborted)},
+				{"serai_listener_http_panic_total", "Panics while serving a request.", Counter, labels, number(s.panics)},
+			} {
+				if !yield(sample) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// Clusters shows what clusters count, with Envoy's names where there are such.
+func Clusters(all []upstream.Stats) iter.Seq[Sample] {
+	return func(yield func(Sample) bool) {
+		for i := range all {
+			s := &all[i]
+			labels := []Label{{"cluster", s.Name}}
+			for _, sample := range []Sample{
+				{"serai_cluster_membership", "Endpoints.", Gauge, labels, number(s.Hosts)},
+				{"serai_cluster_membership_healthy", "Endpoints that Consul calls healthy.", Gauge, labels, number(s.Healthy)},
+				{"serai_cluster_upstream_rq_total", "Requests and connections begun.", Counter, labels, number(s.Requests)},
+				{"serai_cluster_upstream_rq_active", "Requests and connections under way.", Gauge, labels, number(s.Active)},
+				{"serai_cluster_upstream_cx_total", "Connections tried.", Counter, labels, number(s.Connects)},
+				{"serai_cluster_upstream_cx_connect_fail_total", "Connections that could not be made.", Counter, labels, number(s.ConnectFails)},
+				{"serai_cluster_upstream_rq_repeated_total", "Tries after the first, for connections that were lost.", Counter, labels, number(s.Repeats)},
+				{"serai_cluster_upstream_rq_pending_overflow_total", "Requests and connections refused for a limit.", Counter, labels, number(s.Overflow)},
+				{"serai_cluster_upstream_cx_none_healthy_total", "Requests and connections for which no endpoint was healthy.", Counter, labels, number(s.NoHost)},
+			} {
+				if !yield(sample) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// Ready shows whether traffic should be sent here; ready says why not.
+func Ready(ready func() error) iter.Seq[Sample] {
+	return func(yield func(Sample) bool) {
+		yield(Sample{Name: "serai_ready", Help: "Whether traffic should be sent here.", Kind: Gauge, Value: yesNo(ready() == nil)})
+	}
+}
+
+// Lines shows what became of the access log's lines.
+func (l *AccessLog) Lines() iter.Seq[Sample] {
+	return func(yield func(Sample) bool) {
+		s := l.Stats()
+		_ = yield(Sample{Name: "serai_access_log_written_total", Help: "Lines written.", Value: number(s.Written)}) &&
+			yield(Sample{Name: "serai_access_log_dropped_total", Help: "Lines dropped, since the destination was too slow.", Value: number(s.Dropped)}) &&
+			yield(Sample{Name: "serai_access_log_failed_total", Help: "Lines that could not be written.", Value: number(s.Failed)})
+	}
+}
+
+// ControlPlane shows how the configuration comes from Consul; all are the
+// numbers of an xds.Status.
+func ControlPlane(all iter.Seq2[string, int64]) iter.Seq[Sample] {
+	return func(yield func(Sample) bool) {
+		for name, value := range all {
+			sample := Sample{Name: "serai_xds_" + name, Value: number(value)}
+			switch name {
+			case "connected":
+				sample.Help, sample.Kind = "Whether a stream from Consul is open.", Gauge
+			case "snapshot_version":
+				sample.Help, sample.Kind = "Which configuration is in force, counted from 1; 0 before the first.", Gauge
+			case "refusals":
+				sample.Help, sample.Kind = "Parts of the configuration in force that are not understood and refuse their traffic.", Gauge
+			case "updates":
+				sample.Help = "Responses of Consul."
+			case "rejected":
+				sample.Help = "Responses of Consul that could not be read."
+			case "failed":
+				sample.Help = "Configurations that were not taken; the last good one stayed."
+			case "held":
+				sample.Help = "Updates that were held back, since they would have emptied a healthy upstream."
+			case "reconnects":
+				sample.Help = "Streams after the first."
+			}
+			if sample.Kind == Counter {
+				sample.Name += "_total"
+			}
+			if !yield(sample) {
+				return
+			}
+		}
+	}
+}

@@ -1,0 +1,125 @@
+package proxy_test
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"testing"
+
+	"github.com/serai-net/serai/agent/telemetry"
+	"github.com/serai-net/serai/connect/mesh"
+	"github.com/serai-net/serai/connect/stack"
+	"github.com/serai-net/serai/connect/upstream"
+	"github.com/serai-net/serai/connect/wire"
+	"github.com/serai-net/serai/connect/wire/http1"
+)
+
+// listen serves connections until the benchmark ends.
+func listen(b *testing.B, service wire.Service) netip.AddrPort {
+	b.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { l.Close() })
+	server := http1.NewServer(http1.Config{}, func() wire.Service { return service }, slog.New(slog.DiscardHandler))
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go server.Serve(conn, &wire.Peer{Addr: netip.MustParseAddrPort("192.0.2.1:1")}, nil)
+		}
+	}()
+	return netip.MustParseAddrPort(l.Addr().String())
+}
+
+// BenchmarkObserve is a whole exchange over loopback, client to sidecar to
+// application and back, by what is seen of it.
+func BenchmarkObserve(b *testing.B) {
+	log := slog.New(slog.DiscardHandler)
+	app := listen(b, wire.ServiceFunc(func(*wire.Exchange, *wire.Request) (*wire.Response, error) {
+		return wire.Text(http.StatusOK, "hello"), nil
+	}))
+	clusters := upstream.NewSet(log)
+	commit, err := clusters.Prepare(map[string]*mesh.Cluster{"local_app": {
+		Name: "local_app", Kind: mesh.ClusterStatic,
+		Endpoints: &mesh.EndpointSet{Endpoints: []mesh.Endpoint{{Address: mesh.Address{AddrPort: app}, Weight: 1}}},
+	}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	commit()
+	b.Cleanup(clusters.Close)
+	service, err := stack.HTTP(&mesh.HTTP{Route: &mesh.Route{Name: "public_listener", VirtualHosts: []*mesh.VirtualHost{{
+		Domains: []string{"*"}, Rules: []*mesh.Rule{{Match: mesh.Match{Prefix: "/"}, Targets: []mesh.Target{{Cluster: "local_app", Weight: 1}}}},
+	}}}}, nil, clusters)
+	if err != nil {
+		b.Fatal(err)
+	}
+	place := telemetry.Place{Direction: telemetry.Inbound, Service: "web", Listener: "public_listener"}
+	for _, row := range []struct {
+		name   string
+		layers func(b *testing.B) []wire.Layer
+	}{
+		{"nothing", func(*testing.B) []wire.Layer { return nil }},
+		{"metrics", func(*testing.B) []wire.Layer {
+			o := telemetry.NewObserver(telemetry.NewMetrics(nil), telemetry.NewAccessLog(io.Discard, log))
+			return []wire.Layer{o.HTTP(place)}
+		}},
+		{"metrics and access log", func(b *testing.B) []wire.Layer {
+			l := telemetry.NewAccessLog(io.Discard, log)
+			commit, err := l.Prepare(&telemetry.AccessLogConfig{Format: "json"})
+			if err != nil {
+				b.Fatal(err)
+			}
+			commit()
+			o := telemetry.NewObserver(telemetry.NewMetrics(nil), l)
+			ctx, cancel := context.WithCancel(context.Background())
+			done := make(chan error)
+			go func() { done <- o.Run(ctx) }()
+			b.Cleanup(func() {
+				cancel()
+				<-done
+			})
+			return []wire.Layer{o.HTTP(place)}
+		}},
+	} {
+		b.Run(row.name, func(b *testing.B) {
+			addr := listen(b, wire.Stack(service, row.layers(b)...))
+			conn, err := net.Dial("tcp", addr.String())
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer conn.Close()
+			answers := bufio.NewReader(conn)
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := io.WriteString(conn, "GET /a HTTP/1.1\r\nHost: web\r\nUser-Agent: bench\r\n\r\n"); err != nil {
+					b.Fatal(err)
+				}
+				length := 0
+				for { // the head, by hand: net/http would cost more than all else
+					line, err := answers.ReadSlice('\n')
+					if err != nil {
+						b.Fatal(err)
+					}
+					if len(line) > 16 && string(line[:16]) == "content-length: " {
+						length = int(line[16] - '0')
+					}
+					if len(line) == 2 {
+						break
+					}
+				}
+				if _, err := answers.Discard(length); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

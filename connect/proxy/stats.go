@@ -1,0 +1,62 @@
+package proxy
+
+import (
+	"iter"
+
+	"github.com/serai-net/serai/agent/telemetry"
+)
+
+// Stats implements [admin.Source].
+func (p *Proxy) Stats() iter.Seq2[string, int64] {
+	return func(yield func(string, int64) bool) {
+		status := p.watcher.Status()
+		for name, value := range status.All() {
+			if !yield("control_plane."+name, value) {
+				return
+			}
+		}
+		for _, l := range p.listeners.Stats() {
+			for name, value := range l.All() {
+				if !yield("listener."+l.Name+"."+name, value) {
+					return
+				}
+			}
+		}
+		for _, c := range p.clusters.Stats() {
+			for name, value := range c.All() {
+				if !yield("cluster."+c.Name+"."+name, value) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// samples are all that the parts of the proxy count, for metrics.
+func (p *Proxy) samples() iter.Seq[telemetry.Sample] {
+	return func(yield func(telemetry.Sample) bool) {
+		parts := []iter.Seq[telemetry.Sample]{
+			telemetry.Ready(p.Ready), p.xds(),
+			telemetry.Listeners(p.listeners.Stats()), telemetry.Clusters(p.clusters.Stats()), p.observe.AccessLog().Lines(),
+		}
+		if codecs := p.chains.codecs.Load(); codecs != nil {
+			parts = append(parts, telemetry.Codecs(*codecs))
+		}
+		if now := p.store.Load(); now != nil {
+			parts = append(parts, telemetry.Expiry(telemetry.Leaves(now.Clusters, now.Listeners)))
+		}
+		for _, part := range parts {
+			for sample := range part {
+				if !yield(sample) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// xds tells how the configuration comes from Consul.
+func (p *Proxy) xds() iter.Seq[telemetry.Sample] {
+	status := p.watcher.Status()
+	return telemetry.ControlPlane(status.All())
+}

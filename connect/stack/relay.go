@@ -1,0 +1,163 @@
+package stack
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/serai-net/serai/connect/wire"
+)
+
+// relay is a living connection with its upstream, or on its way to one.
+type relay struct {
+	// set by newRelay
+	down   net.Conn
+	peer   *wire.Peer
+	ctx    context.Context //nolint:containedctx // ends the dial when the connection is killed
+	cancel context.CancelFunc
+
+	// x is what is known of the connection. It belongs to the goroutine that
+	// serves it.
+	x wire.Exchange
+	// in and out are the observer's.
+	in, out *atomic.Int64
+
+	// reason is why the connection ends, if it does not end by itself.
+	reason atomic.Pointer[reason]
+}
+
+type reason struct {
+	flag wire.Flag
+	err  error
+}
+
+func newRelay(down net.Conn, peer *wire.Peer) *relay {
+	r := &relay{down: down, peer: peer}
+	r.ctx, r.cancel = context.WithCancel(context.Background())
+	r.x.Reset(nil, peer, time.Now())
+	return r
+}
+
+// done ends the connection for its observer.
+func (r *relay) done() {
+	r.cancel()
+	if reason := r.reason.Load(); reason != nil {
+		r.x.Flag, r.x.Err = reason.flag, reason.err
+	}
+	r.x.Done(time.Now())
+}
+
+// because tells why the connection ends; what is told first counts.
+func (r *relay) because(flag wire.Flag, err error) {
+	r.reason.CompareAndSwap(nil, &reason{flag, err})
+}
+
+// CloseIdle does nothing: nobody can tell when a raw connection is idle.
+func (r *relay) CloseIdle() {}
+
+// Kill closes the connection. Closing TLS would wait for a peer that does not
+// read, so what is below it is closed.
+func (r *relay) Kill() {
+	r.because(wire.FlagDraining, nil)
+	r.cancel()
+	if t, ok := r.down.(*tls.Conn); ok {
+		t.NetConn().Close()
+		return
+	}
+	r.down.Close()
+}
+
+// pipe copies both ways until both directions have ended, or nothing has moved
+// for idle (0: for ever).
+func (t *TCP) pipe(r *relay, up net.Conn, idle time.Duration) {
+	var last atomic.Int64
+	last.Store(time.Now().UnixNano())
+	in := half{
+		relay: r, dst: up, src: r.down, dstLost: wire.FlagUpstreamReset, srcLost: wire.FlagDownstreamReset,
+		idle: idle, last: &last, counts: [2]*atomic.Int64{&t.bytesIn, r.in},
+	}
+	out := half{
+		relay: r, dst: r.down, src: up, dstLost: wire.FlagDownstreamReset, srcLost: wire.FlagUpstreamReset,
+		idle: idle, last: &last, counts: [2]*atomic.Int64{&t.bytesOut, r.out},
+	}
+	var both sync.WaitGroup
+	both.Go(in.copy)
+	out.copy()
+	both.Wait()
+	r.x.BytesIn, r.x.BytesOut = in.moved, out.moved
+}
+
+// half is one direction of a connection.
+type half struct {
+	relay    *relay
+	dst, src net.Conn
+	// dstLost and srcLost are the flags of a connection that breaks.
+	dstLost, srcLost wire.Flag
+	idle             time.Duration
+	last             *atomic.Int64 // when a byte last moved, in Unix nanoseconds
+	counts           [2]*atomic.Int64
+	moved            int64
+}
+
+// copy copies src to dst and passes the end on as a half-close. Any error ends
+// both directions, and so does a dst that takes nothing for idle.
+func (h *half) copy() {
+	buffer := make([]byte, copyBuffer)
+	for {
+		if h.idle > 0 {
+			h.src.SetReadDeadline(time.Unix(0, h.last.Load()).Add(h.idle)) //nolint:errcheck // the read will tell
+		}
+		n, err := h.src.Read(buffer)
+		if n > 0 {
+			h.count(n)
+			if h.idle > 0 {
+				h.dst.SetWriteDeadline(time.Now().Add(h.idle)) //nolint:errcheck // the write will tell
+			}
+			if _, werr := h.dst.Write(buffer[:n]); werr != nil {
+				h.lost(h.dstLost, werr)
+				return
+			}
+		}
+		switch {
+		case err == nil:
+		case errors.Is(err, io.EOF):
+			if end, ok := h.dst.(interface{ CloseWrite() error }); !ok || end.CloseWrite() != nil {
+				h.dst.Close()
+			}
+			return
+		case errors.Is(err, os.ErrDeadlineExceeded) && time.Since(time.Unix(0, h.last.Load())) < h.idle:
+			// the other direction has moved since
+		default:
+			h.lost(h.srcLost, err)
+			return
+		}
+	}
+}
+
+func (h *half) count(n int) {
+	h.last.Store(time.Now().UnixNano())
+	h.moved += int64(n)
+	for _, count := range h.counts {
+		count.Add(int64(n))
+	}
+}
+
+// errIdle is why a connection ends on which nothing has moved.
+var errIdle = errors.New("idle for too long")
+
+// lost ends both directions. A connection that was idle for too long is not lost
+// by anybody.
+func (h *half) lost(flag wire.Flag, err error) {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		flag, err = wire.FlagNone, errIdle
+	}
+	h.relay.because(flag, err)
+	h.dst.Close()
+	h.src.Close()
+}
