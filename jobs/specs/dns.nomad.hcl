@@ -52,6 +52,12 @@ variable "consul_address" {
   description = "HTTP address of the Consul agent, as seen from the host"
 }
 
+variable "consul_grpc_address" {
+  type        = string
+  default     = ""
+  description = "address of its gRPC port, for xDS; asked from the agent if empty, which needs agent:read with ACLs, else 8502"
+}
+
 variable "consul_identity" {
   type        = bool
   default     = false
@@ -159,7 +165,7 @@ job "dns" {
         command = var.serai_source == "" ? var.command : "local/bin/serai"
         args = [
           "dns", "-config", "${NOMAD_TASK_DIR}/dns.hcl",
-          "-http-addr", var.consul_address, "-log-level", var.log_level,
+          "-http-addr", var.consul_address, "-grpc-addr", var.consul_grpc_address, "-log-level", var.log_level,
         ]
       }
 

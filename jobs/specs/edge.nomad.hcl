@@ -77,6 +77,12 @@ variable "consul_address" {
   description = "HTTP address of the Consul agent, as seen from the host"
 }
 
+variable "consul_grpc_address" {
+  type        = string
+  default     = ""
+  description = "address of its gRPC port, for xDS; asked from the agent if empty, which needs agent:read with ACLs, else 8502"
+}
+
 variable "consul_identity" {
   type        = bool
   default     = false
@@ -154,7 +160,7 @@ edge {
 %{for name in var.services~}
     route "${name}" {
       path_prefix  = "/${name}"
-      strip_prefix = "/${name}"
+      strip_prefix = true
       upstream { service = "${name}" }
     }
 %{endfor~}
@@ -222,7 +228,7 @@ job "edge" {
         command = var.serai_source == "" ? var.command : "local/bin/serai"
         args = [
           "edge", "-config", "${NOMAD_TASK_DIR}/edge.hcl",
-          "-http-addr", var.consul_address, "-log-level", var.log_level,
+          "-http-addr", var.consul_address, "-grpc-addr", var.consul_grpc_address, "-log-level", var.log_level,
         ]
       }
 
