@@ -11,8 +11,6 @@ import (
 	"syscall"
 
 	"github.com/urfave/cli/v2"
-
-	"github.com/serai-net/serai/agent/config"
 )
 
 func main() {
@@ -24,19 +22,26 @@ func main() {
 }
 
 func run(ctx context.Context, args []string) int {
-	err := app().RunContext(ctx, args)
+	app := app()
+	err := app.RunContext(ctx, flagsFirst(app, args))
 	if err == nil {
 		return 0
 	}
-	if wrong, ok := errors.AsType[config.Errors](err); ok {
+	code := 1
+	if exit, ok := errors.AsType[*exitError](err); ok {
+		if code = exit.code; exit.err == nil {
+			return code
+		}
+	}
+	if wrong := shown(err); wrong != nil {
 		wrong.Write(os.Stderr, colours(os.Stderr)) //nolint:errcheck // there is nowhere else to tell
-		return 1
+		return code
 	}
 	fmt.Fprintln(os.Stderr, paint(os.Stderr, red, "serai: ")+strings.TrimSpace(err.Error()))
 	if usage, ok := errors.AsType[*usageError](err); ok {
 		fmt.Fprintf(os.Stderr, "Try: %s --help\n", strings.TrimSpace("serai "+usage.command))
 	}
-	return 1
+	return code
 }
 
 // usageError is a command line that is not understood.
@@ -58,7 +63,7 @@ func app() *cli.App {
 	app.Version = version()
 	app.EnableBashCompletion = true
 	app.HideHelpCommand = true
-	app.Commands = []*cli.Command{agentCommand(), edgeCommand(), connectCommand(), dnsCommand(), completionCommand()}
+	app.Commands = []*cli.Command{agentCommand(), edgeCommand(), connectCommand(), dnsCommand(), jobCommand(), completionCommand()}
 	// run tells errors, and once.
 	app.ExitErrHandler = func(*cli.Context, error) {}
 	app.OnUsageError = usage

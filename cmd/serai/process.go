@@ -21,7 +21,10 @@ import (
 // under; the rest is for stacks and the kernel's buffers.
 const memoryShare = 0.9
 
-const red = "\x1b[31m"
+const (
+	red    = "\x1b[31m"
+	yellow = "\x1b[33m"
+)
 
 // colours tells whether to is a terminal, and its user likes colours.
 func colours(to *os.File) bool {
