@@ -22,6 +22,7 @@ tools:
 
 ## demo: the main job with real parts, until Ctrl-C; CHECK=1 runs its own commands, compares, exits
 demo:
+	@$(TOOLS)/need curl openssl dig
 	@$(TOOLS)/build consul
 	@$(MAKE) --no-print-directory build
 	@go build -o bin/demo ./integration/demo

@@ -28,7 +28,7 @@ func main() {
 		exit(serve(ctx, os.Args[2:]))
 	}
 	check := flag.Bool("check", false, "run the commands of the README, compare, and exit")
-	address := flag.String("edge", "127.0.0.1:8080", "where the edge listens; another port is taken if this one is in use")
+	address := flag.String("edge", readmeEdge, "where the edge listens; another port is taken if this one is in use")
 	verbose := flag.Bool("v", false, "tell each process that starts")
 	flag.Parse()
 	exit(run(ctx, *address, *check, *verbose))
@@ -61,12 +61,12 @@ func run(ctx context.Context, address string, check, verbose bool) (err error) {
 		}
 	}()
 	start := time.Now()
-	w := &world{env: env, edge: freeAddress(address)}
+	w := &world{env: env, edge: freeAddress(address), dns: freeAddress(readmeDNS), admin: freeAddress(readmeAdmin)}
 	if err := w.start(ctx); err != nil {
 		w.tellLogs()
 		return err
 	}
-	steps.at(w.edge)
+	steps.at(w.edge, w.dns, w.admin)
 	fmt.Printf("\nReady after %.1f s.\n\n", time.Since(start).Seconds())
 	w.describe()
 	if check {

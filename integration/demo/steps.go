@@ -19,8 +19,12 @@ import (
 // Consul needs a moment to tell all proxies what the demo has configured.
 const stepTime = 15 * time.Second
 
-// readmeEdge is the edge's address in the README.
-const readmeEdge = "127.0.0.1:8080"
+// readmeEdge, readmeDNS and readmeAdmin are the addresses in the README.
+const (
+	readmeEdge  = "127.0.0.1:8080"
+	readmeDNS   = "127.0.0.1:8653"
+	readmeAdmin = "127.0.0.1:9901"
+)
 
 // step is one command of the README with what it prints.
 type step struct {
@@ -61,12 +65,16 @@ func readSteps() (steps, error) {
 	return all, nil
 }
 
-// at moves the commands to the edge's real address.
-func (s steps) at(edge string) {
+// at moves the commands to the real addresses.
+func (s steps) at(edge, dns, admin string) {
+	real := strings.NewReplacer(readmeEdge, edge, digs(readmeDNS), digs(dns), readmeAdmin, admin)
 	for i := range s {
-		s[i].command = strings.ReplaceAll(s[i].command, readmeEdge, edge)
+		s[i].command = real.Replace(s[i].command)
 	}
 }
+
+// digs writes an address as dig wants it.
+func digs(address string) string { return "@" + strings.Replace(address, ":", " -p ", 1) }
 
 func (s steps) print() {
 	fmt.Println("Paste these into another terminal:")

@@ -2,12 +2,14 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
 	_ "embed"
 	"fmt"
 	"net"
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -16,17 +18,18 @@ import (
 	"github.com/serai-net/serai/integration/harness"
 )
 
-//go:embed edge.hcl
-var edgeHCL []byte
+//go:embed serai.hcl
+var configuration []byte
 
 // startTime bounds the start of everything, a cold Consul included.
 const startTime = 90 * time.Second
 
 // world is all that runs.
 type world struct {
-	env    *harness.Env
-	edge   string // address
-	consul *harness.Consul
+	env *harness.Env
+	// addresses
+	edge, dns, admin string
+	consul           *harness.Consul
 	// instances in the order of their start
 	instances []*instance
 }
@@ -67,8 +70,8 @@ func (w *world) start(ctx context.Context) error {
 			return err
 		}
 	}
-	progress("edge")
-	if err := w.startEdge(ctx); err != nil {
+	progress("edge with its plugins, and dns")
+	if err := w.startAgent(); err != nil {
 		return err
 	}
 	progress("waiting until all are healthy")
@@ -170,14 +173,28 @@ func (i *instance) registration() *consulapi.AgentServiceRegistration {
 
 func (w *world) accessLog() string { return filepath.Join(w.env.Dir(), "access.log") }
 
-func (w *world) startEdge(context.Context) error {
-	file := filepath.Join(w.env.Dir(), "edge.hcl")
-	if err := os.WriteFile(file, edgeHCL, 0o600); err != nil {
+// startAgent starts the edge and the DNS interface in one process.
+func (w *world) startAgent() error {
+	file := filepath.Join(w.env.Dir(), "serai.hcl")
+	if err := os.WriteFile(file, configuration, 0o600); err != nil {
 		return err
 	}
 	env := append(w.consul.Environ(""),
-		"DEMO_CONSUL="+w.consul.HTTPAddr, "DEMO_EDGE="+w.edge, "DEMO_ACCESS_LOG="+w.accessLog())
-	_, err := w.env.Serai([]string{"edge", "-config", file}, env...)
+		"DEMO_CONSUL="+w.consul.HTTPAddr, "DEMO_EDGE="+w.edge, "DEMO_DNS="+w.dns, "DEMO_ADMIN="+w.admin, "DEMO_ACCESS_LOG="+w.accessLog())
+	root, err := harness.Root()
+	if err != nil {
+		return err
+	}
+	for _, name := range []string{"hmac-auth", "header-map"} {
+		path := filepath.Join(root, "bin", "plugins", name)
+		program, err := os.ReadFile(path)
+		if err != nil {
+			return fmt.Errorf("find the plugin: %w: run make build", err)
+		}
+		variable := "DEMO_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))
+		env = append(env, variable+"="+path, fmt.Sprintf("%s_SUM=sha256:%x", variable, sha256.Sum256(program)))
+	}
+	_, err = w.env.Serai([]string{"agent", "-config", file}, env...)
 	return err
 }
 
@@ -210,7 +227,8 @@ func (w *world) waitReady(ctx context.Context) error {
 // describe prints what runs where.
 func (w *world) describe() {
 	fmt.Printf("  %-26s http://%s   (CONSUL_HTTP_ADDR=%s)\n", "Consul", w.consul.HTTPAddr, w.consul.HTTPAddr)
-	fmt.Printf("  %-26s http://%s\n", "edge", w.edge)
+	fmt.Printf("  %-26s http://%s   metrics at http://%s/metrics\n", "edge", w.edge, w.admin)
+	fmt.Printf("  %-26s %s   for web\n", "dns", w.dns)
 	for _, i := range w.instances {
 		text := "no sidecar, from the catalog"
 		if i.mesh {
