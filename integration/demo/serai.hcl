@@ -49,14 +49,15 @@ edge {
       upstream { catalog = "legacy" }
     }
 
-    # What upstreams call the caller, in their own words.
+    # Clients see no more of legacy than they should.
     route "mapped" {
       path_prefix  = "/mapped"
       strip_prefix = true
       plugin "header-map" {
         settings = {
-          request = [
-            { rename = "x-serai-consumer", to = "x-user" },
+          response = [
+            { rename = "x-backend-name", to = "x-served-by" },
+            { remove = "x-powered-by" },
           ]
         }
       }
@@ -71,7 +72,7 @@ edge {
     authenticate "plugin" {
       plugin = "hmac-auth"
       settings = {
-        keys = { "acme-1" = { secret = "demo-secret", consumer = "acme" } }
+        keys = { "acme-1" = { secret = "a demo secret of acme", consumer = "acme" } }
       }
     }
     route "legacy" {
