@@ -119,20 +119,35 @@ func (s step) run(ctx context.Context) (string, error) {
 	}
 }
 
-// freeAddress returns address, or one with a free port if it is in use.
+// freeAddress returns address, or one with a port that is free for TCP and UDP
+// if it is in use.
 func freeAddress(address string) string {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
 		return address
 	}
-	for _, try := range []string{address, net.JoinHostPort(host, "0")} {
-		listener, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", try)
-		if err == nil {
-			defer listener.Close()
-			return listener.Addr().String()
+	for _, try := range []string{address, net.JoinHostPort(host, "0"), net.JoinHostPort(host, "0")} {
+		if found := bindable(try); found != "" {
+			return found
 		}
 	}
 	return address
+}
+
+// bindable is the address that is bound for try, "" if it is in use.
+func bindable(try string) string {
+	listener, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", try)
+	if err != nil {
+		return ""
+	}
+	defer listener.Close()
+	found := listener.Addr().String()
+	packets, err := (&net.ListenConfig{}).ListenPacket(context.Background(), "udp", found)
+	if err != nil {
+		return ""
+	}
+	packets.Close()
+	return found
 }
 
 // follow prints what is appended to a file until ctx ends.

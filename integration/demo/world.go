@@ -30,6 +30,7 @@ type world struct {
 	// addresses
 	edge, dns, admin string
 	consul           *harness.Consul
+	agent            *harness.Process
 	// instances in the order of their start
 	instances []*instance
 }
@@ -194,26 +195,20 @@ func (w *world) startAgent() error {
 		variable := "DEMO_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))
 		env = append(env, variable+"="+path, fmt.Sprintf("%s_SUM=sha256:%x", variable, sha256.Sum256(program)))
 	}
-	_, err = w.env.Serai([]string{"agent", "-config", file}, env...)
+	w.agent, err = w.env.Serai([]string{"agent", "-config", file}, env...)
 	return err
 }
 
 func (w *world) waitReady(ctx context.Context) error {
 	waits := map[string]int{"web-sidecar-proxy": 1, "api-sidecar-proxy": 2, "legacy": 1}
 	var all sync.WaitGroup
-	errs := make(chan error, len(waits)+1)
+	errs := make(chan error, len(waits)+2)
 	for service, n := range waits {
 		all.Go(func() { errs <- w.consul.WaitHealthy(ctx, service, n) })
 	}
-	all.Go(func() {
-		errs <- harness.Until(ctx, "the edge to listen", func(ctx context.Context) error {
-			conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", w.edge)
-			if err == nil {
-				conn.Close()
-			}
-			return err
-		})
-	})
+	for _, listener := range []string{"listener=public", "listener=web"} {
+		all.Go(func() { errs <- w.agent.WaitLog(ctx, listener) })
+	}
 	all.Wait()
 	close(errs)
 	for err := range errs {
