@@ -229,8 +229,19 @@ func (p *process) firstLine() string {
 }
 
 // Stderr implements runner.Runner. It has nothing for go-plugin: we read it
-// ourselves (see package comment).
-func (p *process) Stderr() io.ReadCloser { return io.NopCloser(bytes.NewReader(nil)) }
+// ourselves (see package comment). Its end comes with that of the process, since
+// go-plugin does not expect it while it starts.
+func (p *process) Stderr() io.ReadCloser {
+	return io.NopCloser(reader(func([]byte) (int, error) {
+		<-p.exited
+		return 0, io.EOF
+	}))
+}
+
+type reader func([]byte) (int, error)
+
+// Read implements io.Reader.
+func (r reader) Read(b []byte) (int, error) { return r(b) }
 
 // Name implements runner.Runner.
 func (p *process) Name() string { return p.cmd.Path }
