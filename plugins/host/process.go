@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strconv"
 	"sync"
@@ -63,7 +64,11 @@ func newProcess(log *pluginLog) *process {
 // prepare takes what go-plugin adds to the environment from the command that it
 // has made, and the rest from c.
 func (p *process) prepare(c *Config, made *exec.Cmd, dir string) {
-	p.cmd = exec.Command(c.Command, c.Args...) //nolint:noctx // ended by kill, with its group
+	command := c.Command
+	if full, err := filepath.Abs(command); err == nil {
+		command = full // a relative path is relative to where we are, not to Dir
+	}
+	p.cmd = exec.Command(command, c.Args...) //nolint:noctx // ended by kill, with its group
 	p.cmd.Dir = "/"
 	p.cmd.Env = []string{}
 	for name, value := range c.Env {
