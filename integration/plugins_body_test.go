@@ -110,7 +110,7 @@ func testLeaves(t *testing.T, g *pluginGate) {
 	must(t, conn.SetReadDeadline(time.Now().Add(patience)))
 	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
 	if err == nil {
-		drop(resp.Body)
+		_ = resp.Body.Close()
 		if resp.StatusCode != http.StatusBadRequest {
 			t.Errorf("half a body: status %d", resp.StatusCode)
 		}
