@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -15,7 +16,7 @@ import (
 )
 
 // later is what a client hears if a plugin fails and the route is closed.
-const later = "this request cannot be checked now"
+const later = "this request cannot be handled now"
 
 // TestPluginSigned asks an API that hmac-auth guards.
 func TestPluginSigned(t *testing.T) {
@@ -62,12 +63,38 @@ func TestPluginSigned(t *testing.T) {
 	if got := none.header.Get("Www-Authenticate"); got != `Signature realm="signed"` {
 		t.Errorf("www-authenticate: %s", got)
 	}
+	t.Run("by the script", func(t *testing.T) { testSignedCurl(t, g) })
 	t.Run("reloaded", func(t *testing.T) { testReloadedPlugin(t, g, app, plugin, first) })
 	pids := g.pids(t, "hmac-auth")
 	must(t, g.process.Signal(syscall.SIGTERM))
 	exits(t, g.process, patience)
 	gone(t, pids...)
 	g.noFiles(t)
+}
+
+// testSignedCurl signs by the script that users are shown.
+func testSignedCurl(t *testing.T, g *pluginGate) {
+	t.Helper()
+	for _, tool := range []string{"bash", "curl", "openssl"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			harness.Skip(t, "no "+tool+" here")
+		}
+	}
+	root, err := harness.Root()
+	must(t, err)
+	for _, c := range []struct{ method, path, body, secret, want string }{
+		{"GET", "/signed/", "", bobSecret, "app"},
+		{"GET", "/signed/?a=%20b&c", "", bobSecret, "app"},
+		{"POST", "/signed/echo", `{"a": "b c"}`, bobSecret, `{"a": "b c"}`},
+		{"GET", "/signed/", "", "what somebody has guessed", "the signature does not match\n"},
+	} {
+		cmd := exec.CommandContext(t.Context(), "bash", filepath.Join(root, "plugins", "bundled", "hmac-auth", "signed-curl"), c.method, g.url(c.path), c.body)
+		cmd.Env = append(os.Environ(), "KEY_ID=k1", "SECRET="+c.secret)
+		out, err := cmd.CombinedOutput()
+		if err != nil || string(out) != c.want {
+			t.Errorf("%s %s: %v, %s, want %s", c.method, c.path, err, out, c.want)
+		}
+	}
 }
 
 // testReloadedPlugin reloads: the process lives on and knows what it has seen, and what is wrong changes nothing.
@@ -291,6 +318,8 @@ func TestBadPlugin(t *testing.T) {
 	sound := pinned(t, "p", bundled(t, "header-map"), "")
 	changed := strings.Replace(sound, "sha256:", "sha256:"+strings.Repeat("0", 64)+"\" #", 1)
 	found := sound[strings.Index(sound, "sha256:"):][:len("sha256:")+64]
+	temp := filepath.Join(env.Dir(), "temp")
+	must(t, os.Mkdir(temp, 0o700))
 	for name, c := range map[string]struct {
 		blocks string
 		texts  []string // where it stands first
@@ -311,7 +340,20 @@ func TestBadPlugin(t *testing.T) {
 			for i := range c.texts {
 				c.texts[i] = strings.ReplaceAll(c.texts[i], "FILE", file)
 			}
-			fails(t, env, []string{"edge", "-config", file}, nil, c.texts...)
+			fails(t, env, []string{"edge", "-config", file}, []string{"TMPDIR=" + temp}, c.texts...)
 		})
 	}
+	t.Run("validate", func(t *testing.T) { // by a relative path, too, and leaves nothing running
+		file := "good.hcl"
+		must(t, os.Symlink(bundled(t, "header-map"), filepath.Join(env.Dir(), "mapper")))
+		sound := strings.Replace(sound, bundled(t, "header-map"), "mapper", 1)
+		good := transformAPI("x", upstream, `"p" { settings = { request = [{ remove = "a" }] } }`)
+		must(t, os.WriteFile(filepath.Join(env.Dir(), file), fmt.Appendf(nil, "edge {\n  listener \"public\" {\n    address = %q\n  }\n%s%s}\n", local(port), sound, good), 0o600))
+		p, err := env.Serai([]string{"edge", "-config", file, "-validate"}, "TMPDIR="+temp)
+		must(t, err)
+		exits(t, p, patience)
+		g := &pluginGate{gate: &gate{process: p}}
+		gone(t, g.pids(t, "p")...)
+	})
+	(&pluginGate{temp: temp}).noFiles(t)
 }

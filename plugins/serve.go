@@ -15,8 +15,9 @@ import (
 	"github.com/serai-net/serai/plugins/internal/pluginpb"
 )
 
-// closeTime is how long uses may take to close when the host has gone.
-const closeTime = time.Second
+// closeTime is how long uses may take to close when the host has gone. The host
+// kills the process after one second.
+const closeTime = 500 * time.Millisecond
 
 // Serve is all that main does: it serves p until the host goes, and then ends
 // the process. Called by hand, it says what the binary is for and exits with 1.

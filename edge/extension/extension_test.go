@@ -11,7 +11,7 @@ import (
 	"github.com/serai-net/serai/plugins"
 )
 
-const later = "this request cannot be checked now, try later"
+const later = "this request cannot be handled now, try later"
 
 func isAcme(name string) bool { return name == "acme" }
 

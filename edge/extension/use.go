@@ -82,7 +82,7 @@ func (u *Use) ended(x *wire.Exchange, err error) error {
 	u.Counters.FailedClosed.Add(1)
 	return &wire.Fault{
 		Status: http.StatusServiceUnavailable, Flag: wire.FlagPlugin,
-		Text: "this request cannot be checked now, try later", Err: err,
+		Text: "this request cannot be handled now, try later", Err: err,
 	}
 }
 

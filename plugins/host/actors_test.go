@@ -28,8 +28,16 @@ import (
 // actVariable makes this test binary one of the plugins below, or a host.
 const actVariable = "SERAI_TEST_ACT"
 
+// pidVariable names a file for the number of the process.
+const pidVariable = "SERAI_TEST_PID"
+
 // TestMain lets the test binary be the plugins that it tests with.
 func TestMain(m *testing.M) {
+	if file := os.Getenv(pidVariable); file != "" {
+		if err := os.WriteFile(file, []byte(strconv.Itoa(os.Getpid())), 0o600); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+		}
+	}
 	switch act := os.Getenv(actVariable); act {
 	case "":
 		os.Exit(m.Run())
@@ -41,7 +49,7 @@ func TestMain(m *testing.M) {
 		}})
 	case "useless":
 		plugins.Serve(plugins.Plugin{Name: "useless", New: func(map[string]any, *slog.Logger) (any, error) { return 1, nil }})
-	case "stubborn": // it does not end when it is asked to
+	case "stubborn": // it does not end its uses
 		plugins.Serve(plugins.Plugin{Name: "stubborn", New: func(map[string]any, *slog.Logger) (any, error) { return &stubborn{}, nil }})
 	case "liar":
 		serveRaw(handshake.Version, &liar{})

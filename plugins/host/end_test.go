@@ -32,17 +32,23 @@ func TestChildren(t *testing.T) {
 	eventually(t, "the child is gone", func() bool { return isEnded(child) })
 }
 
-// TestStubborn shows that a plugin that does not end is killed.
+// TestStubborn shows that a plugin ends though its uses do not, and that one
+// that does not end is killed.
 func TestStubborn(t *testing.T) {
 	t.Parallel()
-	timings := quick()
-	timings.Grace = 100 * time.Millisecond
-	s := open(t, timings)
-	s.commit(t, []host.Config{cast(t, "stubborn")}, host.Use{Plugin: "stubborn"})
-	pid := s.stats(t, "stubborn").Pid
-	s.stop()
-	if !isGone(pid) || !strings.Contains(s.log.String(), "plugin does not end, so it is killed") {
-		t.Errorf("process %d is there, or was not killed", pid)
+	for act, killed := range map[string]bool{"stubborn": false, "liar": true} {
+		timings := quick()
+		timings.Grace = 20 * time.Second
+		if killed {
+			timings.Grace = 100 * time.Millisecond
+		}
+		s := open(t, timings)
+		s.one(t, cast(t, act))
+		pid := s.stats(t, act).Pid
+		s.stop()
+		if log := s.log.String(); !isGone(pid) || strings.Contains(log, "plugin does not end, so it is killed") != killed {
+			t.Errorf("%s: process %d is there, or should have been killed: %v\n%s", act, pid, killed, log)
+		}
 	}
 }
 

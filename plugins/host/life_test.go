@@ -38,6 +38,7 @@ func TestKill(t *testing.T) {
 						ok.Add(1)
 					case errors.Is(err, host.ErrUnavailable) && i != instances[2]:
 						down.Add(1)
+						<-time.After(time.Millisecond) // a busy caller would starve the start
 					default:
 						t.Error(err)
 						return
@@ -274,4 +275,53 @@ func TestPause(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestFileChanges shows that a binary that is not the pinned one any more is not
+// started, that a configuration that changes something else is not refused for
+// it, and that one which relies on it is.
+func TestFileChanges(t *testing.T) {
+	t.Parallel()
+	timings := quick()
+	timings.Start = 10 * time.Second
+	s := open(t, timings)
+	path := filepath.Join(t.TempDir(), "plugin")
+	good := cast(t, "good")
+	pinned, changed := good.Command, filepath.Join(t.TempDir(), "changed")
+	if err := os.WriteFile(changed, []byte("another"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	// By links: a program that was just written may be busy in somebody's fork.
+	install := func(file string) {
+		t.Helper()
+		if err := errors.Join(os.Symlink(file, path+".new"), os.Rename(path+".new", path)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	install(pinned)
+	good.Command = path
+	use := host.Use{Plugin: "good", Place: "old"}
+	i := s.commit(t, []host.Config{good}, use)[0]
+	install(changed)
+	if err := answers(i); err != nil {
+		t.Errorf("a process that runs: %v", err)
+	}
+	kill9(t, s.stats(t, "good").Pid)
+	eventually(t, "the log says why it does not start", func() bool {
+		return strings.Contains(s.log.String(), "the checksum of "+path+" is ")
+	})
+	if err := answers(i); !errors.Is(err, host.ErrUnavailable) {
+		t.Errorf("got %v", err)
+	}
+	if again := s.commit(t, []host.Config{good, cast(t, "transforms")}, use, host.Use{Plugin: "transforms"})[0]; again != i {
+		t.Error("the use is another one")
+	}
+	soon, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := s.Prepare(soon, []host.Config{good}, []host.Use{use, {Plugin: "good", Place: "new", Pos: "s.hcl:9"}}); err == nil ||
+		!strings.Contains(err.Error(), `s.hcl:9: plugin "good": plugin is not running: wait for it`) {
+		t.Errorf("a new use of it: %v", err)
+	}
+	install(pinned)
+	eventually(t, "it serves when the pinned binary is back", func() bool { return answers(i) == nil })
 }

@@ -66,6 +66,9 @@ func (p *Plan) openAll(ctx context.Context, uses []Use) error {
 	return errors.Join(errs...)
 }
 
+// open finds or opens a use. One that is in force already is not asked for
+// again: if its plugin is down just now, that is no reason to refuse a
+// configuration that changes something else.
 func (p *Plan) open(ctx context.Context, use *Use) (*Instance, error) {
 	key, err := use.key()
 	if err != nil {
@@ -75,24 +78,8 @@ func (p *Plan) open(ctx context.Context, use *Use) (*Instance, error) {
 	i, made := w.instance(key, use, p.set.nextID())
 	if made {
 		p.made = append(p.made, entry{w, key})
-	}
-	for {
-		s, err := p.session(ctx, w)
-		if err != nil {
+		if err := p.openNew(ctx, w, i); err != nil {
 			return nil, at(use.Pos, "plugin %q: %w", use.Plugin, err)
-		}
-		if i.session.Load() == s {
-			break
-		}
-		switch err := i.open(ctx, s); {
-		case err == nil:
-		case errors.Is(err, ErrUnavailable) && ctx.Err() == nil:
-			select {
-			case <-s.ended: // and there may be another one
-			case <-ctx.Done():
-			}
-		default:
-			return nil, at(use.Pos, "plugin %q: %w", use.Plugin, asRefused(err))
 		}
 	}
 	switch {
@@ -102,6 +89,28 @@ func (p *Plan) open(ctx context.Context, use *Use) (*Instance, error) {
 		return nil, at(use.Pos, "plugin %q does not transform requests; it can authenticate them", use.Plugin)
 	}
 	return i, nil
+}
+
+// openNew opens a use in the process that is there, or will be soon.
+func (p *Plan) openNew(ctx context.Context, w *worker, i *Instance) error {
+	for {
+		s, err := p.session(ctx, w)
+		if err != nil {
+			return err
+		}
+		err = i.open(ctx, s)
+		if err == nil {
+			return nil
+		}
+		if !errors.Is(err, ErrUnavailable) || ctx.Err() != nil {
+			return asRefused(err)
+		}
+		select {
+		case <-s.ended: // and there may be another one
+		case <-ctx.Done():
+			return asRefused(err)
+		}
+	}
 }
 
 // session is where a use can be opened. A plugin that is in force already may

@@ -3,6 +3,7 @@ package host_test
 import (
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -14,9 +15,7 @@ import (
 // is in force stays so, and that nothing is left of what was tried.
 func TestPrepareRefuses(t *testing.T) {
 	t.Parallel()
-	timings := quick()
-	timings.Start = 2 * time.Second
-	s := open(t, timings)
+	s := open(t, quick())
 	good := cast(t, "good")
 	before := s.one(t, good)
 	pid := s.stats(t, "good").Pid
@@ -59,8 +58,6 @@ func TestPrepareRefuses(t *testing.T) {
 			good.Command + " is no plugin: it ended with exit status 3 before it said that it is one; on standard error it printed last: I am only a program\nand need a file",
 		},
 		{"greets", []host.Config{cast(t, "hello")}, use("hello", nil), `is no plugin: it printed "hello, world"; it printed nothing on standard error`},
-		{"silent", []host.Config{cast(t, "silent")}, use("silent", nil), "is no plugin, or hangs: it said nothing within 2s"},
-		{"mute", []host.Config{cast(t, "mute")}, use("mute", nil), "hangs: it was not ready within 2s"},
 		{
 			"settings",
 			[]host.Config{good},
@@ -97,6 +94,38 @@ func TestPrepareRefuses(t *testing.T) {
 	}
 	if stats := s.Stats(); len(stats) != 1 || stats[0].Pid != pid || stats[0].Ends != 0 {
 		t.Errorf("stats are %+v", stats)
+	}
+}
+
+// TestSilent shows that a plugin that hangs while it starts is told from one
+// that hangs later, and that none is left.
+func TestSilent(t *testing.T) {
+	t.Parallel()
+	timings := quick()
+	timings.Start = 5 * time.Second
+	for act, want := range map[string]string{
+		"silent": "is no plugin, or hangs: it said nothing within 5s; it printed nothing on standard error",
+		"mute":   "hangs: it was not ready within 5s; it printed nothing on standard error",
+	} {
+		t.Run(act, func(t *testing.T) {
+			t.Parallel()
+			pidFile := filepath.Join(t.TempDir(), "pid")
+			c := cast(t, act, func(c *host.Config) { c.Env[pidVariable] = pidFile })
+			plan, err := open(t, timings).Prepare(t.Context(), []host.Config{c}, nil)
+			if err == nil {
+				plan.Abort()
+			}
+			if err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("got %v, want %s", err, want)
+			}
+			text, err := os.ReadFile(pidFile)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if pid, err := strconv.Atoi(string(text)); err != nil || !isGone(pid) {
+				t.Errorf("process %s is left", text)
+			}
+		})
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strconv"
 	"sync"
@@ -63,7 +64,11 @@ func newProcess(log *pluginLog) *process {
 // prepare takes what go-plugin adds to the environment from the command that it
 // has made, and the rest from c.
 func (p *process) prepare(c *Config, made *exec.Cmd, dir string) {
-	p.cmd = exec.Command(c.Command, c.Args...) //nolint:noctx // ended by kill, with its group
+	command := c.Command
+	if full, err := filepath.Abs(command); err == nil {
+		command = full // a relative path is relative to where we are, not to Dir
+	}
+	p.cmd = exec.Command(command, c.Args...) //nolint:noctx // ended by kill, with its group
 	p.cmd.Dir = "/"
 	p.cmd.Env = []string{}
 	for name, value := range c.Env {
@@ -229,8 +234,19 @@ func (p *process) firstLine() string {
 }
 
 // Stderr implements runner.Runner. It has nothing for go-plugin: we read it
-// ourselves (see package comment).
-func (p *process) Stderr() io.ReadCloser { return io.NopCloser(bytes.NewReader(nil)) }
+// ourselves (see package comment). Its end comes with that of the process, since
+// go-plugin does not expect it while it starts.
+func (p *process) Stderr() io.ReadCloser {
+	return io.NopCloser(reader(func([]byte) (int, error) {
+		<-p.exited
+		return 0, io.EOF
+	}))
+}
+
+type reader func([]byte) (int, error)
+
+// Read implements io.Reader.
+func (r reader) Read(b []byte) (int, error) { return r(b) }
 
 // Name implements runner.Runner.
 func (p *process) Name() string { return p.cmd.Path }

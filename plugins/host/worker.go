@@ -31,7 +31,7 @@ func defaultTimings() timings {
 	return timings{
 		Start: 10 * time.Second, Ping: 5 * time.Second, Pong: 10 * time.Second,
 		First: 100 * time.Millisecond, Last: 10 * time.Second, Stable: 10 * time.Second,
-		Grace: 2 * time.Second, Linger: 5 * time.Minute,
+		Grace: time.Second, Linger: 5 * time.Minute,
 	}
 }
 
