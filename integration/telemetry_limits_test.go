@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -61,7 +62,9 @@ func TestAccessLogStuck(t *testing.T) {
 	go func() { woken <- wholeLines(sleeper, 1000) }()
 	must(t, <-woken)
 	must(t, g.process.Signal(syscall.SIGTERM))
-	exits(t, g.process, nomadKill)
+	ctx, cancel := context.WithTimeout(t.Context(), nomadKill)
+	defer cancel()
+	must(t, g.process.Wait(ctx))
 }
 
 // flood sends requests for nothing, with a long name, on one connection, and wants 404 for each.
@@ -84,11 +87,12 @@ func flood(ctx context.Context, addr string, n int) error {
 		if err != nil {
 			return err
 		}
+		_, err = io.Copy(io.Discard, resp.Body)
+		if err := errors.Join(err, resp.Body.Close()); err != nil {
+			return err
+		}
 		if resp.StatusCode != http.StatusNotFound {
 			return fmt.Errorf("status %d", resp.StatusCode)
-		}
-		if _, err := answers.Discard(int(resp.ContentLength)); err != nil {
-			return err
 		}
 	}
 	return nil

@@ -76,11 +76,11 @@ func all() []string {
 }
 
 // pass lets x pass an observer.
-func pass(t testing.TB, o *telemetry.Observer, p telemetry.Place, x *wire.Exchange) {
-	t.Helper()
+func pass(tb testing.TB, o *telemetry.Observer, p telemetry.Place, x *wire.Exchange) {
+	tb.Helper()
 	end := o.HTTP(p)(wire.ServiceFunc(func(*wire.Exchange, *wire.Request) (*wire.Response, error) { return &wire.Response{}, nil }))
 	if _, err := end.Serve(x, &wire.Request{}); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	x.Done(x.Finish)
 }
@@ -91,14 +91,14 @@ func observer(c *telemetry.MetricsConfig) (*telemetry.Metrics, *telemetry.Observ
 }
 
 // with is an exchange from a peer, changed.
-func with(t testing.TB, peer string, change func(x *wire.Exchange)) *wire.Exchange {
-	t.Helper()
+func with(tb testing.TB, peer string, change func(x *wire.Exchange)) *wire.Exchange {
+	tb.Helper()
 	x := exchange()
 	p := *x.Peer
 	if peer != "" {
 		id, err := spiffe.Parse("spiffe://" + trust + peer)
 		if err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		p.ID = id
 	}
