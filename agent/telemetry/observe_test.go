@@ -1,6 +1,9 @@
 package telemetry_test
 
 import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"testing"
 
 	"github.com/serai-net/serai/agent/telemetry"
@@ -56,4 +59,24 @@ func BenchmarkObserve(b *testing.B) {
 			x.Done(attempt.Head)
 		}
 	})
+}
+
+// BenchmarkScrape shows as many series as there may be.
+func BenchmarkScrape(b *testing.B) {
+	m, o := observer(nil)
+	for i := range 10000 {
+		pass(b, o, *edge(), with(b, "", func(x *wire.Exchange) {
+			x.Route, x.Consumer = fmt.Sprint(i%1000), fmt.Sprint(i/1000)
+		}))
+	}
+	handler, err := telemetry.Handler(m, "v1", discard())
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		w := httptest.NewRecorder()
+		handler.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", http.NoBody))
+		b.ReportMetric(float64(w.Body.Len())/1e6, "MB")
+	}
 }
