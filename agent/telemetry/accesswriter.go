@@ -66,7 +66,7 @@ func (l *AccessLog) finish(done <-chan struct{}) error {
 		lost += lines(d.rest)
 		d.rest = nil
 		if d.closer != nil {
-			d.closer.Close() //nolint:errcheck // it is given up
+			d.closer.Close()
 		}
 	}
 	l.mu.Unlock()

@@ -1,11 +1,13 @@
 package telemetry
 
 import (
+	"fmt"
 	"iter"
 	"log/slog"
 	"net/http"
 	"runtime"
 	"slices"
+	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -37,11 +39,19 @@ func Handler(m *Metrics, version string, log *slog.Logger) (http.Handler, error)
 	}), nil
 }
 
-// scrapeLog tells what promhttp has to say.
+// scrapeLog tells what promhttp has to say: what is wrong with a metric, and at
+// level debug that a scraper has left, which it says once for each metric.
 type scrapeLog struct{ log *slog.Logger }
 
 // Println implements promhttp.Logger.
-func (l scrapeLog) Println(v ...any) { l.log.Error("scrape of metrics", "problem", v) }
+func (l scrapeLog) Println(v ...any) {
+	text := fmt.Sprint(v...)
+	if strings.HasPrefix(text, "error gathering") {
+		l.log.Error("metrics are not complete", "err", text)
+		return
+	}
+	l.log.Debug("scrape of metrics", "err", text)
+}
 
 // collector reads Metrics for one scrape after the other. It describes nothing:
 // which metrics there are changes.

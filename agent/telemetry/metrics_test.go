@@ -3,16 +3,11 @@ package telemetry_test
 import (
 	"fmt"
 	"math"
-	"net/http"
-	"net/http/httptest"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	dto "github.com/prometheus/client_model/go"
-	"github.com/prometheus/common/expfmt"
-	"github.com/prometheus/common/model"
 
 	"github.com/serai-net/serai/agent/telemetry"
 	"github.com/serai-net/serai/connect/spiffe"
@@ -21,66 +16,16 @@ import (
 
 const trust = "11111111-2222-3333-4444-555555555555.consul"
 
-// scrape reads m as Prometheus does, and parses it.
-func scrape(t *testing.T, m *telemetry.Metrics) map[string]*dto.MetricFamily {
-	t.Helper()
-	handler, err := telemetry.Handler(m, "v1", discard())
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := httptest.NewRecorder()
-	handler.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", http.NoBody))
-	if w.Code != http.StatusOK {
-		t.Fatalf("status %d: %s", w.Code, w.Body)
-	}
-	parser := expfmt.NewTextParser(model.UTF8Validation)
-	families, err := parser.TextToMetricFamilies(w.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return families
-}
-
-// values are those of a family by its labels' values, in the order of names; of
-// a histogram, how many were observed.
-func values(t *testing.T, m *telemetry.Metrics, name string, labels ...string) map[string]float64 {
-	t.Helper()
-	got := map[string]float64{}
-	family := scrape(t, m)[name]
-	for _, one := range family.GetMetric() {
-		by := map[string]string{}
-		for _, l := range one.GetLabel() {
-			by[l.GetName()] = l.GetValue()
-		}
-		key := ""
-		for i, l := range labels {
-			if i > 0 {
-				key += " "
-			}
-			key += by[l]
-		}
-		switch family.GetType() {
-		case dto.MetricType_COUNTER:
-			got[key] += one.GetCounter().GetValue()
-		case dto.MetricType_GAUGE:
-			got[key] += one.GetGauge().GetValue()
-		default:
-			got[key] += float64(one.GetHistogram().GetSampleCount())
-		}
-	}
-	return got
-}
-
 func all() []string {
 	return []string{"direction", "source", "destination", "route", "consumer", "code", "flag"}
 }
 
 // pass lets x pass an observer.
-func pass(t testing.TB, o *telemetry.Observer, p telemetry.Place, x *wire.Exchange) {
-	t.Helper()
+func pass(tb testing.TB, o *telemetry.Observer, p telemetry.Place, x *wire.Exchange) {
+	tb.Helper()
 	end := o.HTTP(p)(wire.ServiceFunc(func(*wire.Exchange, *wire.Request) (*wire.Response, error) { return &wire.Response{}, nil }))
 	if _, err := end.Serve(x, &wire.Request{}); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	x.Done(x.Finish)
 }
@@ -91,14 +36,14 @@ func observer(c *telemetry.MetricsConfig) (*telemetry.Metrics, *telemetry.Observ
 }
 
 // with is an exchange from a peer, changed.
-func with(t testing.TB, peer string, change func(x *wire.Exchange)) *wire.Exchange {
-	t.Helper()
+func with(tb testing.TB, peer string, change func(x *wire.Exchange)) *wire.Exchange {
+	tb.Helper()
 	x := exchange()
 	p := *x.Peer
 	if peer != "" {
 		id, err := spiffe.Parse("spiffe://" + trust + peer)
 		if err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		p.ID = id
 	}
@@ -356,24 +301,6 @@ func TestMetricsConcurrently(t *testing.T) {
 	}
 }
 
-func TestObserveAllocatesNothing(t *testing.T) {
-	_, o := observer(nil)
-	service := o.HTTP(*edge())(wire.ServiceFunc(func(*wire.Exchange, *wire.Request) (*wire.Response, error) { return nil, nil }))
-	x := exchange()
-	y := *x.Peer
-	cluster, attempt := x.Cluster, x.Attempts[0]
-	n := testing.AllocsPerRun(1000, func() {
-		x.Reset(nil, &y, attempt.Begin)
-		x.Cluster, x.API, x.Route, x.Consumer, x.Status = cluster, "orders", "list", "acme", 200
-		*x.NewAttempt(cluster, attempt.Begin) = attempt
-		service.Serve(x, nil) //nolint:errcheck // it serves nothing
-		x.Done(attempt.Head)
-	})
-	if n != 0 {
-		t.Errorf("%v allocations an exchange", n)
-	}
-}
-
 func TestMetricsConfig(t *testing.T) {
 	t.Parallel()
 	for n, want := range map[int]string{
@@ -388,37 +315,4 @@ func TestMetricsConfig(t *testing.T) {
 			t.Errorf("%d: %q, want %q", n, got, want)
 		}
 	}
-}
-
-// BenchmarkObserve is what counting costs an exchange.
-func BenchmarkObserve(b *testing.B) {
-	_, o := observer(nil)
-	x := with(b, "/ns/default/dc/dc1/svc/edge", nil)
-	for _, p := range []telemetry.Place{*edge(), {Direction: telemetry.Inbound, Service: "web"}} {
-		service := o.HTTP(p)(wire.ServiceFunc(func(*wire.Exchange, *wire.Request) (*wire.Response, error) { return nil, nil }))
-		b.Run(string(p.Direction), func(b *testing.B) {
-			attempt := x.Attempts[0]
-			peer := x.Peer
-			b.ReportAllocs()
-			for b.Loop() {
-				x.Reset(nil, peer, attempt.Begin)
-				x.Cluster, x.API, x.Route, x.Consumer, x.Status = attempt.Cluster, "orders", "list", "acme", 200
-				x.BytesIn, x.BytesOut = 3, 512
-				*x.NewAttempt(attempt.Cluster, attempt.Begin) = attempt
-				service.Serve(x, nil) //nolint:errcheck // it serves nothing
-				x.Done(attempt.Head)
-			}
-		})
-	}
-	b.Run("reset alone", func(b *testing.B) {
-		attempt := x.Attempts[0]
-		peer := x.Peer
-		for b.Loop() {
-			x.Reset(nil, peer, attempt.Begin)
-			x.Cluster, x.API, x.Route, x.Consumer, x.Status = attempt.Cluster, "orders", "list", "acme", 200
-			x.BytesIn, x.BytesOut = 3, 512
-			*x.NewAttempt(attempt.Cluster, attempt.Begin) = attempt
-			x.Done(attempt.Head)
-		}
-	})
 }

@@ -73,6 +73,7 @@ func BenchmarkObserve(b *testing.B) {
 			return []wire.Layer{o.HTTP(place)}
 		}},
 		{"metrics and access log", func(b *testing.B) []wire.Layer {
+			b.Helper()
 			l := telemetry.NewAccessLog(io.Discard, log)
 			commit, err := l.Prepare(&telemetry.AccessLogConfig{Format: "json"})
 			if err != nil {
@@ -85,7 +86,9 @@ func BenchmarkObserve(b *testing.B) {
 			go func() { done <- o.Run(ctx) }()
 			b.Cleanup(func() {
 				cancel()
-				<-done
+				if err := <-done; err != nil {
+					b.Error(err)
+				}
 			})
 			return []wire.Layer{o.HTTP(place)}
 		}},

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"sync/atomic"
+	"time"
 
 	"github.com/serai-net/serai/agent/telemetry"
 	"github.com/serai-net/serai/connect/listen"
@@ -50,6 +51,9 @@ type chain struct {
 
 // errEndless: nothing says what to do with a connection.
 var errEndless = errors.New("no network filter ends the chain")
+
+// errRefused is why connections of a refused chain end; the log says more.
+var errRefused = errors.New("the filter chain is not understood by this proxy")
 
 // Prepare implements [xds.Stage].
 func (cs *chains) Prepare(next *mesh.Snapshot) (commit func(), err error) {
@@ -139,7 +143,7 @@ func (cs *chains) prepare(l *mesh.Listener, i int, d *mesh.FilterChain, routes m
 	if old := cs.living[key]; old != nil {
 		return old, func() {}
 	}
-	c := &chain{key: key, listen: &listen.Chain{Name: key, Handler: refusing{}}}
+	c := &chain{key: key, listen: &listen.Chain{Name: key, Handler: refusing{cs.observe.TCP(cs.place(l))}}}
 	return c, func() {
 		cs.log.Error("filter chain refused: it closes every connection", "listener", l.Name, "chain", i, "reason", reason)
 	}
@@ -229,7 +233,17 @@ func (cs *chains) http(l *mesh.Listener, d *mesh.FilterChain, routes map[string]
 	return wire.Stack(service, named, cs.observe.HTTP(cs.place(l)), stack.Connection(policy)), nil
 }
 
-// refusing closes every connection.
-type refusing struct{}
+// refusing closes every connection; see may be nil.
+type refusing struct{ see stack.Observe }
 
-func (refusing) Serve(conn net.Conn, _ *wire.Peer, _ *wire.Drain) { conn.Close() }
+func (r refusing) Serve(conn net.Conn, peer *wire.Peer, _ *wire.Drain) {
+	conn.Close()
+	if r.see == nil {
+		return
+	}
+	x := &wire.Exchange{}
+	x.Reset(nil, peer, time.Now())
+	x.Flag, x.Err = wire.FlagInternal, errRefused
+	r.see(x)
+	x.Done(time.Now())
+}
