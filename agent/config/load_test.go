@@ -237,6 +237,9 @@ func TestExample(t *testing.T) {
 	if n := len(c.Edge.APIs); n != 2 || !c.Edge.NeedsConsul() {
 		t.Errorf("%d apis", n)
 	}
+	if c.DNS == nil || len(c.DNS.Listeners) != 2 || c.DNS.Forwards[1].Resolvers[1].String() != "10.0.0.3:53" || c.DNS.UDPSize != 1232 {
+		t.Errorf("dns is %+v", c.DNS)
+	}
 	if got := c.Edge.Listeners[1].TLS.KeyFile; got != "testdata/tls/site.key" {
 		t.Errorf("key_file is %q", got)
 	}

@@ -37,6 +37,9 @@ type listener struct {
 // UDP.
 const freePorts = 16
 
+// readBuffer is what we ask of the kernel for packets that wait to be read.
+const readBuffer = 1 << 20
+
 // bind binds UDP and TCP at one address, the same port for both.
 func bind(work context.Context, spec *Listener, server *Server) (*listener, error) {
 	l := &listener{server: server, work: work, live: map[net.Conn]bool{}}
@@ -80,6 +83,7 @@ func (l *listener) bind(address netip.AddrPort) error {
 		return errors.Join(fmt.Errorf("bind %s by UDP: got %T", at, packets), tcp.Close(), packets.Close())
 	}
 	l.tcp, l.udp, l.address = tcp, udp, at
+	_ = udp.SetReadBuffer(readBuffer) // the kernel may allow less
 	if address.Addr().IsUnspecified() {
 		l.tellDestination()
 	}
