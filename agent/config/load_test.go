@@ -245,6 +245,9 @@ func TestExample(t *testing.T) {
 	if diff := cmp.Diff(want, c.Edge.APIs[0].Routes[0].Plugins[0].Settings); diff != "" {
 		t.Errorf("settings: %s", diff)
 	}
+	if c.DNS == nil || len(c.DNS.Listeners) != 2 || c.DNS.Forwards[1].Resolvers[1].String() != "10.0.0.3:53" || c.DNS.UDPSize != 1232 {
+		t.Errorf("dns is %+v", c.DNS)
+	}
 	if got := c.Edge.Listeners[1].TLS.KeyFile; got != "testdata/tls/site.key" {
 		t.Errorf("key_file is %q", got)
 	}

@@ -30,8 +30,8 @@ func (z *meshZone) who(ctx context.Context, q *question) (*asker, *reply) {
 		services := names(found)
 		if len(services) > 1 {
 			return nil, z.deny(dns.RcodeNameError, dns.ExtendedErrorCodeProhibited,
-				`it is not certain who asks: sidecars of %s are at %s; ask at a listener that says it, by workload = NAME`,
-				shorten(strings.Join(services, ", "), maxReason/3), q.source)
+				"it is not certain who asks from %s, it can be %s: ask at a listener that says it, by workload = NAME",
+				q.source, shorten(strings.Join(services, " or "), maxReason/3))
 		}
 		return &asker{service: services[0], instances: found}, nil
 	}

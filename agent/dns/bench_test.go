@@ -10,17 +10,17 @@ import (
 )
 
 // work is one query through the handler, again and again.
-func work(b testing.TB, name string, qtype uint16, change ...func(c *dns.Config)) func() {
-	b.Helper()
-	s := newServer(b, newMemory(), change...)
+func work(tb testing.TB, name string, qtype uint16, change ...func(c *dns.Config)) func() {
+	tb.Helper()
+	s := newServer(tb, newMemory(), change...)
 	packet, err := query(name, qtype).Pack()
 	if err != nil {
-		b.Fatal(err)
+		tb.Fatal(err)
 	}
 	source, buffer := netip.MustParseAddr("10.0.0.1"), make([]byte, 4096)
 	return func() {
-		if s.Handle(b.Context(), packet, source, "", true, buffer) == nil {
-			b.Fatal("no answer")
+		if s.Handle(tb.Context(), packet, source, "", true, buffer) == nil {
+			tb.Fatal("no answer")
 		}
 	}
 }

@@ -28,14 +28,18 @@ type upstream struct {
 // serve makes a resolver that answers as f says; nil is no answer.
 func serve(t *testing.T, f func(q *mdns.Msg, network string) *mdns.Msg) *upstream {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	packets, err := net.ListenPacket("udp", listener.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
+	var listener net.Listener
+	var packets net.PacketConn
+	waitFor(t, "a port that is free by UDP and TCP", func() bool {
+		var err error
+		if listener, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+			return false
+		}
+		if packets, err = net.ListenPacket("udp", listener.Addr().String()); err != nil {
+			listener.Close()
+		}
+		return err == nil
+	})
 	u := &upstream{address: netip.MustParseAddrPort(listener.Addr().String())}
 	for network, server := range map[string]*mdns.Server{"tcp": {Listener: listener}, "udp": {PacketConn: packets, UDPSize: 4096}} {
 		server.Handler = mdns.HandlerFunc(func(w mdns.ResponseWriter, q *mdns.Msg) {

@@ -37,6 +37,13 @@ type listener struct {
 // UDP.
 const freePorts = 16
 
+// crowdedIdle is how long a connection may idle while half of the places are
+// taken.
+const crowdedIdle = time.Second
+
+// readBuffer is what we ask of the kernel for packets that wait to be read.
+const readBuffer = 1 << 20
+
 // bind binds UDP and TCP at one address, the same port for both.
 func bind(work context.Context, spec *Listener, server *Server) (*listener, error) {
 	l := &listener{server: server, work: work, live: map[net.Conn]bool{}}
@@ -80,6 +87,7 @@ func (l *listener) bind(address netip.AddrPort) error {
 		return errors.Join(fmt.Errorf("bind %s by UDP: got %T", at, packets), tcp.Close(), packets.Close())
 	}
 	l.tcp, l.udp, l.address = tcp, udp, at
+	_ = udp.SetReadBuffer(readBuffer) // the kernel may allow less
 	if address.Addr().IsUnspecified() {
 		l.tellDestination()
 	}
@@ -125,15 +133,25 @@ func (l *listener) drain() {
 	l.udp.Close()
 }
 
-// hold keeps a connection for drain, or forgets it.
-func (l *listener) hold(conn net.Conn, held bool) {
+// hold keeps a connection for drain. The one that takes the last place of the
+// first half of all shortens the time of those that idle.
+func (l *listener) hold(conn net.Conn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if held {
-		l.live[conn] = true
-	} else {
-		delete(l.live, conn)
+	l.live[conn] = true
+	most := l.server.bounds.connections.Load()
+	if n := int64(len(l.live)); l.until.IsZero() && 2*n > most && 2*(n-1) <= most {
+		soon := time.Now().Add(min(crowdedIdle, time.Duration(l.server.bounds.idle.Load())))
+		for other := range l.live {
+			other.SetReadDeadline(soon) //nolint:errcheck // closed already is as good
+		}
 	}
+}
+
+func (l *listener) forget(conn net.Conn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.live, conn)
 }
 
 // idle gives a connection time for its next query: when we stop, only for what
@@ -141,7 +159,7 @@ func (l *listener) hold(conn net.Conn, held bool) {
 func (l *listener) idle(conn net.Conn) error {
 	timeout := time.Duration(l.server.bounds.idle.Load())
 	if 2*l.connections.Load() > l.server.bounds.connections.Load() {
-		timeout = min(timeout, time.Second)
+		timeout = min(timeout, crowdedIdle)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -47,7 +47,7 @@ func TestMesh(t *testing.T) {
 		{"nobody", nobody, "", "api.mesh.", mdns.TypeA, "NXDOMAIN aa\n" + meshSOA +
 			"why 18 no sidecar is registered at your address 10.9.9.9: ask from a workload's, or at a listener with workload = NAME\n"},
 		{"not certain who", shared, "", "api.mesh.", mdns.TypeA, "NXDOMAIN aa\n" + meshSOA +
-			"why 18 it is not certain who asks: sidecars of shared-a, shared-b are at 10.0.0.2; ask at a listener that says it, by workload = NAME\n"},
+			"why 18 it is not certain who asks from 10.0.0.2, it can be shared-a or shared-b: ask at a listener that says it, by workload = NAME\n"},
 		{"loopback of another node", loopback, "", "api.mesh.", mdns.TypeA, "NXDOMAIN aa\n" + meshSOA +
 			"why 18 no sidecar is registered at your address 127.0.0.1: ask from a workload's, or at a listener with workload = NAME\n"},
 		{"a listener of web", nobody, "web", "api.mesh.", mdns.TypeA, "NOERROR aa\nanswer api.mesh. 0 IN A 127.0.0.1\n"},

@@ -37,10 +37,10 @@ func (l *listener) accept() {
 			l.server.dropped.connections.Add(1)
 			conn.Close()
 		default:
-			l.hold(conn, true)
+			l.hold(conn)
 			l.working.Go(func() {
 				l.serve(conn)
-				l.hold(conn, false)
+				l.forget(conn)
 				l.connections.Add(-1)
 			})
 		}

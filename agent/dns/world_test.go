@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/netip"
 	"slices"
@@ -144,8 +143,8 @@ func up(destination, address string, port int) catalog.LocalUpstream {
 }
 
 // newServer makes a server that asks nobody else, unless change says so.
-func newServer(t testing.TB, m *memory, change ...func(c *dns.Config)) *dns.Server {
-	t.Helper()
+func newServer(tb testing.TB, m *memory, change ...func(c *dns.Config)) *dns.Server {
+	tb.Helper()
 	no := false
 	c := dns.Config{
 		Listeners: []dns.Listener{{Name: "all", Address: netip.MustParseAddrPort("127.0.0.1:0")}},
@@ -154,9 +153,9 @@ func newServer(t testing.TB, m *memory, change ...func(c *dns.Config)) *dns.Serv
 	for _, f := range change {
 		f(&c)
 	}
-	s, err := dns.New(c, dns.Deps{Catalog: m, Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	s, err := dns.New(c, dns.Deps{Catalog: m, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return s
 }
@@ -199,19 +198,19 @@ func query(name string, qtype uint16) *mdns.Msg {
 }
 
 // ask asks without sockets, as a client at an address.
-func ask(t testing.TB, s *dns.Server, m *mdns.Msg, source, workload string, udp bool) *mdns.Msg {
-	t.Helper()
+func ask(tb testing.TB, s *dns.Server, m *mdns.Msg, source, workload string, udp bool) *mdns.Msg {
+	tb.Helper()
 	packet, err := m.Pack()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	answer := s.Handle(t.Context(), packet, netip.MustParseAddr(source), workload, udp, nil)
+	answer := s.Handle(tb.Context(), packet, netip.MustParseAddr(source), workload, udp, nil)
 	if answer == nil {
-		t.Fatalf("no answer to %v", m)
+		tb.Fatalf("no answer to %v", m)
 	}
 	got := &mdns.Msg{}
 	if err := got.Unpack(answer); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return got
 }

@@ -1,4 +1,4 @@
-# Everything that the edge understands, in one file. A folder of files works as
+# Everything that Serai understands, in one file. A folder of files works as
 # well: all of them together are one configuration.
 
 consul {
@@ -143,4 +143,32 @@ edge {
     path   = "-"
     format = "json"
   }
+}
+
+dns {
+  domain          = "consul"
+  mesh            = "mesh"
+  ttl             = "0s"
+  resolvers       = ["1.1.1.1:53", "[2606:4700:4700::1111]:53"]
+  recursion       = true
+  forward_timeout = "2s"
+  allow           = ["127.0.0.0/8", "10.0.0.0/8"]
+  udp_size        = "1232B"
+  max_queries     = 4096
+  max_forwards    = 1024
+  max_connections = 1024
+  idle_timeout    = "10s"
+
+  # Who asks is found by the address that asks.
+  listener "all" { address = "127.0.0.1:8653" }
+
+  # Everybody who asks here is web.
+  listener "web" {
+    address  = "127.0.0.1:8654"
+    workload = "web"
+  }
+
+  # What Serai does not know of Consul's domain, such as prepared queries.
+  forward "consul" { resolvers = ["127.0.0.1:8600"] }
+  forward "corp.example" { resolvers = ["10.0.0.2:53", "10.0.0.3:53"] }
 }
