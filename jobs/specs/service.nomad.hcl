@@ -172,8 +172,9 @@ job "service" {
       name = var.name
       port = "${var.port}"
 
-      # The port is inside of the group's network, where Consul does not come: expose has the sidecar let this path
-      # through.
+      # The port is inside of the group's network, where Consul does not come: expose has the sidecar let this one path
+      # through. So it asks both, and stands for the check of the sidecar that Nomad would make: that one comes every 10 s
+      # only, and as long an instance that has restarted would get nothing to do.
       dynamic "check" {
         for_each = var.check_path == "" ? [] : [var.check_path]
         content {
@@ -181,13 +182,15 @@ job "service" {
           type     = "http"
           path     = check.value
           expose   = true
-          interval = "5s"
-          timeout  = "2s"
+          interval = "2s"
+          timeout  = "1s"
         }
       }
 
       connect {
         sidecar_service {
+          disable_default_tcp_check = var.check_path != ""
+
           proxy {
             dynamic "upstreams" {
               for_each = var.upstreams
