@@ -104,6 +104,12 @@ variable "node_pool" {
   description = "pool of the nodes on which it may run"
 }
 
+variable "kill_signal" {
+  type        = string
+  default     = "SIGTERM"
+  description = "signal that tells the service to stop"
+}
+
 variable "shutdown_delay" {
   type        = string
   default     = "3s"
@@ -179,6 +185,9 @@ job "service" {
           expose   = true
           interval = "2s"
           timeout  = "1s"
+
+          # Nomad registers an instance that restarts in place before it stops it: one success alone may be of the old.
+          success_before_passing = 2
         }
       }
 
@@ -214,6 +223,7 @@ job "service" {
 
       env = var.env
 
+      kill_signal  = var.kill_signal
       kill_timeout = "10s"
 
       resources {

@@ -97,6 +97,12 @@ variable "sidecar_command" {
   description = "path of the serai binary on the host, inside of what exec's chroot has"
 }
 
+variable "kill_signal" {
+  type        = string
+  default     = "SIGTERM"
+  description = "signal that tells the service to stop"
+}
+
 variable "shutdown_delay" {
   type        = string
   default     = "3s"
@@ -184,6 +190,9 @@ job "service" {
           expose   = true
           interval = "2s"
           timeout  = "1s"
+
+          # Nomad registers an instance that restarts in place before it stops it: one success alone may be of the old.
+          success_before_passing = 2
         }
       }
 
@@ -237,6 +246,7 @@ job "service" {
 
       env = var.env
 
+      kill_signal  = var.kill_signal
       kill_timeout = "10s"
 
       resources {
