@@ -106,7 +106,7 @@ func (j *Job) write(ctx context.Context) *nomad.WriteOptions {
 }
 
 // Load has Nomad parse a file with its values. What Nomad finds wrong in the
-// text is told as [Problems].
+// text is told as [Errors].
 func (c *Client) Load(ctx context.Context, file *File, values *Values) (*Job, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()

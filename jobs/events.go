@@ -19,8 +19,10 @@ const (
 	tailTime = 5 * time.Second
 )
 
-// events tells what went wrong with tasks, each event once.
-func (f *follower) events(allocs []*nomad.AllocationListStub) {
+// events tells what went wrong with tasks, each event once. When Nomad gives up
+// a task its last words are shown at once: the deployment may go on for minutes.
+func (f *follower) events(ctx context.Context, allocs []*nomad.AllocationListStub) {
+	ended := false
 	for _, a := range allocs {
 		for _, task := range slices.Sorted(maps.Keys(a.TaskStates)) {
 			for _, event := range a.TaskStates[task].Events {
@@ -28,9 +30,13 @@ func (f *follower) events(allocs []*nomad.AllocationListStub) {
 					f.told[key] = true
 					f.out.say("  %s%s on %s, task %q:%s %s: %s", f.out.ink.yellow, a.Name, a.NodeName, task, f.out.ink.plain,
 						event.Type, event.DisplayMessage)
+					ended = ended || event.Type == nomad.TaskNotRestarting
 				}
 			}
 		}
+	}
+	if ended {
+		f.logs(ctx, allocs)
 	}
 }
 
@@ -52,15 +58,15 @@ func trouble(event *nomad.TaskEvent) bool {
 // logs shows how the errors of failed tasks end. It is a help: what cannot be
 // read is left out.
 func (f *follower) logs(ctx context.Context, allocs []*nomad.AllocationListStub) {
-	shown := map[string]bool{} // of each task once: its twins mostly tell the same
 	for _, a := range allocs {
 		for _, task := range slices.Sorted(maps.Keys(a.TaskStates)) {
 			state := a.TaskStates[task]
-			if shown[task] || !state.Failed && state.Restarts == 0 {
+			key := "log of " + task // of each task once: its twins mostly tell the same
+			if f.told[key] || !state.Failed && state.Restarts == 0 {
 				continue
 			}
 			if text := f.tail(ctx, a, task); text != "" {
-				shown[task] = true
+				f.told[key] = true
 				f.out.say("  last lines of standard error of %s, task %q:", a.Name, task)
 				for line := range strings.Lines(text) {
 					f.out.say("    %s", strings.TrimRight(line, "\r\n"))
@@ -89,7 +95,7 @@ func (f *follower) tail(ctx context.Context, a *nomad.AllocationListStub, task s
 			} else if frame != nil {
 				text.Write(frame.Data)
 			}
-		case <-errs:
+		case <-errs: //nolint:errcheck // what cannot be read is left out
 			frames = nil
 		case <-ctx.Done():
 			frames = nil

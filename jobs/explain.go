@@ -59,7 +59,7 @@ func (c *Client) refused(answer nomad.UnexpectedResponseError, needs need) error
 	case has("no cluster leader"):
 		remedy = "Nomad's servers have no leader at the moment: look at \"nomad server members\", and try again"
 	}
-	err := fmt.Errorf("nomad at %s answered %d (%s)", c.config.Address, answer.StatusCode(), text)
+	err := fmt.Errorf("nomad at %s answered %d (%s)", c.config.Address, answer.StatusCode(), strings.Join(listed(text), "; "))
 	if remedy != "" {
 		return fmt.Errorf("%w: %s", err, remedy)
 	}

@@ -75,7 +75,7 @@ func readAll(name string, r io.Reader) ([]byte, error) {
 	return text, nil
 }
 
-// ParseFile reads a job file that is already in memory. The error is [Problems].
+// ParseFile reads a job file that is already in memory. The error is [Errors].
 func ParseFile(name string, text []byte) (*File, error) {
 	parsed, diags := hclsyntax.ParseConfig(text, name, hcl.InitialPos)
 	if diags.HasErrors() {
@@ -86,7 +86,7 @@ func ParseFile(name string, text []byte) (*File, error) {
 		return nil, fmt.Errorf("parse %s: no HCL body", name)
 	}
 	f := &File{Name: name, Text: text}
-	var wrong Problems
+	var wrong Errors
 	jobs := 0
 	for _, block := range body.Blocks {
 		switch block.Type {
@@ -101,7 +101,7 @@ func ParseFile(name string, text []byte) (*File, error) {
 		}
 	}
 	if jobs != 1 {
-		wrong = append(wrong, &Problem{File: name, Text: fmt.Sprintf("a job file has one block job \"NAME\" { ... }, this has %d", jobs)})
+		wrong = append(wrong, &Error{File: name, Text: fmt.Sprintf("a job file has one block job \"NAME\" { ... }, this has %d", jobs)})
 	}
 	if len(wrong) > 0 {
 		return nil, wrong

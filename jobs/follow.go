@@ -62,7 +62,7 @@ func (f *follower) follow(ctx context.Context, evalID string) error {
 
 // evaluate waits until the scheduler has decided.
 func (f *follower) evaluate(ctx context.Context, id string) (*nomad.Evaluation, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, patience, errors.New("Nomad's scheduler did not decide in time"))
+	ctx, cancel := context.WithTimeoutCause(ctx, patience, errors.New("the scheduler did not decide in time"))
 	defer cancel()
 	query := f.job.query(ctx)
 	query.WaitTime = lookEvery
@@ -108,7 +108,7 @@ func (f *follower) deployment(ctx context.Context, id string) error {
 			return err
 		}
 		f.progress(d)
-		f.events(allocs)
+		f.events(ctx, allocs)
 		switch d.Status {
 		case nomad.DeploymentStatusSuccessful:
 			f.out.say("%sjob %q is healthy%s, version %d", f.out.ink.green, f.job.ID, f.out.ink.plain, d.JobVersion)
@@ -181,7 +181,7 @@ func (f *follower) allocations(ctx context.Context) error {
 		allocs = slices.DeleteFunc(allocs, func(a *nomad.AllocationListStub) bool {
 			return a.JobVersion != *spec.Version || a.DesiredStatus != nomad.AllocDesiredStatusRun
 		})
-		f.events(allocs)
+		f.events(ctx, allocs)
 		done, failed := f.steady(allocs)
 		if len(failed) > 0 {
 			f.logs(ctx, allocs)

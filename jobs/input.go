@@ -37,7 +37,7 @@ type Values struct {
 }
 
 // Values computes the values of the file's variables. It finds unknown names,
-// wrong types, broken rules and what is missing; the error is [Problems].
+// wrong types, broken rules and what is missing; the error is [Errors].
 func (f *File) Values(in Input) (*Values, error) {
 	c := &collector{file: f, given: map[string]cty.Value{}, from: map[string]string{}}
 	for _, one := range in.Environ {
@@ -74,20 +74,20 @@ type collector struct {
 	file     *File
 	given    map[string]cty.Value
 	from     map[string]string // where a value is from
-	problems Problems
+	problems Errors
 }
 
 func (c *collector) fail(format string, args ...any) {
-	c.problems = append(c.problems, &Problem{Text: fmt.Sprintf(format, args...)})
+	c.problems = append(c.problems, &Error{Text: fmt.Sprintf(format, args...)})
 }
 
-func (c *collector) unknown(where, name string) *Problem {
+func (c *collector) unknown(where, name string) *Error {
 	names := c.file.names()
 	there := "it has none"
 	if len(names) > 0 {
 		there = "there are " + strings.Join(slices.Sorted(slices.Values(names)), ", ")
 	}
-	return &Problem{Text: fmt.Sprintf("%s: %s has no variable %q%s; %s", where, c.file.Name, name, didYouMean(name, names), there)}
+	return &Error{Text: fmt.Sprintf("%s: %s has no variable %q%s; %s", where, c.file.Name, name, didYouMean(name, names), there)}
 }
 
 // text takes a value as the command line and the environment have it: of a
@@ -179,7 +179,7 @@ func (c *collector) check() {
 
 // told says that a value was given, and that something is wrong with it.
 func (c *collector) told(name string) bool {
-	return slices.ContainsFunc(c.problems, func(p *Problem) bool {
+	return slices.ContainsFunc(c.problems, func(p *Error) bool {
 		return strings.HasPrefix(p.Text, "-var "+name+":") || strings.HasPrefix(p.Text, environPrefix+name+":") ||
 			strings.Contains(p.Text, ": "+name+": it must be ")
 	})

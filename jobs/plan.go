@@ -6,7 +6,6 @@ import (
 	"io"
 	"maps"
 	"slices"
-	"strings"
 
 	nomad "github.com/hashicorp/nomad/api"
 )
@@ -85,9 +84,17 @@ func nodesOf(n int) string {
 	return fmt.Sprintf("%d nodes", n)
 }
 
-// Write shows the plan. With colour the text has ANSI escapes, for terminals.
-func (p *Plan) Write(w io.Writer, colour bool) error {
-	d := &differ{ink: palette(colour)}
+// PlanStyle says how a plan is shown.
+type PlanStyle struct {
+	// Colour says that there may be ANSI escapes, for terminals.
+	Colour bool
+	// Verbose shows all that is in what is new, not only that it is.
+	Verbose bool
+}
+
+// Write shows the plan.
+func (p *Plan) Write(w io.Writer, style PlanStyle) error {
+	d := &differ{ink: palette(style.Colour), verbose: style.Verbose}
 	d.job(p.diff, p.updates)
 	for _, group := range slices.Sorted(maps.Keys(p.Unplaced)) {
 		fmt.Fprintf(&d.b, "\n%sGroup %q would find no place now:%s\n", d.ink.yellow, group, d.ink.plain)
@@ -105,124 +112,4 @@ func (p *Plan) Write(w io.Writer, colour bool) error {
 		return fmt.Errorf("show plan: %w", err)
 	}
 	return nil
-}
-
-// differ writes a diff: a mark, then what it is about, deeper by two spaces in
-// each block.
-type differ struct {
-	ink colours
-	b   strings.Builder
-}
-
-// mark is the sign of a type of change, in its colour.
-func (d *differ) mark(kind string) string {
-	switch kind {
-	case "Added":
-		return d.ink.green + "+" + d.ink.plain
-	case "Deleted":
-		return d.ink.red + "-" + d.ink.plain
-	case "Edited":
-		return d.ink.yellow + "~" + d.ink.plain
-	default:
-		return " "
-	}
-}
-
-func (d *differ) line(depth int, kind, format string, args ...any) {
-	fmt.Fprintf(&d.b, "%s%s %s\n", strings.Repeat("  ", depth), d.mark(kind), fmt.Sprintf(format, args...))
-}
-
-func (d *differ) job(diff *nomad.JobDiff, updates map[string]*nomad.DesiredUpdates) {
-	if diff == nil {
-		return
-	}
-	d.line(0, diff.Type, "%sjob %q%s", d.ink.bold, diff.ID, d.ink.plain)
-	d.fields(1, diff.Fields)
-	d.objects(1, diff.Objects)
-	for _, group := range diff.TaskGroups {
-		counts := told(updates[group.Name])
-		if group.Type == "None" && counts == "" {
-			continue
-		}
-		d.line(1, group.Type, "%sgroup %q%s%s", d.ink.bold, group.Name, d.ink.plain, counts)
-		if group.Type == "Deleted" {
-			continue // what was in it is of no use
-		}
-		d.fields(2, group.Fields)
-		d.objects(2, group.Objects)
-		for _, task := range group.Tasks {
-			d.task(task)
-		}
-	}
-}
-
-func (d *differ) task(task *nomad.TaskDiff) {
-	if task.Type == "None" && len(task.Annotations) == 0 {
-		return
-	}
-	d.line(2, task.Type, "task %q%s", task.Name, notes(task.Annotations))
-	if task.Type == "Deleted" {
-		return
-	}
-	d.fields(3, task.Fields)
-	d.objects(3, task.Objects)
-}
-
-func (d *differ) objects(depth int, objects []*nomad.ObjectDiff) {
-	for _, object := range objects {
-		if object.Type == "None" {
-			continue
-		}
-		d.line(depth, object.Type, "%s", object.Name)
-		d.fields(depth+1, object.Fields)
-		d.objects(depth+1, object.Objects)
-	}
-}
-
-func (d *differ) fields(depth int, fields []*nomad.FieldDiff) {
-	for _, f := range fields {
-		switch f.Type {
-		case "Added":
-			d.line(depth, f.Type, "%s = %q%s", f.Name, f.New, notes(f.Annotations))
-		case "Deleted":
-			d.line(depth, f.Type, "%s = %q%s", f.Name, f.Old, notes(f.Annotations))
-		case "Edited":
-			d.line(depth, f.Type, "%s = %q -> %q%s", f.Name, f.Old, f.New, notes(f.Annotations))
-		}
-	}
-}
-
-func notes(annotations []string) string {
-	if len(annotations) == 0 {
-		return ""
-	}
-	return " (" + strings.Join(annotations, ", ") + ")"
-}
-
-// told says how many allocations a group's update touches.
-func told(u *nomad.DesiredUpdates) string {
-	if u == nil {
-		return ""
-	}
-	var parts []string
-	for _, one := range []struct {
-		count uint64
-		what  string
-	}{
-		{u.Canary, "as canary"},
-		{u.Place, "to start"},
-		{u.DestructiveUpdate, "to replace"},
-		{u.InPlaceUpdate, "to update in place"},
-		{u.Migrate, "to migrate"},
-		{u.Stop, "to stop"},
-		{u.Ignore, "unchanged"},
-	} {
-		if one.count > 0 {
-			parts = append(parts, fmt.Sprintf("%d %s", one.count, one.what))
-		}
-	}
-	if len(parts) == 0 {
-		return ""
-	}
-	return ": " + strings.Join(parts, ", ")
 }

@@ -16,7 +16,7 @@ import (
 
 // parseProblems turns what Nomad's parser says into problems of the file. It
 // finds none if the error is another one.
-func parseProblems(file *File, err error) Problems {
+func parseProblems(file *File, err error) Errors {
 	answer, ok := errors.AsType[nomad.UnexpectedResponseError](err)
 	if !ok {
 		return nil
@@ -28,15 +28,15 @@ func parseProblems(file *File, err error) Problems {
 	// Nomad calls the text input.hcl. A line that does not begin so belongs to
 	// the one before.
 	place := regexp.MustCompile(`^(input\.hcl|input\.hcl\.vars|[^:\s]*):(\d+),(\d+)-(?:(\d+),)?(\d+): (.*)$`)
-	var all Problems
+	var all Errors
 	for line := range strings.Lines(text) {
 		line = strings.TrimSpace(line)
 		m := place.FindStringSubmatch(line)
 		switch {
 		case m != nil:
-			p := &Problem{File: file.Name, Line: number(m[2]), Column: number(m[3]), EndColumn: number(m[5]), Text: m[6]}
+			p := &Error{File: file.Name, Line: number(m[2]), Column: number(m[3]), EndColumn: number(m[5]), Text: m[6]}
 			if m[1] != "input.hcl" || p.Line == 0 {
-				p = &Problem{File: file.Name, Text: m[6]}
+				p = &Error{File: file.Name, Text: m[6]}
 			}
 			if m[4] != "" { // it ends on another line
 				p.EndColumn = p.Column + 1
@@ -48,7 +48,7 @@ func parseProblems(file *File, err error) Problems {
 		case len(all) > 0:
 			all[len(all)-1].Text += "; " + line
 		default:
-			all = append(all, &Problem{File: file.Name, Text: line})
+			all = append(all, &Error{File: file.Name, Text: line})
 		}
 	}
 	for _, p := range all {
@@ -68,7 +68,7 @@ func number(text string) int {
 }
 
 // valid lists what may stand at a place where Nomad knows no such thing.
-func valid(file *File, p *Problem) string {
+func valid(file *File, p *Error) string {
 	attribute := strings.HasPrefix(p.Text, "Unsupported argument")
 	if !attribute && !strings.HasPrefix(p.Text, "Unsupported block type") || strings.Contains(p.Text, "Did you mean") {
 		return ""

@@ -36,12 +36,12 @@ type rule struct {
 
 // newVariable reads a variable block. What is wrong with it is told as Nomad
 // would; what Nomad may know and we do not is left to it.
-func newVariable(block *hclsyntax.Block, text []byte) (*Variable, Problems) {
+func newVariable(block *hclsyntax.Block, text []byte) (*Variable, Errors) {
 	if len(block.Labels) != 1 {
-		return nil, Problems{problemAt(text, block.DefRange(), "a variable has one name: variable \"NAME\" { ... }")}
+		return nil, Errors{problemAt(text, block.DefRange(), "a variable has one name: variable \"NAME\" { ... }")}
 	}
 	v := &Variable{Name: block.Labels[0], Required: true, kind: cty.DynamicPseudoType, at: block.DefRange()}
-	var wrong Problems
+	var wrong Errors
 	if attr := block.Body.Attributes["type"]; attr != nil {
 		kind, diags := typeexpr.TypeConstraint(attr.Expr)
 		wrong = append(wrong, problemsOf(text, diags)...)

@@ -70,7 +70,7 @@ func jobPlanCommand() *cli.Command {
 			"Examples:\n\n" +
 			"  serai job plan web.nomad.hcl\n" +
 			"  serai job plan edge -var port=80",
-		Flags: append(variableFlags(), nomadFlags()...),
+		Flags: append(append(variableFlags(), &cli.BoolFlag{Name: "verbose", Usage: "show all that is in what is new"}), nomadFlags()...),
 		Action: func(c *cli.Context) error {
 			changes, err := planJob(c)
 			switch {
@@ -95,7 +95,7 @@ func planJob(c *cli.Context) (changes bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	if err := plan.Write(c.App.Writer, colours(os.Stdout)); err != nil {
+	if err := plan.Write(c.App.Writer, jobs.PlanStyle{Colour: colours(os.Stdout), Verbose: c.Bool("verbose")}); err != nil {
 		return false, err
 	}
 	_, err = fmt.Fprintf(c.App.Writer, "\nJob modify index: %d\nTo run it only if nobody changes it before: serai job run -check-index %[1]d %s\n",
@@ -154,9 +154,6 @@ type writer interface {
 
 // shown is the writer in err, or nil.
 func shown(err error) writer {
-	var w writer
-	if errors.As(err, &w) {
-		return w
-	}
-	return nil
+	w, _ := errors.AsType[writer](err)
+	return w
 }

@@ -104,6 +104,12 @@ variable "node_pool" {
   description = "pool of the nodes on which it may run"
 }
 
+variable "kill_signal" {
+  type        = string
+  default     = "SIGTERM"
+  description = "signal that tells the service to stop"
+}
+
 variable "shutdown_delay" {
   type        = string
   default     = "3s"
@@ -167,8 +173,9 @@ job "service" {
       name = var.name
       port = "${var.port}"
 
-      # The port is inside of the group's network, where Consul does not come: expose has the sidecar let this path
-      # through.
+      # The port is inside of the group's network, where Consul does not come: expose has the sidecar let this one path
+      # through. So it asks both, and stands for the check of the sidecar that Nomad would make: that one comes every 10 s
+      # only, and as long an instance that has restarted would get nothing to do.
       dynamic "check" {
         for_each = var.check_path == "" ? [] : [var.check_path]
         content {
@@ -176,13 +183,18 @@ job "service" {
           type     = "http"
           path     = check.value
           expose   = true
-          interval = "5s"
-          timeout  = "2s"
+          interval = "2s"
+          timeout  = "1s"
+
+          # Nomad registers an instance that restarts in place before it stops it: one success alone may be of the old.
+          success_before_passing = 2
         }
       }
 
       connect {
         sidecar_service {
+          disable_default_tcp_check = var.check_path != ""
+
           proxy {
             dynamic "upstreams" {
               for_each = var.upstreams
@@ -211,6 +223,7 @@ job "service" {
 
       env = var.env
 
+      kill_signal  = var.kill_signal
       kill_timeout = "10s"
 
       resources {

@@ -9,9 +9,9 @@ import (
 	"github.com/hashicorp/hcl/v2"
 )
 
-// Problem is one thing wrong in a job file, in a file with values or in a value
+// Error is one thing wrong in a job file, in a file with values or in a value
 // of the command line.
-type Problem struct {
+type Error struct {
 	// File as the user named it; "" if the problem is not about one.
 	File string
 	// Line and Column count from 1; 0 if not known. EndColumn is the first
@@ -24,14 +24,14 @@ type Problem struct {
 }
 
 // Error is "file:line,from-to: text", with as much of the position as is known.
-func (p *Problem) Error() string {
+func (p *Error) Error() string {
 	if at := p.position(); at != "" {
 		return at + ": " + p.Text
 	}
 	return p.Text
 }
 
-func (p *Problem) position() string {
+func (p *Error) position() string {
 	switch {
 	case p.File == "" || p.Line == 0:
 		return p.File
@@ -42,11 +42,11 @@ func (p *Problem) position() string {
 	}
 }
 
-// Problems is all that is wrong, never empty where it is returned as an error.
-type Problems []*Problem
+// Errors is all that is wrong, never empty where it is returned as an error.
+type Errors []*Error
 
 // Error has one line for each problem.
-func (p Problems) Error() string {
+func (p Errors) Error() string {
 	lines := make([]string, len(p))
 	for i, one := range p {
 		lines[i] = one.Error()
@@ -56,7 +56,7 @@ func (p Problems) Error() string {
 
 // Write shows the problems with the lines they are about, as compilers do. With
 // colour the text has ANSI escapes, for terminals.
-func (p Problems) Write(w io.Writer, colour bool) error {
+func (p Errors) Write(w io.Writer, colour bool) error {
 	ink := palette(colour)
 	var b strings.Builder
 	for _, one := range p {
@@ -106,8 +106,8 @@ func blank(line string, n int) string {
 }
 
 // problemAt is a problem at a place in a text of ours.
-func problemAt(text []byte, at hcl.Range, format string, args ...any) *Problem {
-	p := &Problem{File: at.Filename, Text: fmt.Sprintf(format, args...)}
+func problemAt(text []byte, at hcl.Range, format string, args ...any) *Error {
+	p := &Error{File: at.Filename, Text: fmt.Sprintf(format, args...)}
 	if at.Start.Line > 0 {
 		p.Line, p.Column, p.EndColumn = at.Start.Line, at.Start.Column, at.End.Column
 		p.Source = sourceLine(text, p.Line)
@@ -119,8 +119,8 @@ func problemAt(text []byte, at hcl.Range, format string, args ...any) *Problem {
 }
 
 // problemsOf turns what HCL found in text into problems.
-func problemsOf(text []byte, diags hcl.Diagnostics) Problems {
-	var all Problems
+func problemsOf(text []byte, diags hcl.Diagnostics) Errors {
+	var all Errors
 	for _, one := range diags {
 		if one.Severity != hcl.DiagError {
 			continue
