@@ -250,7 +250,7 @@ func TestDNSReload(t *testing.T) {
 		must(t, d.process.Signal(syscall.SIGHUP))
 		d.says(t, d.web, "api.mesh. A", fmt.Sprintf("NOERROR; api.mesh. %d IN A 127.0.0.1", i+1))
 	}
-	gone(t, third)
+	notBound(t, third)
 	d.configure(t, `mesh = "consul"`)
 	must(t, d.process.Signal(syscall.SIGHUP))
 	eventually(t, "the mistake to be told", func(context.Context) error {
@@ -268,8 +268,8 @@ func TestDNSReload(t *testing.T) {
 	}
 }
 
-// gone waits until nobody listens at an address.
-func gone(t *testing.T, address string) {
+// notBound waits until nobody listens at an address.
+func notBound(t *testing.T, address string) {
 	t.Helper()
 	eventually(t, "the listener at "+address+" to go", func(ctx context.Context) error {
 		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)

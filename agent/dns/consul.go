@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -57,12 +58,12 @@ func parseConsul(labels []string) consulName {
 	if len(labels) == 0 {
 		return consulName{kind: kindApex}
 	}
-	for i := len(labels) - 1; i >= 0; i-- {
-		switch labels[i] {
+	for i, word := range slices.Backward(labels) {
+		switch word {
 		case "service", "node", "addr":
-			return parseKept(labels[i], labels[:i], labels[i+1:])
+			return parseKept(word, labels[:i], labels[i+1:])
 		case "query", "connect", "virtual", "ingress":
-			return consulName{kind: kindUnserved, name: labels[i]}
+			return consulName{kind: kindUnserved, name: word}
 		}
 	}
 	if dc, ok := parseDatacenter(labels); ok && dc != "" {

@@ -2,6 +2,7 @@ package http1_test
 
 import (
 	"bufio"
+	"errors"
 	"io"
 	"net/http"
 	"testing"
@@ -96,7 +97,7 @@ func TestAcceptedLate(t *testing.T) {
 	if _, err := br.ReadByte(); err != io.EOF {
 		t.Errorf("the connection lives on: %v", err)
 	}
-	if _, err := silent.Read(make([]byte, 1)); err != io.EOF {
+	if _, err := silent.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 		t.Errorf("the silent connection: %v", err)
 	}
 }
