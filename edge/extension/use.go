@@ -34,8 +34,6 @@ type Counters struct {
 	// FailedClosed exchanges were answered with 503, FailedOpen ones went on
 	// without the plugin.
 	FailedClosed, FailedOpen atomic.Int64
-	// Refused were answered by the plugin, on purpose.
-	Refused atomic.Int64
 	// UnknownConsumers were named by the plugin, and not by the configuration.
 	UnknownConsumers atomic.Int64
 }
@@ -69,7 +67,6 @@ func (u *Use) ended(x *wire.Exchange, err error) error {
 		return wire.Aborted(reason)
 	}
 	if refusal, ok := errors.AsType[*plugins.Refusal](err); ok {
-		u.Counters.Refused.Add(1)
 		return refused(refusal)
 	}
 	if kept, ok := u.notes.next(); ok {
