@@ -288,24 +288,17 @@ func TestReload(t *testing.T) {
 	})
 }
 
-// When it is stopped, queries at work still get their answer, and a
-// connection's queries that have come.
-func TestDrain(t *testing.T) {
-	release := make(chan struct{})
-	slow := serve(t, func(q *mdns.Msg, _ string) *mdns.Msg { <-release; return says(q, "192.0.2.1") })
-	s := newServer(t, newMemory(), func(c *dns.Config) { c.Recursion, c.Resolvers = nil, []netip.AddrPort{slow.address} })
-	ctx, stop := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- s.Run(ctx) }()
-	waitFor(t, "the server to listen", func() bool { return len(s.Addresses()) > 0 })
-	at := s.Addresses()["all"]
+// slowly asks by UDP and TCP what is answered only after release, and returns
+// when both are at work. Done waits for the answers.
+func slowly(t *testing.T, at netip.AddrPort, slow *upstream) (done func()) {
+	t.Helper()
 	var asking sync.WaitGroup
 	for _, network := range []string{"udp", "tcp"} {
 		conn, err := mdns.Dial(network, at.String())
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer conn.Close()
+		t.Cleanup(func() { conn.Close() })
 		asked := query(network+".example.com.", mdns.TypeA)
 		if err := conn.WriteMsg(asked); err != nil {
 			t.Fatal(err)
@@ -316,17 +309,47 @@ func TestDrain(t *testing.T) {
 			}
 		})
 	}
-	waitFor(t, "both to be under way", func() bool { return slow.udp.Load() == 2 })
+	waitFor(t, "both to be at work", func() bool { return slow.udp.Load() == 2 })
+	return asking.Wait
+}
+
+// When it is stopped, queries at work still get their answer.
+func TestDrain(t *testing.T) {
+	release := make(chan struct{})
+	slow := serve(t, func(q *mdns.Msg, _ string) *mdns.Msg { <-release; return says(q, "192.0.2.1") })
+	s := newServer(t, newMemory(), func(c *dns.Config) { c.Recursion, c.Resolvers = nil, []netip.AddrPort{slow.address} })
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(ctx) }()
+	waitFor(t, "the server to listen", func() bool { return len(s.Addresses()) > 0 })
+	at := s.Addresses()["all"]
+	done := slowly(t, at, slow)
 	stop()
 	waitFor(t, "it to say that it stops", func() bool { return s.Ready() != nil && s.Ready().Error() == "draining" })
 	close(release)
-	asking.Wait()
-	if err := <-done; err != nil {
+	done()
+	if err := <-ended; err != nil {
 		t.Error(err)
 	}
 	if err := s.Reload(dns.Config{Listeners: []dns.Listener{{Name: "all", Address: at}}}); err == nil {
 		t.Error("reloaded while it stops")
 	}
+}
+
+// Nor is a query lost on a listener that a reload takes away.
+func TestReloadLosesNothing(t *testing.T) {
+	release := make(chan struct{})
+	slow := serve(t, func(q *mdns.Msg, _ string) *mdns.Msg { <-release; return says(q, "192.0.2.1") })
+	s := newServer(t, newMemory(), func(c *dns.Config) { c.Recursion, c.Resolvers = nil, []netip.AddrPort{slow.address} })
+	done := slowly(t, run(t, s)["all"], slow)
+	if err := s.Reload(dns.Config{
+		Listeners: []dns.Listener{{Name: "other", Address: netip.MustParseAddrPort("127.0.0.1:0")}},
+		Resolvers: []netip.AddrPort{slow.address},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	close(release)
+	done()
 }
 
 // Hostile packets over sockets: the server goes on.
