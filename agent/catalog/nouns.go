@@ -102,7 +102,8 @@ type Settings struct {
 	Datacenter, Node string
 	// OnlyPassing leaves instances with a warning out of DNS answers.
 	OnlyPassing bool
-	// NodeMetaTXT adds a node's metadata as TXT records to answers for it.
+	// NodeMetaTXT adds a node's metadata as TXT records to the additional
+	// section of answers that name it.
 	NodeMetaTXT bool
 	// UDPAnswerLimit is the most records of an answer by UDP to who does not
 	// take more than 512 bytes, RecordLimit that of addresses in any answer; 0

@@ -1,6 +1,7 @@
 package dns_test
 
 import (
+	"net"
 	"net/netip"
 	"testing"
 
@@ -35,6 +36,37 @@ func BenchmarkMesh(b *testing.B) {
 			}
 		})
 	}
+}
+
+// BenchmarkUDP is one query over a socket and back, from as many clients as
+// there are processors, each waiting for its answer.
+func BenchmarkUDP(b *testing.B) {
+	s := newServer(b, newMemory(), func(c *dns.Config) { c.Listeners[0].Workload = "web" })
+	at := run(b, s)["all"]
+	packet, err := query("api.mesh.", mdns.TypeA).Pack()
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.SetParallelism(8)
+	b.RunParallel(func(pb *testing.PB) {
+		conn, err := net.Dial("udp", at.String())
+		if err != nil {
+			b.Error(err)
+			return
+		}
+		defer conn.Close()
+		answer := make([]byte, 512)
+		for pb.Next() {
+			if _, err := conn.Write(packet); err != nil {
+				b.Error(err)
+				return
+			}
+			if _, err := conn.Read(answer); err != nil {
+				b.Error(err)
+				return
+			}
+		}
+	})
 }
 
 // TestAllocations keeps an answer cheap: most of what is allocated is the

@@ -136,9 +136,10 @@ func (z *consulZone) answer(ctx context.Context, q *question) *reply {
 			fmt.Sprintf("%s names are Consul's own: send them there by forward %q { resolvers = [...] }", n.name, strings.TrimSuffix(z.domain, ".")))
 	}
 	settings := z.index.Settings()
-	l := &lookup{zone: z, settings: settings, query: q, qtype: q.qtype(), limit: limitOf(settings, q), ttl: z.ttl}
+	l := &lookup{zone: z, settings: settings, query: q, qtype: q.qtype(), ttl: z.ttl}
+	l.limit, l.marked = limitOf(settings, q)
 	err := l.find(ctx, n, q.asked.Name)
-	r := &reply{authoritative: true, answer: l.answer, authority: l.authority, extra: l.extra, truncated: l.cut && settings.Truncate}
+	r := &reply{authoritative: true, answer: l.answer, authority: l.authority, extra: l.extra, truncated: l.cut && l.marked && settings.Truncate}
 	var none *missing
 	switch {
 	case errors.As(err, &none):
@@ -158,14 +159,13 @@ func (z *consulZone) answer(ctx context.Context, q *question) *reply {
 }
 
 // limitOf is the most records that the agent's settings let an answer have, 0
-// for any number.
-func limitOf(s catalog.Settings, q *question) int {
-	limit := 0
+// for any number, and whether one that is cut is marked.
+func limitOf(s catalog.Settings, q *question) (limit int, marked bool) {
 	if q.udp && q.limit <= dns.MinMsgSize {
-		limit = s.UDPAnswerLimit
+		limit, marked = s.UDPAnswerLimit, true
 	}
 	if s.RecordLimit > 0 && q.qtype() != dns.TypeSRV && (limit == 0 || s.RecordLimit < limit) {
-		limit = s.RecordLimit
+		return s.RecordLimit, false
 	}
-	return limit
+	return limit, marked
 }

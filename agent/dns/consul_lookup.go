@@ -22,7 +22,8 @@ type lookup struct {
 	settings catalog.Settings
 	query    *question
 	qtype    uint16
-	limit    int // most records of an answer, 0 for any number
+	limit    int  // most records of an answer, 0 for any number
+	marked   bool // an answer that limit cuts may be marked as truncated
 	ttl      uint32
 	depth    int // names led through
 
@@ -124,7 +125,7 @@ func (l *lookup) nameservers(ctx context.Context) (servers, addresses []dns.RR, 
 // the second.
 func (z *consulZone) soa(s catalog.Settings) *dns.SOA {
 	return &dns.SOA{
-		Hdr: dns.RR_Header{Name: z.domain, Rrtype: dns.TypeSOA, Class: dns.ClassINET, Ttl: z.ttl},
+		Hdr: dns.RR_Header{Name: z.domain, Rrtype: dns.TypeSOA, Class: dns.ClassINET, Ttl: s.SOA.Minttl},
 		Ns:  "ns." + z.domain, Mbox: "hostmaster." + z.domain, Serial: serial(),
 		Refresh: s.SOA.Refresh, Retry: s.SOA.Retry, Expire: s.SOA.Expire, Minttl: s.SOA.Minttl,
 	}
@@ -142,15 +143,26 @@ func (l *lookup) node(ctx context.Context, n consulName, owner string) error {
 		if err := l.addresses(ctx, owner, []string{node.Address}); err != nil {
 			return err
 		}
-		if l.settings.NodeMetaTXT && l.qtype == dns.TypeANY {
-			l.answer = append(l.answer, texts...)
-		} else if l.settings.NodeMetaTXT {
+		switch {
+		case l.depth > 0: // behind an alias only addresses are of interest
+		case l.qtype == dns.TypeANY:
+			l.add(texts)
+		case l.settings.NodeMetaTXT:
 			l.extra = append(l.extra, texts...)
 		}
 	case dns.TypeTXT:
-		l.answer = texts
+		l.add(texts)
 	}
 	return nil
+}
+
+// add adds to the answer what it has room for.
+func (l *lookup) add(records []dns.RR) {
+	for _, r := range records {
+		if l.room() {
+			l.answer = append(l.answer, r)
+		}
+	}
 }
 
 // address answers for HEX.addr: the address is in the name.

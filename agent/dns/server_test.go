@@ -1,14 +1,12 @@
 package dns_test
 
 import (
-	"context"
 	"encoding/binary"
 	"errors"
 	"io"
 	"net"
 	"net/netip"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -228,105 +226,6 @@ func TestQueriesBounded(t *testing.T) {
 		t.Errorf("%v, %v", got, err)
 	}
 	exchange(t, "udp", at, "c.example.com.")
-}
-
-// A reload changes what is said at once, keeps the sockets that stay, and loses
-// nothing on those that go.
-func TestReload(t *testing.T) {
-	m := newMemory()
-	m.workloads = append(m.workloads, workload("other", "here", "10.0.0.8", up("api", "127.0.0.1", 9601)))
-	m.allowed["other -> api"] = true
-	no := false
-	config := func(listeners ...dns.Listener) dns.Config { return dns.Config{Listeners: listeners, Recursion: &no} }
-	listener := func(name, workload string) dns.Listener {
-		return dns.Listener{Name: name, Workload: workload, Address: netip.MustParseAddrPort("127.0.0.1:0")}
-	}
-	s := newServer(t, m, func(c *dns.Config) { c.Listeners = []dns.Listener{listener("a", "web"), listener("b", "web")} })
-	at := run(t, s)
-	stay, err := mdns.Dial("tcp", at["a"].String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer stay.Close()
-	asked := func(want uint16) {
-		t.Helper()
-		if err := stay.WriteMsg(query("api.mesh.", mdns.TypeSRV)); err != nil {
-			t.Fatal(err)
-		}
-		if got, err := stay.ReadMsg(); err != nil || port(got) != want {
-			t.Fatalf("%v, %v, want port %d", got, err, want)
-		}
-	}
-	asked(9001)
-
-	bad := config(listener("a", "other"), dns.Listener{Name: "taken", Address: at["b"]})
-	if err := s.Reload(bad); err == nil {
-		t.Fatal("no error for an address that is in use")
-	}
-	if err := s.Reload(dns.Config{}); err == nil {
-		t.Fatal("no error for a wrong configuration")
-	}
-	asked(9001)
-
-	if err := s.Reload(config(listener("a", "other"), listener("c", "web"))); err != nil {
-		t.Fatal(err)
-	}
-	asked(9601)
-	now := s.Addresses()
-	if now["a"] != at["a"] || now["b"].IsValid() {
-		t.Errorf("listens at %v", now)
-	}
-	if got := exchange(t, "udp", now["c"], "api.mesh."); port(got) != 9001 {
-		t.Errorf("the new listener says %v", got)
-	}
-	waitFor(t, "the old listener to be gone", func() bool {
-		conn, err := net.Dial("tcp", at["b"].String())
-		if err == nil {
-			conn.Close()
-		}
-		return err != nil
-	})
-}
-
-// When it is stopped, queries at work still get their answer, and a
-// connection's queries that have come.
-func TestDrain(t *testing.T) {
-	release := make(chan struct{})
-	slow := serve(t, func(q *mdns.Msg, _ string) *mdns.Msg { <-release; return says(q, "192.0.2.1") })
-	s := newServer(t, newMemory(), func(c *dns.Config) { c.Recursion, c.Resolvers = nil, []netip.AddrPort{slow.address} })
-	ctx, stop := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- s.Run(ctx) }()
-	waitFor(t, "the server to listen", func() bool { return len(s.Addresses()) > 0 })
-	at := s.Addresses()["all"]
-	var asking sync.WaitGroup
-	for _, network := range []string{"udp", "tcp"} {
-		conn, err := mdns.Dial(network, at.String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer conn.Close()
-		asked := query(network+".example.com.", mdns.TypeA)
-		if err := conn.WriteMsg(asked); err != nil {
-			t.Fatal(err)
-		}
-		asking.Go(func() {
-			if got, err := conn.ReadMsg(); err != nil || len(got.Answer) != 1 || got.Id != asked.Id {
-				t.Errorf("by %s: %v, %v", network, got, err)
-			}
-		})
-	}
-	waitFor(t, "both to be under way", func() bool { return slow.udp.Load() == 2 })
-	stop()
-	waitFor(t, "it to say that it stops", func() bool { return s.Ready() != nil && s.Ready().Error() == "draining" })
-	close(release)
-	asking.Wait()
-	if err := <-done; err != nil {
-		t.Error(err)
-	}
-	if err := s.Reload(dns.Config{Listeners: []dns.Listener{{Name: "all", Address: at}}}); err == nil {
-		t.Error("reloaded while it stops")
-	}
 }
 
 // Hostile packets over sockets: the server goes on.

@@ -161,32 +161,32 @@ func newServer(tb testing.TB, m *memory, change ...func(c *dns.Config)) *dns.Ser
 }
 
 // run runs a server until the test ends, and returns where it listens.
-func run(t *testing.T, s *dns.Server) map[string]netip.AddrPort {
-	t.Helper()
-	ctx, stop := context.WithCancel(t.Context())
+func run(tb testing.TB, s *dns.Server) map[string]netip.AddrPort {
+	tb.Helper()
+	ctx, stop := context.WithCancel(tb.Context())
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		stop()
 		if err := <-done; err != nil {
-			t.Error(err)
+			tb.Error(err)
 		}
 	})
-	waitFor(t, "the server to listen", func() bool { return len(s.Addresses()) > 0 })
+	waitFor(tb, "the server to listen", func() bool { return len(s.Addresses()) > 0 })
 	return s.Addresses()
 }
 
 // waitFor waits for a condition.
-func waitFor(t *testing.T, what string, ok func() bool) {
-	t.Helper()
+func waitFor(tb testing.TB, what string, ok func() bool) {
+	tb.Helper()
 	for end := time.Now().Add(10 * time.Second); !ok(); {
 		if time.Now().After(end) {
-			t.Fatalf("waited in vain for %s", what)
+			tb.Fatalf("waited in vain for %s", what)
 		}
 		select {
 		case <-time.After(time.Millisecond):
-		case <-t.Context().Done():
-			t.Fatal(t.Context().Err())
+		case <-tb.Context().Done():
+			tb.Fatal(tb.Context().Err())
 		}
 	}
 }
