@@ -50,7 +50,9 @@ func (m *measured) testStop(t *testing.T) {
 	})
 	must(t, m.web.sidecar.Signal(syscall.SIGTERM))
 	must(t, <-answered)
-	exits(t, m.web.sidecar, nomadKill)
+	ctx, cancel := context.WithTimeout(t.Context(), nomadKill)
+	defer cancel()
+	must(t, m.web.sidecar.Wait(ctx))
 	all := m.webM.lines(t)
 	last := all[len(all)-1]
 	if !strings.HasSuffix(last.Path, "/slow/1s") || last.Status != http.StatusOK {
