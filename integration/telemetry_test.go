@@ -4,11 +4,9 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -54,6 +52,7 @@ func TestTelemetry(t *testing.T) {
 		t.Run("access log of "+one.name, one.agrees)
 	}
 	t.Run("rotation", m.testRotation)
+	t.Run("stop", m.testStop)
 }
 
 // startEdge starts an edge with admin interface and access log, and one more consumer.
@@ -283,26 +282,5 @@ func (m *measured) testUpstreamGone(t *testing.T) {
 		if strings.HasPrefix(flag, "api 503 ") && flag != "api 503 UF" && flag != "api 503 UH" && flag != "api 503 UC" {
 			t.Errorf("flags %v", flags)
 		}
-	}
-}
-
-// testRotation moves an access log away, as logrotate does, and tells the process.
-func (m *measured) testRotation(t *testing.T) {
-	for _, one := range []*meter{m.webM, m.edgeM} {
-		must(t, os.Rename(one.log, one.log+".1"))
-		must(t, one.process.Signal(syscall.SIGHUP))
-		eventually(t, "a new log of "+one.name, func(context.Context) error {
-			_, err := os.Stat(one.log)
-			return err
-		})
-	}
-	wantStatus(t, get(t, m.gate.url("/web/x/rotated")), http.StatusOK)
-	for _, one := range []*meter{m.webM, m.edgeM} {
-		eventually(t, "a line in the new log of "+one.name, func(context.Context) error {
-			if all := one.lines(t); len(all) != 1 || !strings.HasSuffix(all[0].Path, "/rotated") {
-				return fmt.Errorf("%+v", all)
-			}
-			return nil
-		})
 	}
 }
