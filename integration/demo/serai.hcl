@@ -15,14 +15,16 @@ edge {
     key "laptop" { key = "demo-key" }
   }
 
-  # Plugins are programs of their own. Only the one with this checksum is started.
+  # Plugins are programs of their own. Only the ones with these checksums are started.
   plugin "hmac-auth" {
     command  = env("DEMO_HMAC_AUTH")
-    checksum = env("DEMO_HMAC_AUTH_SUM")
+    checksum = "sha256:${env("DEMO_HMAC_AUTH_SHA256")}"
+    max_body = "64KiB"
   }
+
   plugin "header-map" {
     command  = env("DEMO_HEADER_MAP")
-    checksum = env("DEMO_HEADER_MAP_SUM")
+    checksum = "sha256:${env("DEMO_HEADER_MAP_SHA256")}"
   }
 
   api "shop" {
@@ -48,35 +50,38 @@ edge {
       strip_prefix = true
       upstream { catalog = "legacy" }
     }
-
-    # Clients see no more of legacy than they should.
-    route "mapped" {
-      path_prefix  = "/mapped"
-      strip_prefix = true
-      plugin "header-map" {
-        settings = {
-          response = [
-            { rename = "x-backend-name", to = "x-served-by" },
-            { remove = "x-powered-by" },
-          ]
-        }
-      }
-      upstream { catalog = "legacy" }
-    }
   }
 
-  # Callers sign their requests and never send a secret.
-  api "partners" {
+  # Who calls /signed signs his requests with a secret.
+  api "signed" {
     base_path       = "/signed"
     strip_base_path = true
     authenticate "plugin" {
       plugin = "hmac-auth"
       settings = {
-        keys = { "acme-1" = { secret = "a demo secret of acme", consumer = "acme" } }
+        keys = { laptop = { secret = "demo-secret-0123456789", consumer = "acme" } }
       }
     }
+
     route "legacy" {
       upstream { catalog = "legacy" }
+    }
+  }
+
+  # Who calls /mapped says x-preview where web wants x-canary.
+  api "mapped" {
+    base_path       = "/mapped"
+    strip_base_path = true
+    authenticate "api_key" {}
+
+    route "web" {
+      plugin "header-map" {
+        settings = {
+          request  = [{ rename = "x-preview", to = "x-canary" }]
+          response = [{ set = "x-served-by", value = "serai" }]
+        }
+      }
+      upstream { service = "web" }
     }
   }
 

@@ -36,9 +36,6 @@ func serve(ctx context.Context, args []string) error {
 
 func answer(name, upstream string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		// what a route of the edge renames and removes
-		w.Header().Set("X-Backend-Name", name)
-		w.Header().Set("X-Powered-By", "a framework that nobody needs to know of")
 		if upstream == "" {
 			fmt.Fprintln(w, name)
 			return

@@ -193,7 +193,7 @@ func (w *world) startAgent() error {
 			return fmt.Errorf("find the plugin: %w: run make build", err)
 		}
 		variable := "DEMO_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))
-		env = append(env, variable+"="+path, fmt.Sprintf("%s_SUM=sha256:%x", variable, sha256.Sum256(program)))
+		env = append(env, variable+"="+path, fmt.Sprintf("%s_SHA256=%x", variable, sha256.Sum256(program)))
 	}
 	w.agent, err = w.env.Serai([]string{"agent", "-config", file}, env...)
 	return err
