@@ -24,7 +24,9 @@ func newDNS(c *config.Config, d deps) (role, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &resolver{Server: server, index: index}, nil
+	r := &resolver{Server: server, index: index}
+	d.metrics.Add(r.samples())
+	return r, nil
 }
 
 // Run serves until ctx ends; the index is kept until the last query has its

@@ -25,6 +25,13 @@ func (g *Gateway) Stats() iter.Seq2[string, int64] {
 				}
 			}
 		}
+		for _, p := range g.PluginStats() {
+			for name, value := range p.All() {
+				if !yield("plugin."+p.Name+"."+name, value) {
+					return
+				}
+			}
+		}
 	}
 }
 
@@ -35,7 +42,7 @@ func (g *Gateway) samples() iter.Seq[telemetry.Sample] {
 		for _, part := range []iter.Seq[telemetry.Sample]{
 			telemetry.Listeners(g.listeners.Stats()), telemetry.Codecs(codecs),
 			telemetry.Clusters(append(g.plain.Stats(), g.mesh.clusters.Stats()...)),
-			g.accessLog.Lines(), telemetry.Expiry(leaves),
+			g.accessLog.Lines(), telemetry.Expiry(leaves), pluginSamples(g.PluginStats()),
 		} {
 			for sample := range part {
 				if !yield(sample) {
