@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/serai-net/serai/agent/telemetry"
+	"github.com/serai-net/serai/connect/spiffe"
 	"github.com/serai-net/serai/connect/wire"
 )
 
@@ -109,6 +110,35 @@ func TestAccessLogText(t *testing.T) {
 	if got != want {
 		t.Errorf("got\n%swant\n%s", got, want)
 	}
+}
+
+// Whatever a client sends, a line is one line: of JSON, or without anything that
+// moves a cursor.
+func FuzzAccessLog(f *testing.F) {
+	f.Add("GET", "example.com", "/a?b", "acme", "/ns/default/dc/dc1/svc/web")
+	f.Add("", "\x00\xff", "/\"\\\n\u2028", "\x1b[2J", "/ns/default/dc/dc1/svc/%00%ff")
+	f.Fuzz(func(t *testing.T, method, host, path, consumer, peer string) {
+		x := exchange()
+		x.Method, x.Authority, x.Path, x.Consumer, x.Err = method, host, path, consumer, errors.New(host)
+		x.Peer = &wire.Peer{}
+		if id, err := spiffe.Parse("spiffe://" + trust + peer); err == nil {
+			x.Peer.ID = id
+		}
+		for _, format := range []string{"json", "text"} {
+			got := logged(t, format, x)
+			if strings.Count(got, "\n") != 1 || !strings.HasSuffix(got, "\n") {
+				t.Errorf("%q", got)
+			}
+			if format == "json" && !json.Valid([]byte(got)) {
+				t.Errorf("no JSON: %q", got)
+			}
+			for _, c := range []byte(got[:len(got)-1]) {
+				if c < ' ' || format == "text" && c > '~' {
+					t.Errorf("byte %q in %q", c, got)
+				}
+			}
+		}
+	})
 }
 
 func TestAccessLogBounds(t *testing.T) {

@@ -61,8 +61,10 @@ func runConnect(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	stopReopen := onHangup(c.Context, reopen)
-	defer stopReopen()
+	if c.String("access-log") != "" {
+		stopReopen := onHangup(c.Context, reopen)
+		defer stopReopen()
+	}
 	config := proxy.Config{
 		Admin: c.String("admin-bind"), DrainDelay: c.Duration("drain-delay"), DrainTimeout: c.Duration("drain-timeout"),
 	}
