@@ -249,7 +249,8 @@ func TestRetryEnds(t *testing.T) {
 		x := exchange(&wire.Peer{})
 		x.Deadline = time.Now().Add(200 * time.Millisecond)
 		got := finish(t, retrying(t, policy, failing(t, make503(20)...)), x, request(http.MethodGet, "/"))
-		if got.Status != 503 || got.Tries > 5 {
+		// On a machine that is slow just then, the deadline comes during a try.
+		if (got.Status != 503 && got.Flag != wire.FlagUpstreamTimeout) || got.Tries > 5 {
 			t.Errorf("%+v", got)
 		}
 		x.Done(time.Now())

@@ -313,7 +313,7 @@ func TestIdleTimeout(t *testing.T) {
 	t.Parallel()
 	t.Run("silence", func(t *testing.T) {
 		t.Parallel()
-		r := relayTo(t, echo(t), idle(50*time.Millisecond))
+		r := relayTo(t, echo(t), idle(500*time.Millisecond))
 		conn := dial(t, r.address)
 		mustTalk(t, conn)
 		mustBeClosed(t, conn)
@@ -344,7 +344,7 @@ func TestIdleTimeout(t *testing.T) {
 				}
 			}
 		})
-		r := relayTo(t, flood, idle(100*time.Millisecond))
+		r := relayTo(t, flood, idle(500*time.Millisecond))
 		conn := dial(t, r.address)
 		if err := conn.CloseWrite(); err != nil {
 			t.Fatal(err)
