@@ -38,7 +38,12 @@ const dnsRules = `
 // newDNSPair starts both; hcl is added to Consul's configuration. The catalog is empty.
 func newDNSPair(t *testing.T, config harness.ConsulConfig, hcl string) *dnsPair {
 	t.Helper()
-	p := &dnsPair{env: harness.ForTest(t)}
+	return newDNSPairIn(t, harness.ForTest(t), config, hcl)
+}
+
+func newDNSPairIn(t *testing.T, env *harness.Env, config harness.ConsulConfig, hcl string) *dnsPair {
+	t.Helper()
+	p := &dnsPair{env: env}
 	p.abroad = startAbroad(t, p.env)
 	config.HCL = fmt.Sprintf("recursors = [%q]\n%s", p.abroad, hcl)
 	var err error

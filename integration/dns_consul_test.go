@@ -342,7 +342,6 @@ dns_config {
 		{name: "alpha.node.consul.", qtype: dns.TypeA},
 		{name: "alpha.node.consul.", qtype: dns.TypeTXT},
 		{name: "alpha.node.consul.", qtype: dns.TypeANY},
-		{name: "alpha.node.consul.", qtype: dns.TypeAAAA},
 	} {
 		soon(t, "the same answer to "+q.String(), func(ctx context.Context) error { return compareDNS(ctx, p, q, used) })
 	}
