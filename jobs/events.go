@@ -29,7 +29,7 @@ func (f *follower) events(ctx context.Context, allocs []*nomad.AllocationListStu
 				if key := fmt.Sprint(a.ID, task, event.Time, event.Type); trouble(event) && !f.told[key] {
 					f.told[key] = true
 					f.out.say("  %s%s on %s, task %q:%s %s: %s", f.out.ink.yellow, a.Name, a.NodeName, task, f.out.ink.plain,
-						event.Type, event.DisplayMessage)
+						event.Type, event.DisplayMessage+hint(event))
 					ended = ended || event.Type == nomad.TaskNotRestarting
 				}
 			}
@@ -38,6 +38,14 @@ func (f *follower) events(ctx context.Context, allocs []*nomad.AllocationListStu
 	if ended {
 		f.logs(ctx, allocs)
 	}
+}
+
+// hint tells where to look on if Nomad itself does not know more.
+func hint(event *nomad.TaskEvent) string {
+	if event.Type == "Alloc Unhealthy" && strings.Contains(event.DisplayMessage, "healthy_deadline") {
+		return " (the service's checks in Consul tell which of them does not pass)"
+	}
+	return ""
 }
 
 // trouble says that an event is none of a task that goes well.

@@ -36,7 +36,8 @@ func serve(ctx context.Context, args []string) error {
 
 func answer(name, upstream string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if upstream == "" {
+		// A check that asked the upstream would stop web because of api.
+		if upstream == "" || r.URL.Path == "/health" {
 			fmt.Fprintln(w, name)
 			return
 		}

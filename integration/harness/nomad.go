@@ -24,6 +24,7 @@ const (
 // that has no ACLs.
 type NomadConfig struct {
 	ConsulACL bool   // Consul with ACLs, default deny; Nomad then gets its jobs' tokens by workload identity
+	ACL       bool   // Nomad with ACLs
 	HCL       string // added to Nomad's configuration
 	ConsulHCL string // added to Consul's configuration
 	// Chroot is added to the files that a task of the exec driver sees (path here: path there). It sees bin/serai as
@@ -34,7 +35,8 @@ type NomadConfig struct {
 
 // Nomad is a Nomad agent and its Consul agent in a namespace of their own.
 type Nomad struct {
-	API       *nomadapi.Client
+	API       *nomadapi.Client // with Token
+	Token     string           // the management token; empty without ACLs
 	Consul    *Consul
 	Namespace *Namespace
 
@@ -87,6 +89,11 @@ func (e *Env) Nomad(ctx context.Context, config NomadConfig) (*Nomad, error) {
 		defer client.CloseIdleConnections()
 		return n.stopJobs(ctx)
 	})
+	if config.ACL {
+		if err := n.bootstrap(ctx); err != nil {
+			return nil, err
+		}
+	}
 	if err := n.waitReady(ctx); err != nil {
 		return nil, err
 	}
@@ -94,6 +101,24 @@ func (e *Env) Nomad(ctx context.Context, config NomadConfig) (*Nomad, error) {
 		return n, n.setupConsul(ctx, path)
 	}
 	return n, nil
+}
+
+// Serai starts bin/serai in the namespace, where it finds this Nomad. It has no token: env may give it one.
+func (n *Nomad) Serai(args []string, env ...string) (*Process, error) {
+	return n.env.serai(n.Namespace, args, append([]string{"NOMAD_ADDR=" + nomadAddr}, env...))
+}
+
+// PolicyToken makes a token with these rules of Nomad's.
+func (n *Nomad) PolicyToken(ctx context.Context, name, rules string) (string, error) {
+	write := (&nomadapi.WriteOptions{}).WithContext(ctx)
+	if _, err := n.API.ACLPolicies().Upsert(&nomadapi.ACLPolicy{Name: name, Rules: rules}, write); err != nil {
+		return "", fmt.Errorf("make policy %s: %w", name, err)
+	}
+	token, _, err := n.API.ACLTokens().Create(&nomadapi.ACLToken{Name: name, Type: "client", Policies: []string{name}}, write)
+	if err != nil {
+		return "", fmt.Errorf("make token of %s: %w", name, err)
+	}
+	return token.SecretID, nil
 }
 
 // Run submits a job, in HCL. It does not wait for it.

@@ -44,6 +44,10 @@ consul {
 	}
 	fmt.Fprintf(&b, `}
 
+acl {
+  enabled = %t
+}
+
 client {
   cni_path      = %q
   cgroup_parent = %q
@@ -53,7 +57,7 @@ client {
     "fingerprint.denylist" = "env_aws,env_gce,env_azure,env_digitalocean" # they ask the network and wait
   }
   chroot_env {
-`, cni, e.cgroup())
+`, config.ACL, cni, e.cgroup())
 	chroot, err := e.chroot()
 	if err != nil {
 		return "", err
@@ -103,6 +107,26 @@ func (e *Env) chroot() (map[string]string, error) {
 // cgroup is the name of the group below which Nomad makes its own.
 func (e *Env) cgroup() string { return filepath.Base(e.dir) + ".slice" }
 
+// bootstrap makes the first token, as soon as there is a leader.
+func (n *Nomad) bootstrap(ctx context.Context) error {
+	ctx, cancel := bounded(ctx, nomadStart)
+	defer cancel()
+	return Until(ctx, "nomad's first token", func(ctx context.Context) error {
+		select {
+		case <-n.process.Done():
+			return n.process.gone()
+		default:
+		}
+		token, _, err := n.API.ACLTokens().Bootstrap((&nomadapi.WriteOptions{}).WithContext(ctx))
+		if err != nil {
+			return err
+		}
+		n.Token = token.SecretID
+		n.API.SetSecretID(n.Token)
+		return nil
+	})
+}
+
 // waitReady waits for a node that has what jobs with a sidecar need.
 func (n *Nomad) waitReady(ctx context.Context) error {
 	ctx, cancel := bounded(ctx, nomadStart)
@@ -144,7 +168,7 @@ func (n *Nomad) setupConsul(ctx context.Context, path string) error {
 	setup, err := n.env.Start(Command{
 		Name: "nomad-setup-consul", Path: path, Namespace: n.Namespace,
 		Args: []string{"setup", "consul", "-y", "-jwks-url", nomadAddr + "/.well-known/jwks.json"},
-		Env:  append(n.Consul.Environ(n.Consul.Token), "NOMAD_ADDR="+nomadAddr),
+		Env:  append(n.Consul.Environ(n.Consul.Token), "NOMAD_ADDR="+nomadAddr, "NOMAD_TOKEN="+n.Token),
 	})
 	if err != nil {
 		return err

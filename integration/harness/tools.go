@@ -64,7 +64,10 @@ func (e *Env) Envoy() (string, error) {
 
 // Serai starts bin/serai with these arguments; env is added to its environment ("KEY=value"). SERAI_BINARY names
 // another binary.
-func (e *Env) Serai(args []string, env ...string) (*Process, error) {
+func (e *Env) Serai(args []string, env ...string) (*Process, error) { return e.serai(nil, args, env) }
+
+// serai is Serai in a namespace; nil is where this process runs.
+func (e *Env) serai(space *Namespace, args, env []string) (*Process, error) {
 	file := os.Getenv("SERAI_BINARY")
 	if file == "" {
 		root, err := Root()
@@ -80,7 +83,7 @@ func (e *Env) Serai(args []string, env ...string) (*Process, error) {
 	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
 		name += "-" + args[0]
 	}
-	return e.Start(Command{Name: e.unique(name), Path: file, Args: args, Env: env})
+	return e.Start(Command{Name: e.unique(name), Path: file, Args: args, Env: env, Namespace: space})
 }
 
 // Skip skips the test and says so where `make test` shows it, since go test shows nothing of what passes.
