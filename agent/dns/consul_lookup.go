@@ -25,7 +25,8 @@ type lookup struct {
 	limit    int  // most records of an answer, 0 for any number
 	marked   bool // an answer that limit cuts may be marked as truncated
 	ttl      uint32
-	depth    int // names led through
+	// trail is the names that led here, in lower case.
+	trail []string
 
 	answer, authority, extra []dns.RR
 	cut                      bool // limit has left something out
@@ -144,7 +145,7 @@ func (l *lookup) node(ctx context.Context, n consulName, owner string) error {
 			return err
 		}
 		switch {
-		case l.depth > 0: // behind an alias only addresses are of interest
+		case len(l.trail) > 0: // behind an alias only addresses are of interest
 		case l.qtype == dns.TypeANY:
 			l.add(texts)
 		case l.settings.NodeMetaTXT:

@@ -91,7 +91,7 @@ func (l *lookup) addresses(ctx context.Context, owner string, hosts []string) er
 	}
 	l.answer = append(l.answer, &dns.CNAME{Hdr: l.header(owner, dns.TypeCNAME), Target: alias})
 	if l.qtype != dns.TypeCNAME {
-		l.answer = append(l.answer, l.chase(ctx, alias, l.qtype)...)
+		l.answer = append(l.answer, l.chase(ctx, owner, alias, l.qtype)...)
 	}
 	return nil
 }
@@ -128,7 +128,7 @@ func (l *lookup) srv(ctx context.Context, owner string, instances []*catalog.Ins
 			if addr.IsValid() {
 				l.extra = append(l.extra, l.record(target, addr))
 			} else if inZone(strings.ToLower(target), l.zone.domain) {
-				l.extra = append(l.extra, l.chase(ctx, target, dns.TypeANY)...)
+				l.extra = append(l.extra, l.chase(ctx, owner, target, dns.TypeANY)...)
 			}
 		}
 		if node := l.nodeTarget(&i.Node); node != "" && l.settings.NodeMetaTXT && !nodes[node] {
@@ -156,17 +156,19 @@ func (l *lookup) target(i *catalog.Instance, owner string) (string, netip.Addr) 
 	return l.addressTarget(addr, i.Node.Datacenter), addr
 }
 
-// chase follows a name: in the zone by the index, else by those that answer for
-// it. What cannot be found out is left to the client.
-func (l *lookup) chase(ctx context.Context, name string, qtype uint16) []dns.RR {
+// chase follows a name that owner leads to: in the zone by the index, else by
+// those that answer for it. What cannot be found out is left to the client, and
+// a ring ends where it closes.
+func (l *lookup) chase(ctx context.Context, owner, name string, qtype uint16) []dns.RR {
 	lower := strings.ToLower(name)
-	if l.depth >= maxChase {
+	trail := append(slices.Clip(l.trail), strings.ToLower(owner))
+	if len(trail) > maxChase || slices.Contains(trail, lower) {
 		return nil
 	}
 	if !inZone(lower, l.zone.domain) {
 		return l.abroad(ctx, name, qtype)
 	}
-	next := &lookup{zone: l.zone, settings: l.settings, query: l.query, qtype: qtype, limit: l.limit, ttl: l.ttl, depth: l.depth + 1}
+	next := &lookup{zone: l.zone, settings: l.settings, query: l.query, qtype: qtype, limit: l.limit, ttl: l.ttl, trail: trail}
 	labels := (&question{name: lower}).labels(l.zone.domain)
 	if err := next.find(ctx, parseConsul(labels), name); err != nil {
 		return nil
