@@ -50,7 +50,6 @@ func TestJobs(t *testing.T) {
 			t.Errorf("the progress is not told:\n%s", text)
 		}
 	})
-	w.loseNothing(ctx, t, "restart of api", func() { w.restart(ctx, t, "api") })
 	w.loseNothing(ctx, t, "stop of one api", func() { w.stop(ctx, t, "api") })
 
 	t.Run("plan", func(t *testing.T) { testJobPlan(ctx, t, w) })

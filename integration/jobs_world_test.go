@@ -140,13 +140,37 @@ func (w *jobWorld) allocations(ctx context.Context, t *testing.T, job string) []
 }
 
 // restart restarts all instances in place, one after the other, each when
-// Consul finds all of them well.
+// Consul finds both of them well.
 func (w *jobWorld) restart(ctx context.Context, t *testing.T, job string) {
 	t.Helper()
 	for _, alloc := range w.allocations(ctx, t, job) {
 		must(t, w.API.Allocations().Restart(alloc, "", (&nomadapi.QueryOptions{}).WithContext(ctx)))
-		must(t, w.Consul.WaitHealthy(ctx, job+"-sidecar-proxy", 2))
+		w.waitWell(ctx, t, job)
 	}
+}
+
+// waitWell waits until Consul finds two instances of a service and their sidecars
+// well. It looks at the check itself: Consul takes an instance that is registered
+// for well until, a moment later, Nomad has registered its check.
+func (w *jobWorld) waitWell(ctx context.Context, t *testing.T, service string) {
+	t.Helper()
+	must(t, harness.Until(ctx, "the checks of "+service, func(ctx context.Context) error {
+		checks, _, err := w.Consul.API.Health().Checks(service, (&consulapi.QueryOptions{}).WithContext(ctx))
+		if err != nil {
+			return err
+		}
+		passing := 0
+		for _, check := range checks {
+			if check.Name == "health" && check.Status == consulapi.HealthPassing {
+				passing++
+			}
+		}
+		if passing < 2 {
+			return fmt.Errorf("%d of %d pass", passing, len(checks))
+		}
+		return nil
+	}))
+	must(t, w.Consul.WaitHealthy(ctx, service+"-sidecar-proxy", 2))
 }
 
 // stop stops one instance, and waits until another has taken its place.
@@ -164,7 +188,7 @@ func (w *jobWorld) stop(ctx context.Context, t *testing.T, job string) {
 		return err
 	}))
 	must(t, w.WaitRunning(ctx, job))
-	must(t, w.Consul.WaitHealthy(ctx, job+"-sidecar-proxy", 2))
+	w.waitWell(ctx, t, job)
 }
 
 // loseNothing has f done under load, which must not see anything of it.

@@ -40,7 +40,12 @@ func (c *Client) Plan(ctx context.Context, j *Job) (*Plan, error) {
 	if answer.Annotations != nil {
 		p.updates = answer.Annotations.DesiredTGUpdates
 	}
+	same := !p.Changes
 	for _, update := range p.updates {
+		if same {
+			// Nomad notes a new index of the same job at its allocations: nothing that anybody would notice.
+			update.Ignore, update.InPlaceUpdate = update.Ignore+update.InPlaceUpdate, 0
+		}
 		if update.Place+update.Stop+update.Migrate+update.DestructiveUpdate+update.InPlaceUpdate+update.Canary > 0 {
 			p.Changes = true
 		}

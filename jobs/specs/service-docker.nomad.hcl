@@ -173,9 +173,8 @@ job "service" {
       name = var.name
       port = "${var.port}"
 
-      # The port is inside of the group's network, where Consul does not come: expose has the sidecar let this one path
-      # through. So it asks both, and stands for the check of the sidecar that Nomad would make: that one comes every 10 s
-      # only, and as long an instance that has restarted would get nothing to do.
+      # Nomad itself has Consul check every 10 s whether the sidecar listens; this one asks the service. Its port is inside
+      # of the group's network, where Consul does not come: expose has the sidecar let this one path through.
       dynamic "check" {
         for_each = var.check_path == "" ? [] : [var.check_path]
         content {
@@ -193,8 +192,6 @@ job "service" {
 
       connect {
         sidecar_service {
-          disable_default_tcp_check = var.check_path != ""
-
           proxy {
             dynamic "upstreams" {
               for_each = var.upstreams

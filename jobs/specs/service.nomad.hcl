@@ -97,6 +97,12 @@ variable "sidecar_command" {
   description = "path of the serai binary on the host, inside of what exec's chroot has"
 }
 
+variable "sidecar_drain_delay" {
+  type        = string
+  default     = "0s"
+  description = "how long the sidecar accepts connections after the signal to stop; shutdown_delay is over then"
+}
+
 variable "kill_signal" {
   type        = string
   default     = "SIGTERM"
@@ -178,9 +184,8 @@ job "service" {
       name = var.name
       port = "${var.port}"
 
-      # The port is inside of the group's network, where Consul does not come: expose has the sidecar let this one path
-      # through. So it asks both, and stands for the check of the sidecar that Nomad would make: that one comes every 10 s
-      # only, and as long an instance that has restarted would get nothing to do.
+      # Nomad itself has Consul check every 10 s whether the sidecar listens; this one asks the service. Its port is inside
+      # of the group's network, where Consul does not come: expose has the sidecar let this one path through.
       dynamic "check" {
         for_each = var.check_path == "" ? [] : [var.check_path]
         content {
@@ -198,8 +203,6 @@ job "service" {
 
       connect {
         sidecar_service {
-          disable_default_tcp_check = var.check_path != ""
-
           proxy {
             dynamic "upstreams" {
               for_each = var.upstreams
@@ -218,6 +221,7 @@ job "service" {
             args = [
               "connect", "-c", "${NOMAD_SECRETS_DIR}/envoy_bootstrap.json",
               "-l", "${meta.connect.log_level}", "--concurrency", "${meta.connect.proxy_concurrency}",
+              "-drain-delay", var.sidecar_drain_delay,
             ]
           }
 
