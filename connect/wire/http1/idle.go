@@ -77,7 +77,7 @@ func (c *conn) end() {
 	if c.hard || c.phase == phaseIdle || !closeWrite(c.nc) {
 		return
 	}
-	const patience, most = 500 * time.Millisecond, 256 << 10
+	const patience, most = 500 * time.Millisecond, 16 << 20
 	c.rd.resume()
 	c.rd.early(time.Now(), time.Now().Add(patience))
 	b := c.srv.cfg.Buffers.get(smallBuffer)
