@@ -44,6 +44,10 @@ func TestJobs(t *testing.T) {
 	w.get(ctx, t, "/web/", 200, "web, asked by , hears from api")
 
 	w.loseNothing(ctx, t, "restart of web", func() { w.restart(ctx, t, "web") })
+	// The sidecar has refused connections from the moment of the signal on, as its spec has it.
+	if log, err := w.TaskLog("web", "connect-proxy-web", "stderr"); err != nil || !strings.Contains(log, "accepting_for=0s") {
+		t.Errorf("the sidecar of web was not told to refuse connections at once: %v\n%s", err, log)
+	}
 	w.loseNothing(ctx, t, "new version of web", func() {
 		text := w.job(ctx, t, 0, append([]string{"run"}, serviceArgs("web", "-var", `env={ VERSION = "2" }`)...)...)
 		if !strings.Contains(text, "has 1 of 2 healthy") || !strings.Contains(text, `job "web" is healthy, version 1`) {

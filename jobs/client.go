@@ -3,6 +3,7 @@ package jobs
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net/url"
 	"time"
@@ -114,8 +115,10 @@ func (c *Client) Load(ctx context.Context, file *File, values *Values) (*Job, er
 	spec := &nomad.Job{}
 	options := (&nomad.WriteOptions{Region: c.config.Region, Namespace: c.config.Namespace}).WithContext(ctx)
 	if _, err := c.api.Raw().Write("/v1/jobs/parse", request, spec, options); err != nil {
-		if wrong := parseProblems(file, err); len(wrong) > 0 {
-			return nil, wrong
+		if answer, ok := errors.AsType[nomad.UnexpectedResponseError](err); ok {
+			if wrong := parseErrors(file, answer.Body()); len(wrong) > 0 {
+				return nil, wrong
+			}
 		}
 		return nil, fmt.Errorf("parse %s: %w", file.Name,
 			c.explain(err, need{"parse-job", cmp.Or(c.config.Namespace, nomad.DefaultNamespace)}))

@@ -32,7 +32,7 @@ type Config struct {
 	// Admin is the address of the admin interface, "" for none.
 	Admin string
 	// DrainDelay is how long connections are still accepted after the signal
-	// to stop, so that callers can learn that we go; 0 means 1 s.
+	// to stop, so that callers can learn that we go; 0 means 1 s, below 0 not at all.
 	DrainDelay time.Duration
 	// DrainTimeout is when, after the signal, what is left is killed; 0 means
 	// 4.5 s, which is under Nomad's kill_timeout of 5 s.
@@ -55,7 +55,7 @@ type Proxy struct {
 // New makes a Proxy; observe is wrapped around every HTTP exchange and may be
 // nil. Nothing is bound or started before Run.
 func New(config Config, observe wire.Layer, log *slog.Logger) (*Proxy, error) {
-	config.DrainDelay = cmp.Or(config.DrainDelay, time.Second)
+	config.DrainDelay = max(0, cmp.Or(config.DrainDelay, time.Second))
 	config.DrainTimeout = cmp.Or(config.DrainTimeout, 4500*time.Millisecond)
 	p := &Proxy{config: config, log: log}
 	p.clusters = upstream.NewSet(log)
