@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"time"
 
 	nomad "github.com/hashicorp/nomad/api"
@@ -43,12 +44,7 @@ type Config struct {
 
 func (c *Config) validate() error {
 	address, err := url.Parse(c.Address)
-	if err != nil {
-		return fmt.Errorf("-address %q is no URL; write for example %s", c.Address, DefaultAddress)
-	}
-	switch address.Scheme {
-	case "http", "https", "unix":
-	default:
+	if err != nil || !slices.Contains([]string{"http", "https", "unix"}, address.Scheme) {
 		return fmt.Errorf("-address %q must begin with http://, https:// or unix://, such as %s", c.Address, DefaultAddress)
 	}
 	if (c.ClientCert == "") != (c.ClientKey == "") {

@@ -21,7 +21,8 @@ import (
 // then the files in their order, then Vars in theirs.
 type Input struct {
 	// Environ has NOMAD_VAR_name=value; what else is in it does not count, nor
-	// do variables that the job file does not declare.
+	// do variables that the job file does not declare, nor empty ones that are no
+	// text.
 	Environ []string
 	// Files hold "name = value", in HCL or, if they end in .json, in JSON.
 	Files []string
@@ -44,7 +45,7 @@ func (f *File) Values(in Input) (*Values, error) {
 	for _, one := range in.Environ {
 		name, text, ok := strings.Cut(one, "=")
 		name, ours := strings.CutPrefix(name, environPrefix)
-		if v := f.variable(name); ok && ours && v != nil {
+		if v := f.variable(name); ok && ours && v != nil && (text != "" || v.kind == cty.String) {
 			c.text(v, text, environPrefix+name)
 		}
 	}
