@@ -43,7 +43,14 @@ func TestJobs(t *testing.T) {
 	must(t, w.Consul.Intention(ctx, "web", "api", true))
 	w.get(ctx, t, "/web/", 200, "web, asked by , hears from api")
 
+	// A deployment is healthy before Consul has looked at the sidecars, which it does every 10 s.
+	w.waitWell(ctx, t, "web")
+	w.waitWell(ctx, t, "api")
 	w.loseNothing(ctx, t, "restart of web", func() { w.restart(ctx, t, "web") })
+	// The sidecar has refused connections from the moment of the signal on, as its spec has it.
+	if log, err := w.TaskLog("web", "connect-proxy-web", "stderr"); err != nil || !strings.Contains(log, "accepting_for=0s") {
+		t.Errorf("the sidecar of web was not told to refuse connections at once: %v\n%s", err, log)
+	}
 	w.loseNothing(ctx, t, "new version of web", func() {
 		text := w.job(ctx, t, 0, append([]string{"run"}, serviceArgs("web", "-var", `env={ VERSION = "2" }`)...)...)
 		if !strings.Contains(text, "has 1 of 2 healthy") || !strings.Contains(text, `job "web" is healthy, version 1`) {

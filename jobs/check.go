@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 
 	nomad "github.com/hashicorp/nomad/api"
@@ -49,11 +50,12 @@ func listed(text string) []string {
 	if strings.TrimSpace(text) == "" {
 		return nil
 	}
+	counted := regexp.MustCompile(`:? \d+ errors? occurred:$`)
 	var all []string
 	for line := range strings.Lines(text) {
 		line = strings.TrimSpace(line)
 		if item, ok := strings.CutPrefix(line, "* "); ok {
-			all = append(all, item)
+			all = append(all, counted.ReplaceAllString(item, ""))
 		}
 	}
 	if len(all) == 0 {

@@ -3,8 +3,10 @@ package jobs
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"time"
 
 	nomad "github.com/hashicorp/nomad/api"
@@ -42,12 +44,7 @@ type Config struct {
 
 func (c *Config) validate() error {
 	address, err := url.Parse(c.Address)
-	if err != nil {
-		return fmt.Errorf("-address %q is no URL; write for example %s", c.Address, DefaultAddress)
-	}
-	switch address.Scheme {
-	case "http", "https", "unix":
-	default:
+	if err != nil || !slices.Contains([]string{"http", "https", "unix"}, address.Scheme) {
 		return fmt.Errorf("-address %q must begin with http://, https:// or unix://, such as %s", c.Address, DefaultAddress)
 	}
 	if (c.ClientCert == "") != (c.ClientKey == "") {
@@ -114,8 +111,10 @@ func (c *Client) Load(ctx context.Context, file *File, values *Values) (*Job, er
 	spec := &nomad.Job{}
 	options := (&nomad.WriteOptions{Region: c.config.Region, Namespace: c.config.Namespace}).WithContext(ctx)
 	if _, err := c.api.Raw().Write("/v1/jobs/parse", request, spec, options); err != nil {
-		if wrong := parseProblems(file, err); len(wrong) > 0 {
-			return nil, wrong
+		if answer, ok := errors.AsType[nomad.UnexpectedResponseError](err); ok {
+			if wrong := parseErrors(file, answer.Body()); len(wrong) > 0 {
+				return nil, wrong
+			}
 		}
 		return nil, fmt.Errorf("parse %s: %w", file.Name,
 			c.explain(err, need{"parse-job", cmp.Or(c.config.Namespace, nomad.DefaultNamespace)}))

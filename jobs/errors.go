@@ -105,8 +105,8 @@ func blank(line string, n int) string {
 	return b.String()
 }
 
-// problemAt is a problem at a place in a text of ours.
-func problemAt(text []byte, at hcl.Range, format string, args ...any) *Error {
+// errorAt is a problem at a place in a text of ours.
+func errorAt(text []byte, at hcl.Range, format string, args ...any) *Error {
 	p := &Error{File: at.Filename, Text: fmt.Sprintf(format, args...)}
 	if at.Start.Line > 0 {
 		p.Line, p.Column, p.EndColumn = at.Start.Line, at.Start.Column, at.End.Column
@@ -118,8 +118,8 @@ func problemAt(text []byte, at hcl.Range, format string, args ...any) *Error {
 	return p
 }
 
-// problemsOf turns what HCL found in text into problems.
-func problemsOf(text []byte, diags hcl.Diagnostics) Errors {
+// errorsOf turns what HCL found in text into problems.
+func errorsOf(text []byte, diags hcl.Diagnostics) Errors {
 	var all Errors
 	for _, one := range diags {
 		if one.Severity != hcl.DiagError {
@@ -129,7 +129,7 @@ func problemsOf(text []byte, diags hcl.Diagnostics) Errors {
 		if one.Subject != nil {
 			at = *one.Subject
 		}
-		all = append(all, problemAt(text, at, "%s: %s", one.Summary, strings.Join(strings.Fields(one.Detail), " ")))
+		all = append(all, errorAt(text, at, "%s: %s", one.Summary, strings.Join(strings.Fields(one.Detail), " ")))
 	}
 	return all
 }

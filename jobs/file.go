@@ -79,7 +79,7 @@ func readAll(name string, r io.Reader) ([]byte, error) {
 func ParseFile(name string, text []byte) (*File, error) {
 	parsed, diags := hclsyntax.ParseConfig(text, name, hcl.InitialPos)
 	if diags.HasErrors() {
-		return nil, problemsOf(text, diags)
+		return nil, errorsOf(text, diags)
 	}
 	body, ok := parsed.Body.(*hclsyntax.Body)
 	if !ok {

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
@@ -20,7 +21,8 @@ import (
 // then the files in their order, then Vars in theirs.
 type Input struct {
 	// Environ has NOMAD_VAR_name=value; what else is in it does not count, nor
-	// do variables that the job file does not declare.
+	// do variables that the job file does not declare, nor empty ones that are no
+	// text.
 	Environ []string
 	// Files hold "name = value", in HCL or, if they end in .json, in JSON.
 	Files []string
@@ -43,7 +45,7 @@ func (f *File) Values(in Input) (*Values, error) {
 	for _, one := range in.Environ {
 		name, text, ok := strings.Cut(one, "=")
 		name, ours := strings.CutPrefix(name, environPrefix)
-		if v := f.variable(name); ok && ours && v != nil {
+		if v := f.variable(name); ok && ours && v != nil && (text != "" || v.kind == cty.String) {
 			c.text(v, text, environPrefix+name)
 		}
 	}
@@ -93,6 +95,10 @@ func (c *collector) unknown(where, name string) *Error {
 // text takes a value as the command line and the environment have it: of a
 // string as it stands, of all else as HCL.
 func (c *collector) text(v *Variable, text, where string) {
+	if !utf8.ValidString(text) {
+		c.fail("%s: it must be text in UTF-8", where)
+		return
+	}
 	if v.kind == cty.String {
 		c.set(v, cty.StringVal(text), where)
 		return
@@ -140,7 +146,7 @@ func (c *collector) readFile(name string) {
 	if !diags.HasErrors() {
 		attrs, diags = file.Body.JustAttributes()
 	}
-	c.problems = append(c.problems, problemsOf(text, diags)...)
+	c.problems = append(c.problems, errorsOf(text, diags)...)
 	for _, key := range slices.SortedFunc(maps.Keys(attrs), func(a, b string) int {
 		return attrs[a].Range.Start.Byte - attrs[b].Range.Start.Byte
 	}) {
@@ -148,12 +154,12 @@ func (c *collector) readFile(name string) {
 		v := c.file.variable(key)
 		if v == nil {
 			told := c.unknown("-var-file", key)
-			c.problems = append(c.problems, problemAt(text, attr.NameRange, "%s", told.Text))
+			c.problems = append(c.problems, errorAt(text, attr.NameRange, "%s", told.Text))
 			continue
 		}
 		value, diags := attr.Expr.Value(&hcl.EvalContext{Functions: functions()})
 		if diags.HasErrors() {
-			c.problems = append(c.problems, problemsOf(text, diags)...)
+			c.problems = append(c.problems, errorsOf(text, diags)...)
 			continue
 		}
 		c.set(v, value, fmt.Sprintf("%s:%d: %s", name, attr.NameRange.Start.Line, key))

@@ -35,6 +35,11 @@ func (c *Client) Plan(ctx context.Context, j *Job) (*Plan, error) {
 	if err != nil {
 		return nil, fmt.Errorf("plan job %q: %w", j.ID, c.explain(err, need{"submit-job", j.Namespace}))
 	}
+	return newPlan(answer), nil
+}
+
+// newPlan reads Nomad's answer.
+func newPlan(answer *nomad.JobPlanResponse) *Plan {
 	p := &Plan{ModifyIndex: answer.JobModifyIndex, Warnings: listed(answer.Warnings), diff: answer.Diff, Unplaced: map[string][]string{}}
 	p.Changes = answer.Diff != nil && answer.Diff.Type != "None"
 	if answer.Annotations != nil {
@@ -53,7 +58,7 @@ func (c *Client) Plan(ctx context.Context, j *Job) (*Plan, error) {
 	for group, metric := range answer.FailedTGAllocs {
 		p.Unplaced[group] = unplaced(metric)
 	}
-	return p, nil
+	return p
 }
 
 // unplaced says why no node fits.

@@ -3,6 +3,7 @@ package jobs
 import (
 	"fmt"
 	"strings"
+	"unicode"
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
@@ -15,7 +16,7 @@ import (
 func (f *File) Render(values *Values) ([]byte, error) {
 	file, diags := hclwrite.ParseConfig(f.Text, f.Name, hcl.InitialPos)
 	if diags.HasErrors() {
-		return nil, problemsOf(f.Text, diags)
+		return nil, errorsOf(f.Text, diags)
 	}
 	for _, block := range file.Body().Blocks() {
 		if block.Type() != "variable" || len(block.Labels()) != 1 {
@@ -71,7 +72,7 @@ func insertDefault(block *hclwrite.Block, value cty.Value) {
 // tokens writes a value. Text of several lines becomes a heredoc, so that a
 // configuration stays readable.
 func tokens(value cty.Value) hclwrite.Tokens {
-	if value.IsNull() || value.Type() != cty.String || !strings.HasSuffix(value.AsString(), "\n") || strings.Count(value.AsString(), "\n") < 2 {
+	if value.IsNull() || value.Type() != cty.String || !plainLines(value.AsString()) {
 		return hclwrite.TokensForValue(value)
 	}
 	text := value.AsString()
@@ -86,4 +87,12 @@ func tokens(value cty.Value) hclwrite.Tokens {
 		{Type: hclsyntax.TokenStringLit, Bytes: []byte(text)},
 		{Type: hclsyntax.TokenCHeredoc, Bytes: []byte(end)},
 	}
+}
+
+// plainLines says that text is of several lines, and that a heredoc can hold it:
+// no control characters, and no escape of a template that would be taken for ours.
+func plainLines(text string) bool {
+	odd := func(r rune) bool { return r != '\n' && r != '\t' && !unicode.IsPrint(r) }
+	return strings.HasSuffix(text, "\n") && strings.Count(text, "\n") > 1 && !strings.ContainsFunc(text, odd) &&
+		!strings.Contains(text, "$${") && !strings.Contains(text, "%%{")
 }

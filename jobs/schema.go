@@ -1,7 +1,6 @@
 package jobs
 
 import (
-	"errors"
 	"fmt"
 	"reflect"
 	"regexp"
@@ -14,14 +13,10 @@ import (
 	nomad "github.com/hashicorp/nomad/api"
 )
 
-// parseProblems turns what Nomad's parser says into problems of the file. It
-// finds none if the error is another one.
-func parseProblems(file *File, err error) Errors {
-	answer, ok := errors.AsType[nomad.UnexpectedResponseError](err)
-	if !ok {
-		return nil
-	}
-	text, ok := strings.CutPrefix(strings.TrimSpace(answer.Body()), "Failed to parse job: ")
+// parseErrors turns what Nomad's parser answers into errors of the file. It
+// finds none if the answer is of something else.
+func parseErrors(file *File, body string) Errors {
+	text, ok := strings.CutPrefix(strings.TrimSpace(body), "Failed to parse job: ")
 	if !ok {
 		return nil
 	}

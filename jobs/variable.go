@@ -38,13 +38,13 @@ type rule struct {
 // would; what Nomad may know and we do not is left to it.
 func newVariable(block *hclsyntax.Block, text []byte) (*Variable, Errors) {
 	if len(block.Labels) != 1 {
-		return nil, Errors{problemAt(text, block.DefRange(), "a variable has one name: variable \"NAME\" { ... }")}
+		return nil, Errors{errorAt(text, block.DefRange(), "a variable has one name: variable \"NAME\" { ... }")}
 	}
 	v := &Variable{Name: block.Labels[0], Required: true, kind: cty.DynamicPseudoType, at: block.DefRange()}
 	var wrong Errors
 	if attr := block.Body.Attributes["type"]; attr != nil {
 		kind, diags := typeexpr.TypeConstraint(attr.Expr)
-		wrong = append(wrong, problemsOf(text, diags)...)
+		wrong = append(wrong, errorsOf(text, diags)...)
 		if !diags.HasErrors() {
 			v.kind = kind
 		}
@@ -59,11 +59,11 @@ func newVariable(block *hclsyntax.Block, text []byte) (*Variable, Errors) {
 		v.Required = false
 		v.Default = string(attr.Expr.Range().SliceBytes(text))
 		value, diags := attr.Expr.Value(&hcl.EvalContext{Functions: functions()})
-		wrong = append(wrong, problemsOf(text, diags)...)
+		wrong = append(wrong, errorsOf(text, diags)...)
 		if !diags.HasErrors() {
 			var err error
 			if v.value, err = convert.Convert(value, v.kind); err != nil {
-				wrong = append(wrong, problemAt(text, attr.Expr.Range(), "the default of variable %q is no %s: %v", v.Name, v.Type, err))
+				wrong = append(wrong, errorAt(text, attr.Expr.Range(), "the default of variable %q is no %s: %v", v.Name, v.Type, err))
 			}
 		}
 	}

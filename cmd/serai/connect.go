@@ -66,7 +66,7 @@ func runConnect(c *cli.Context) error {
 		defer stopReopen()
 	}
 	config := proxy.Config{
-		Admin: c.String("admin-bind"), DrainDelay: c.Duration("drain-delay"), DrainTimeout: c.Duration("drain-timeout"),
+		Admin: c.String("admin-bind"), DrainDelay: drainDelay(c), DrainTimeout: c.Duration("drain-timeout"),
 	}
 	if path := c.String("config-path"); path != "" {
 		err = fromBootstrap(&config, path, log)
@@ -84,6 +84,14 @@ func runConnect(c *cli.Context) error {
 		return err
 	}
 	return p.Run(c.Context)
+}
+
+// drainDelay is below 0 if the user says that there shall be none.
+func drainDelay(c *cli.Context) time.Duration {
+	if delay := c.Duration("drain-delay"); delay != 0 {
+		return delay
+	}
+	return -1
 }
 
 func fromBootstrap(config *proxy.Config, path string, log *slog.Logger) error {

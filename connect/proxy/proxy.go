@@ -34,7 +34,7 @@ type Config struct {
 	// Static are addresses that serve a part of it, as a bootstrap file names them.
 	Static []bootstrap.Listener
 	// DrainDelay is how long connections are still accepted after the signal
-	// to stop, so that callers can learn that we go; 0 means 1 s.
+	// to stop, so that callers can learn that we go; 0 means 1 s, below 0 not at all.
 	DrainDelay time.Duration
 	// DrainTimeout is when, after the signal, what is left is killed; 0 means
 	// 4.5 s, which is under Nomad's kill_timeout of 5 s.
@@ -59,7 +59,7 @@ type Proxy struct {
 // New makes a Proxy; observe sees every exchange and connection, and may be nil.
 // Nothing is bound or started before Run.
 func New(config Config, observe *telemetry.Observer, log *slog.Logger) (*Proxy, error) {
-	config.DrainDelay = cmp.Or(config.DrainDelay, time.Second)
+	config.DrainDelay = max(0, cmp.Or(config.DrainDelay, time.Second))
 	config.DrainTimeout = cmp.Or(config.DrainTimeout, 4500*time.Millisecond)
 	p := &Proxy{config: config, observe: observe, log: log}
 	p.clusters = upstream.NewSet(log)
