@@ -47,8 +47,7 @@ type seen struct {
 func startApp(t *testing.T, name string, port int, protocol string, upstreams map[string]int) *app {
 	t.Helper()
 	a := &app{name: name, port: port, upstreams: upstreams}
-	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", local(port))
-	must(t, err)
+	listener := listenAt(t, port)
 	if protocol == "http" {
 		server := &http.Server{Handler: a.handler(), ReadHeaderTimeout: 10 * time.Second}
 		t.Cleanup(func() { drop(server) })

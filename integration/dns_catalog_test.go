@@ -226,9 +226,8 @@ func startAbroad(t *testing.T, env *harness.Env) string {
 	t.Helper()
 	port, err := env.Port()
 	must(t, err)
+	listener := listenAt(t, port)
 	packets, err := net.ListenPacket("udp", local(port))
-	must(t, err)
-	listener, err := net.Listen("tcp", local(port))
 	must(t, err)
 	handler := dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
 		m := new(dns.Msg).SetReply(q)

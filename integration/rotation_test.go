@@ -190,8 +190,7 @@ func (w *world) native(t *testing.T) *nativePeer {
 	must(t, err)
 
 	peer := &nativePeer{callers: map[string]*x509.Certificate{}}
-	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", local(port))
-	must(t, err)
+	listener := listenAt(t, port)
 	server := &http.Server{
 		ReadHeaderTimeout: 10 * time.Second,
 		Handler:           http.HandlerFunc((&app{name: "native-1"}).hello),

@@ -232,6 +232,18 @@ func (w *world) ports(t *testing.T, n int) int {
 
 func local(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
 
+// listenAt listens at a port that the harness has given, by TCP. It tries again for a while: a process that is being
+// started at this very moment holds what we had opened until it runs its own program.
+func listenAt(t *testing.T, port int) net.Listener {
+	t.Helper()
+	var listener net.Listener
+	eventually(t, "port "+strconv.Itoa(port), func(ctx context.Context) (err error) {
+		listener, err = (&net.ListenConfig{}).Listen(ctx, "tcp", local(port))
+		return err
+	})
+	return listener
+}
+
 func must(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {
