@@ -64,6 +64,7 @@ func TestJobs(t *testing.T) {
 	t.Run("render", func(t *testing.T) { testJobRender(ctx, t, w) })
 	t.Run("refused", func(t *testing.T) { testJobRefused(ctx, t, w) })
 	t.Run("failed", func(t *testing.T) { testJobFailed(ctx, t, w) })
+	t.Run("own configuration", func(t *testing.T) { testJobConfig(ctx, t, w) })
 }
 
 func wantTexts(t *testing.T, text string, wanted ...string) {
@@ -136,6 +137,9 @@ func testJobRefused(ctx context.Context, t *testing.T, w *jobWorld) {
 	t.Helper()
 	reader, err := w.PolicyToken(ctx, "reader", `namespace "default" { capabilities = ["list-jobs", "read-job", "parse-job"] }`)
 	must(t, err)
+	// What it may do is enough to validate, but not to look at nodes.
+	wantTexts(t, w.jobAs(ctx, t, reader, 0, "validate", "edge"), "may not read nodes", `job "edge" is valid`)
+	wantTexts(t, w.jobAs(ctx, t, reader, 255, "plan", "edge"), `capability "submit-job" in namespace "default"`)
 	for _, c := range []struct {
 		name, token string
 		args        []string
@@ -194,4 +198,48 @@ func testJobFailed(ctx context.Context, t *testing.T, w *jobWorld) {
 	file := filepath.Join(w.env.Dir(), "broken.hcl")
 	must(t, os.WriteFile(file, []byte(brokenJob), 0o600))
 	wantTexts(t, w.job(ctx, t, 1, "run", file), "Exit Code: 3", "no such database", "failed")
+}
+
+// ownConfig is the edge's configuration as docs/jobs.md has it.
+const ownConfig = `edge {
+  id = "edge-${env("NOMAD_ALLOC_ID")}"
+  listener "public" {
+    address = ":${env("NOMAD_PORT_http")}"
+  }
+  consumer "acme" {
+    key "ci" { key = "{{ with nomadVar "nomad/jobs/edge" }}{{ .acme_key }}{{ end }}" }
+  }
+  api "shop" {
+    authenticate "api_key" {}
+    route "web" {
+      path_prefix = "/shop"
+      upstream { service = "web" }
+    }
+  }
+}
+`
+
+// testJobConfig gives the edge a configuration with a key that Nomad keeps, and
+// changes the key: the edge reads it again without a restart.
+func testJobConfig(ctx context.Context, t *testing.T, w *jobWorld) {
+	t.Helper()
+	setKey := func(key string) {
+		_, _, err := w.API.Variables().Update(&nomadapi.Variable{
+			Path: "nomad/jobs/edge", Items: nomadapi.VariableItems{"acme_key": key},
+		}, (&nomadapi.WriteOptions{}).WithContext(ctx))
+		must(t, err)
+	}
+	setKey("first")
+	w.job(ctx, t, 0, append([]string{"run", "edge", "-var", "min_healthy_time=1s", "-var", "config=" + ownConfig}, w.consul...)...)
+	w.getWith(ctx, t, "/shop/", "first", 200, "web, asked by acme, hears from api")
+	w.getWith(ctx, t, "/shop/", "second", 401, "")
+	alloc := w.allocations(ctx, t, "edge")[0]
+	setKey("second")
+	w.getWith(ctx, t, "/shop/", "second", 200, "web, asked by acme, hears from api")
+	w.getWith(ctx, t, "/shop/", "first", 401, "")
+	for name, state := range w.allocations(ctx, t, "edge")[0].TaskStates {
+		if state.Restarts != 0 || w.allocations(ctx, t, "edge")[0].ID != alloc.ID {
+			t.Errorf("the new key restarted task %q", name)
+		}
+	}
 }

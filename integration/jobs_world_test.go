@@ -100,12 +100,19 @@ func (w *jobWorld) jobAs(ctx context.Context, t *testing.T, token string, status
 // get asks the edge, from the host's side, until the answer is as wanted.
 func (w *jobWorld) get(ctx context.Context, t *testing.T, path string, status int, text string) {
 	t.Helper()
+	w.getWith(ctx, t, path, "", status, text)
+}
+
+// getWith is get with an API key.
+func (w *jobWorld) getWith(ctx context.Context, t *testing.T, path, key string, status int, text string) {
+	t.Helper()
 	client := w.Namespace.Client()
 	must(t, harness.Until(ctx, fmt.Sprintf("status %d of %s", status, path), func(ctx context.Context) error {
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, w.edge+path, http.NoBody)
 		if err != nil {
 			return err
 		}
+		req.Header.Set("X-Api-Key", key)
 		resp, err := client.Do(req)
 		if err != nil {
 			return err

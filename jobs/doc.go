@@ -5,7 +5,7 @@
 //	file of the user ┼▶ File ──▶ Render             offline: the text with the values as defaults
 //	standard input ──┘   │
 //	                     └ Input ──▶ Client.Load    Nomad itself parses: a job
-//	                                    ├▶ Check    Nomad validates, Advise warns
+//	                                    ├▶ Check    Nomad validates, we advise
 //	                                    ├▶ Plan     what Nomad would change
 //	                                    └▶ Run      registers, and follows the deployment to its end
 //
