@@ -49,10 +49,15 @@ vuln:
 	@$(TOOLS)/build govulncheck
 	@$(TOOLS)/vuln ./...
 
-## bench-peers: our benchmarks; the rows of peers come with the engine
+## bench-peers: Serai beside its peers, docs/benchmarks.md; SCENARIO=h1-512 ROUNDS=3 SECONDS=2.5 PROXY=serai,haproxy
 bench-peers:
-	go test -run '^$$' -bench . -benchmem ./connect/...
-	@echo "bench-peers: these are our own benchmarks only; Envoy, HAProxy and nginx beside them come with the engine"
+	@$(TOOLS)/build consul envoy
+	@$(TOOLS)/need taskset
+	@$(TOOLS)/need nginx haproxy caddy || echo "bench-peers: those that are missing have no rows" >&2
+	@$(MAKE) --no-print-directory build
+	@go build -o bin/bench ./integration/bench
+	@exec bin/bench -json .tools/bench-peers.json $(if $(SCENARIO),-scenario $(SCENARIO)) $(if $(PROXY),-proxy $(PROXY)) \
+		$(if $(ROUNDS),-rounds $(ROUNDS)) $(if $(SECONDS),-seconds $(SECONDS))
 
 ## conformance: the seeds of all fuzz targets; the protocol suites come with the engine
 conformance:

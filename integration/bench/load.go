@@ -151,11 +151,16 @@ func (m *meter) tick(at time.Duration) bool {
 			m.done.Self = processorTime([]int{os.Getpid()}) - m.self
 			m.done.Idle = idleTime(m.config.Core) - m.idle
 		}
+	case meterOff:
 	}
 	return m.state == meterOff
 }
 
-// next is when tick has to be called again.
+// endTime is how long a load waits for answers under way, which it does not count: a proxy whose clients all hang up
+// would be busy with that while the next load begins.
+const endTime = time.Second
+
+// next is when tick has to be called again, or was, if the load is over.
 func (m *meter) next() time.Duration {
 	if m.state == meterWarm {
 		return m.start + m.config.Warm

@@ -22,6 +22,8 @@ type plain struct {
 	conns    map[int]*client
 	idle     []*client       // only with a pace
 	late     []time.Duration // due, and no connection is idle
+	ending   bool            // no request is sent any more
+	flying   int             // requests under way
 	buffer   []byte
 }
 
@@ -67,11 +69,14 @@ func plainLoad(c *loadConfig, m *meter) error {
 func (p *plain) run() error {
 	for {
 		at := now()
-		if p.meter.tick(at) {
+		p.ending = p.meter.tick(at)
+		if p.ending && (p.flying == 0 || at > p.meter.next()+endTime) {
 			return nil
 		}
 		wake := p.meter.next()
-		if p.pace != nil {
+		if p.ending {
+			wake = at + endTime/100
+		} else if p.pace != nil {
 			p.pace.due(at, p.start)
 			wake = min(wake, p.pace.next)
 		}
@@ -156,6 +161,7 @@ func (p *plain) start(due time.Duration) {
 
 func (p *plain) send(c *client, due time.Duration) {
 	c.due, c.busy = due, true
+	p.flying++
 	request := p.requests[p.turn%len(p.requests)]
 	p.turn++
 	if n, err := unix.Write(c.fd, request); err != nil || n < len(request) {
@@ -211,7 +217,9 @@ func (p *plain) came(c *client, n int, in []byte, err error) error {
 // finish looks for the next request.
 func (p *plain) finish(c *client) {
 	c.busy = false
+	p.flying--
 	switch {
+	case p.ending:
 	case p.pace == nil:
 		p.send(c, 0)
 	case len(p.late) > 0:

@@ -27,7 +27,8 @@ type streams struct {
 	meter *meter
 	idle  []*slot         // only if paced
 	late  []time.Duration // due, and no slot is idle
-	over  bool
+	over  bool            // no request is sent any more
+	busy  int             // slots with a request under way
 }
 
 // slot makes one request after another: each on a stream of its own, or all as messages on one stream.
@@ -90,7 +91,7 @@ func (s *streams) step(p *pace) (wake time.Duration, over bool) {
 	defer s.mu.Unlock()
 	at := now()
 	if s.over = s.meter.tick(at); s.over {
-		return 0, true
+		return at + endTime/100, s.busy == 0 || at > s.meter.next()+endTime
 	}
 	wake = s.meter.next()
 	if p != nil {
@@ -118,12 +119,14 @@ func (s *streams) startLocked(due time.Duration) {
 // finishLocked counts what a slot did and gives it the next request.
 func (s *streams) finishLocked(done *slot, problem string) {
 	done.busy = false
+	s.busy--
 	if problem != "" {
 		s.meter.failed("%s", problem)
 	} else {
 		s.meter.answered(done.due)
 	}
 	switch {
+	case s.over:
 	case !s.paced:
 		done.conn.send(done, 0)
 	case len(s.late) > 0:
@@ -250,9 +253,6 @@ func (c *streamClient) handle() error {
 			return err
 		}
 	}
-	if c.load.over {
-		return errors.New("the load is over")
-	}
 	return c.flush()
 }
 
@@ -268,6 +268,7 @@ func (c *streamClient) flush() error {
 // send makes a slot's next request.
 func (c *streamClient) send(s *slot, due time.Duration) {
 	s.due, s.busy, s.body = due, true, 0
+	c.load.busy++
 	switch c.load.config.Protocol {
 	case loadStream:
 		c.data(s)
@@ -389,7 +390,7 @@ func (c *streamClient) streamFrame(f *frame) error {
 		}
 	}
 	if c.load.config.Protocol == loadStream {
-		return c.message1(s, f, end)
+		return c.echoed(s, f, end)
 	}
 	if !end && f.kind != frameReset {
 		return nil
@@ -407,8 +408,8 @@ func (c *streamClient) streamFrame(f *frame) error {
 	return nil
 }
 
-// message1 takes a part of a message that comes back on a long stream.
-func (c *streamClient) message1(s *slot, f *frame, end bool) error {
+// echoed takes a part of a message that comes back on a long stream.
+func (c *streamClient) echoed(s *slot, f *frame, end bool) error {
 	switch {
 	case end || f.kind == frameReset:
 		return fmt.Errorf("a stream ended by frame %d", f.kind)

@@ -11,6 +11,8 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // serverName is what proxies are called by, in certificates and requests.
@@ -23,11 +25,12 @@ type handshakes struct {
 
 	mu    sync.Mutex // guards the rest
 	meter *meter
+	pace  *pace // nil: as fast as it goes
 	over  bool
 }
 
 func handshakeLoad(c *loadConfig, m *meter) error {
-	h := &handshakes{config: c, meter: m}
+	h := &handshakes{config: c, meter: m, pace: newPace(c.Rate, now())}
 	h.request = fmt.Appendf(nil, "GET %s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n", c.Paths[0], serverName)
 	var workers sync.WaitGroup
 	for range c.Conns {
@@ -51,19 +54,35 @@ func (h *handshakes) work() {
 	}
 	first := true
 	for {
+		due := h.await()
 		resumed, err := h.once(config)
 		if err == nil && h.config.Resume && !first && !resumed {
 			err = errors.New("the session was not resumed")
 		}
-		if h.count(err) {
+		if h.count(due, err) {
 			return
 		}
 		first = err != nil
 	}
 }
 
-// count counts a connection, and says whether the load is over.
-func (h *handshakes) count(err error) bool {
+// await waits until a connection is due.
+func (h *handshakes) await() time.Duration {
+	if h.pace == nil {
+		return 0
+	}
+	h.mu.Lock()
+	due := h.pace.next
+	h.pace.next += h.pace.every
+	h.mu.Unlock()
+	at := unix.NsecToTimespec(due.Nanoseconds())
+	for again(unix.ClockNanosleep(unix.CLOCK_MONOTONIC, unix.TIMER_ABSTIME, &at, nil)) { // a timer of Go would be late
+	}
+	return due
+}
+
+// count counts a connection that was due at that time, and says whether the load is over.
+func (h *handshakes) count(due time.Duration, err error) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.over = h.over || h.meter.tick(now()); h.over {
@@ -72,7 +91,7 @@ func (h *handshakes) count(err error) bool {
 	if err != nil {
 		h.meter.failed("%v", err)
 	} else {
-		h.meter.answered(0)
+		h.meter.answered(due)
 	}
 	return h.meter.done.Errors > 1000
 }

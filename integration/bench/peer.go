@@ -157,13 +157,11 @@ func (w *world) gatewaySubject(ctx context.Context, name string, j *job, s *sett
 	return out, waitAccept(ctx, process, out.addr)
 }
 
-// stop ends a subject.
-func (s *subject) stop(ctx context.Context) error {
-	var errs []error
+// kill ends a subject at once: how it would drain is no matter here.
+func (s *subject) kill() {
 	for _, p := range s.processes {
-		errs = append(errs, p.Stop(ctx))
+		_ = p.Kill() // it never fails
 	}
-	return errors.Join(errs...)
 }
 
 // pids are those of all its processes.
@@ -194,7 +192,8 @@ func (p *peer) versionOf(ctx context.Context, path string) string {
 	return strings.TrimSpace(line)
 }
 
-func lastLine(text string) string {
-	text = strings.TrimSpace(text)
-	return text[strings.LastIndexByte(text, '\n')+1:]
+// tail is the end of a log, on one line.
+func tail(log string) string {
+	log = strings.Join(strings.Fields(log), " ")
+	return log[max(0, len(log)-400):]
 }

@@ -50,7 +50,7 @@ func (r *row) fill(s *scenario, rounds []round) {
 			count = round.paced
 		}
 		rate = append(rate, float64(count.Requests)/count.Time.Seconds())
-		cpu = append(cpu, micros(count.CPU)/float64(count.Requests))
+		cpu = append(cpu, micros(count.CPU)/float64(max(1, count.Requests)))
 		p50, p99 = append(p50, micros(round.paced.P50)), append(p99, micros(round.paced.P99))
 		free := count.Idle.Seconds() / count.Time.Seconds()
 		idle = append(idle, free)

@@ -43,14 +43,14 @@ func (b *bench) scenario(ctx context.Context, s *scenario) ([]*row, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer backend.Kill() //nolint:errcheck // it never fails
 	var all []*contender
 	defer func() {
 		for _, c := range all {
 			if c.subject != nil {
-				_ = c.subject.stop(ctx) // what does not stop, the world's end kills
+				c.subject.kill()
 			}
 		}
+		_ = backend.Kill() // it never fails
 	}()
 	for _, p := range b.peers {
 		if c := b.enter(ctx, s, p, port); c != nil {
@@ -67,7 +67,7 @@ func (b *bench) scenario(ctx context.Context, s *scenario) ([]*row, error) {
 					return nil, ctx.Err()
 				}
 				c.row.Problem = err.Error()
-				_ = c.subject.stop(ctx) // see above
+				c.subject.kill()
 				c.subject = nil
 			}
 		}
@@ -103,7 +103,7 @@ func (b *bench) enter(ctx context.Context, s *scenario, p *peer, backend int) *c
 		return c
 	}
 	if subject != nil {
-		_ = subject.stop(ctx) // the first error tells
+		subject.kill()
 	}
 	c.row.Problem = err.Error()
 	if p.name == ours {
@@ -147,8 +147,9 @@ func (c *contender) load(ctx context.Context, l *loadConfig) (*loadResult, error
 		c.first = result.First
 	}
 	c.errors += result.Errors
-	if result.Requests == 0 {
-		return nil, fmt.Errorf("no request was answered; %d errors, the first: %s", result.Errors, result.First)
+	if result.Requests == 0 && l.Rate == 0 {
+		return nil, fmt.Errorf("no request was answered within %v, in which the proxy had %v of its core; %d errors, the first: %q",
+			result.Time.Round(time.Millisecond), result.CPU.Round(time.Millisecond), result.Errors, result.First)
 	}
 	return result, nil
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/serai-net/serai/integration/harness"
 )
@@ -40,11 +41,39 @@ func seraiPeer() *peer {
 			if err != nil {
 				return nil, err
 			}
-			file, err := render(s.Dir, "edge.hcl", s)
+			dir, err := edgeFolder(s)
 			if err != nil {
 				return nil, err
 			}
-			return w.gatewaySubject(ctx, ours, j, s, []string{"edge", "-config", file, "-log-level", "warn"})
+			return w.gatewaySubject(ctx, ours, j, s, []string{"edge", "-config", dir, "-log-level", "warn"})
 		},
 	}
+}
+
+// edgeFolder writes the edge's configuration: the routes in files of a thousand, as one would by hand.
+func edgeFolder(s *settings) (string, error) {
+	dir := filepath.Join(s.Dir, "edge")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return "", fmt.Errorf("make folder: %w", err)
+	}
+	if _, err := render(dir, "edge.hcl", s); err != nil {
+		return "", err
+	}
+	n := 0
+	for routes := range slices.Chunk(s.Routes, 1000) {
+		part := *s
+		part.Routes = routes
+		file, err := render(dir, "edge-api.hcl", struct {
+			*settings
+			Name string
+		}{&part, fmt.Sprintf("bench-%d", n)})
+		if err != nil {
+			return "", err
+		}
+		if err := os.Rename(file, filepath.Join(dir, fmt.Sprintf("api-%d.hcl", n))); err != nil {
+			return "", fmt.Errorf("write routes: %w", err)
+		}
+		n++
+	}
+	return dir, nil
 }

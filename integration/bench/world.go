@@ -136,7 +136,7 @@ func waitAccept(ctx context.Context, process *harness.Process, addr string) erro
 	return harness.Until(ctx, process.Name+" to listen", func(ctx context.Context) error {
 		select {
 		case <-process.Done():
-			return &harness.GoneError{Name: process.Name, Err: process.Wait(ctx), Tail: lastLine(process.Log())}
+			return &harness.GoneError{Name: process.Name, Err: process.Wait(ctx), Tail: tail(process.Log())}
 		default:
 		}
 		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)

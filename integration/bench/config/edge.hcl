@@ -8,19 +8,6 @@ edge {
     }
 {{- end}}
   }
-  api "bench" {
-{{- range $i, $r := .Routes}}
-    route "r{{$i}}" {
-      path_prefix = "{{.Prefix}}"
-      upstream {
-        addresses = [{{range $j, $e := (index $.ByName .Cluster).Endpoints}}{{if $j}}, {{end}}"{{$e}}"{{end}}]
-{{- if $.BackH2}}
-        protocol  = "http2"
-{{- end}}
-      }
-    }
-{{- end}}
-  }
 {{- if .Log}}
   access_log {
     path   = "{{.Log}}"
