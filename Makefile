@@ -6,6 +6,9 @@ SHELL := bash
 
 TOOLS := integration/tools
 BIN := .tools/bin
+# Leaves out what nobody reaches, and what each sidecar would hold in memory: a debug page of grpc, manual pages of the
+# command line.
+TAGS := grpcnotrace,urfave_cli_no_docs
 
 ## help: what there is to make (the default)
 help:
@@ -13,7 +16,7 @@ help:
 
 ## build: bin/serai, one static binary
 build:
-	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o bin/serai ./cmd/serai
+	CGO_ENABLED=0 go build -trimpath -tags $(TAGS) -ldflags "-s -w" -o bin/serai ./cmd/serai
 
 ## tools: all pinned neighbours (Consul, Nomad, CNI, Envoy, Fortio, linters) into .tools/bin; cold: about 7 minutes
 tools:
