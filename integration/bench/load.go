@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -65,8 +66,10 @@ func runLoad(ctx context.Context, c *loadConfig) (*loadResult, error) {
 	defer cancel()
 	command := exec.CommandContext(ctx, self, "load", string(text))
 	command.Env = append(os.Environ(), "GOMAXPROCS=1", "GOGC=400")
-	command.Stderr = os.Stderr
 	out, err := command.Output()
+	if ended, ok := errors.AsType[*exec.ExitError](err); ok {
+		return nil, fmt.Errorf("run the load: %w: %s", err, tail(string(ended.Stderr)))
+	}
 	if err != nil {
 		return nil, fmt.Errorf("run the load: %w", err)
 	}

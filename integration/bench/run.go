@@ -18,7 +18,10 @@ type bench struct {
 	say     func(format string, args ...any)
 }
 
-const warmTime = 300 * time.Millisecond
+const (
+	warmTime = 300 * time.Millisecond
+	calmTime = time.Second // of a round of a calm scenario, each of whose requests may open a connection
+)
 
 // contender is a peer in a scenario.
 type contender struct {
@@ -36,13 +39,31 @@ type round struct {
 	paced *loadResult // at the scenario's rate
 }
 
-// scenario runs one: all proxies stand ready, and take turns.
+// scenario runs one: all proxies stand ready, and take turns. In a calm one there is nothing that could disturb some of
+// them, but a great many connections, so that they come one after another.
 func (b *bench) scenario(ctx context.Context, s *scenario) ([]*row, error) {
 	b.say("%s: %s", s.name, s.about)
 	port, backend, err := b.world.startBackend(ctx, s)
 	if err != nil {
 		return nil, err
 	}
+	defer backend.Kill() //nolint:errcheck // it never fails
+	if !s.calm {
+		return b.turns(ctx, s, b.peers, port)
+	}
+	var all []*row
+	for _, p := range b.peers {
+		rows, err := b.turns(ctx, s, []*peer{p}, port)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, rows...)
+	}
+	return all, nil
+}
+
+// turns measures peers in turns.
+func (b *bench) turns(ctx context.Context, s *scenario, peers []*peer, backend int) ([]*row, error) {
 	var all []*contender
 	defer func() {
 		for _, c := range all {
@@ -50,10 +71,9 @@ func (b *bench) scenario(ctx context.Context, s *scenario) ([]*row, error) {
 				c.subject.kill()
 			}
 		}
-		_ = backend.Kill() // it never fails
 	}()
-	for _, p := range b.peers {
-		if c := b.enter(ctx, s, p, port); c != nil {
+	for _, p := range peers {
+		if c := b.enter(ctx, s, p, backend); c != nil {
 			all = append(all, c)
 		}
 	}
@@ -128,7 +148,9 @@ func (b *bench) round(ctx context.Context, s *scenario, c *contender) error {
 		}
 	}
 	load.Rate = s.rate
-	if !s.calm {
+	if s.calm {
+		load.Time = calmTime
+	} else {
 		load.Time = b.seconds / 2
 	}
 	if r.paced, err = c.load(ctx, &load); err != nil {

@@ -32,7 +32,8 @@ func writeTable(out io.Writer, s *scenario, rows []*row) error {
 		if len(r.remarks()) > 0 {
 			mark = "*"
 		}
-		fmt.Fprintf(w, "%s\t%.0f%s\t%.1f\t%.2f\t%.0f\t%.0f\t%.1f\t%d\t", r.Proxy, r.Rate, mark, r.Throughput, r.CPU, r.P50, r.P99, r.Memory, r.Errors)
+		fmt.Fprintf(w, "%s\t%.0f%s\t%.1f\t%.2f\t%s\t%s\t%.1f\t%d\t",
+			r.Proxy, r.Rate, mark, r.Throughput, r.CPU, latency(r.P50), latency(r.P99), r.Memory, r.Errors)
 		if own != nil && own != r {
 			fmt.Fprintf(w, "%s\t%s\t%s\t\n", ratio(own.CPU, r.CPU), ratio(own.P99, r.P99), ratio(own.Memory, r.Memory))
 		} else {
@@ -55,6 +56,15 @@ func writeTable(out io.Writer, s *scenario, rows []*row) error {
 	}
 	_, err := fmt.Fprintf(out, "\n  %s\n", strings.Join(notes, "\n  "))
 	return err
+}
+
+// latency is a number of microseconds, or nothing if the proxy was so late that no request of the measured time was
+// answered in it.
+func latency(us float64) string {
+	if us == 0 {
+		return "-"
+	}
+	return fmt.Sprintf("%.0f", us)
 }
 
 // ratio is a/b, or nothing if there is nothing to compare.
