@@ -6,6 +6,9 @@ SHELL := bash
 
 TOOLS := integration/tools
 BIN := .tools/bin
+# Leaves out what nobody reaches, and what each sidecar would hold in memory: a debug page of grpc, manual pages of the
+# command line.
+TAGS := grpcnotrace,urfave_cli_no_docs
 
 ## help: what there is to make (the default)
 help:
@@ -13,8 +16,8 @@ help:
 
 ## build: bin/serai, one static binary, and the bundled plugins in bin/plugins
 build:
-	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o bin/serai ./cmd/serai
-	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o bin/plugins/ ./plugins/bundled/...
+	CGO_ENABLED=0 go build -trimpath -tags $(TAGS) -ldflags "-s -w" -o bin/serai ./cmd/serai
+	CGO_ENABLED=0 go build -trimpath -tags $(TAGS) -ldflags "-s -w" -o bin/plugins/ ./plugins/bundled/...
 
 ## tools: all pinned neighbours (Consul, Nomad, CNI, Envoy, Fortio, linters) into .tools/bin; cold: about 7 minutes
 tools:
@@ -51,10 +54,15 @@ vuln:
 	@$(TOOLS)/build govulncheck
 	@$(TOOLS)/vuln ./...
 
-## bench-peers: our benchmarks; the rows of peers come with the engine
+## bench-peers: Serai beside its peers, docs/benchmarks.md; SCENARIO=h1-512 ROUNDS=3 SECONDS=2.5 PROXY=serai,haproxy
 bench-peers:
-	go test -run '^$$' -bench . -benchmem ./connect/...
-	@echo "bench-peers: these are our own benchmarks only; Envoy, HAProxy and nginx beside them come with the engine"
+	@$(TOOLS)/build consul envoy
+	@$(TOOLS)/need taskset
+	@$(TOOLS)/need nginx haproxy caddy || echo "bench-peers: those that are missing have no rows" >&2
+	@$(MAKE) --no-print-directory build
+	@go build -o bin/bench ./integration/bench
+	@exec bin/bench -json .tools/bench-peers.json $(if $(SCENARIO),-scenario $(SCENARIO)) $(if $(PROXY),-proxy $(PROXY)) \
+		$(if $(ROUNDS),-rounds $(ROUNDS)) $(if $(SECONDS),-seconds $(SECONDS))
 
 ## conformance: the seeds of all fuzz targets; the protocol suites come with the engine
 conformance:

@@ -310,7 +310,7 @@ func needsOf(c *Config) *needs {
 		a := &c.APIs[i]
 		for j := range a.Routes {
 			r := &a.Routes[j]
-			n.add(r.Upstream, r.Upstream.clusterName(a.Name, r.Name))
+			n.add(r.Upstream, r.Upstream.clusterName())
 		}
 	}
 	return n

@@ -47,7 +47,7 @@ func (g *Gateway) upstream(r *route) wire.Service {
 	if u.Service != "" {
 		return g.mesh.service(meshService{u.Service, u.Datacenter})
 	}
-	return clusterNamed(g.plain, u.clusterName(r.api.Name, r.config.Name))
+	return clusterNamed(g.plain, u.clusterName())
 }
 
 // on notes the listener.

@@ -1,6 +1,8 @@
 package edge
 
 import (
+	"crypto/sha256"
+	"fmt"
 	"net"
 	"net/netip"
 	"strconv"
@@ -38,15 +40,16 @@ func parseAddress(text string) (address mesh.Address, name, problem string) {
 	return address, text, ""
 }
 
-// clusterName names the plain cluster of a route; "" for a mesh service.
-func (u *Upstream) clusterName(api, route string) string {
+// clusterName names the plain cluster of a route; "" for a mesh service. Upstreams of one name share their
+// connections and what is known of their endpoints' health, so that all in which they may differ is in it.
+func (u *Upstream) clusterName() string {
+	name := "catalog/" + u.Catalog
 	switch {
 	case u.Service != "":
 		return ""
 	case u.Catalog == "":
-		return "static/" + api + "/" + route
+		name = staticName(u.Addresses)
 	}
-	name := "catalog/" + u.Catalog
 	if u.Tag != "" {
 		name += "/tag=" + u.Tag
 	}
@@ -57,6 +60,17 @@ func (u *Upstream) clusterName(api, route string) string {
 		name += "/connect_timeout=" + u.ConnectTimeout.String() // routes that differ in it share no cluster
 	}
 	return name
+}
+
+// staticName names fixed addresses: by the first, and if there are more by their number and hash. It is looked up by
+// each request, and written in logs.
+func staticName(addresses []string) string {
+	name := "static/" + addresses[0]
+	if len(addresses) == 1 {
+		return name
+	}
+	hash := sha256.Sum256([]byte(strings.Join(addresses, ",")))
+	return fmt.Sprintf("%s+%d~%x", name, len(addresses)-1, hash[:8])
 }
 
 // cluster is the plain cluster that clusterName names; the Upstream is valid.
