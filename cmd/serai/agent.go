@@ -42,12 +42,18 @@ func agentCommand() *cli.Command {
 func runDev(c *cli.Context, paths []string) error {
 	var loaded *config.Config // nil: what the catalog has
 	file := config.Config{}
-	if len(paths) > 0 {
+	switch {
+	case len(paths) > 0:
 		var err error
-		if loaded, err = config.Load(paths...); err != nil {
+		if loaded, err = config.Load(paths...); err == nil {
+			err = bindAdmin(c, loaded)
+		}
+		if err != nil {
 			return err
 		}
 		file = *loaded
+	case c.IsSet("admin-bind"):
+		return &usageError{command: "agent", err: errors.New("-admin-bind goes with -config")}
 	}
 	log, err := setUp(c, file.Log)
 	if err != nil {

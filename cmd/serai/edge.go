@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/serai-net/serai/agent"
 	"github.com/serai-net/serai/agent/config"
+	"github.com/serai-net/serai/connect/admin"
 )
 
 // configFlags are those of commands that read a configuration and serve it.
@@ -22,6 +24,7 @@ func configFlags(own ...cli.Flag) []cli.Flag {
 			Name: "config", Aliases: []string{"config-file", "config-dir", "c"},
 			Usage: "HCL `file`, or folder with *.hcl and *.json; may be repeated",
 		},
+		&cli.StringFlag{Name: "admin-bind", Usage: "`address` of the admin interface: /ready, /stats, /metrics; over what the block admin says"},
 		&cli.BoolFlag{Name: "validate", Usage: "check the configuration and exit"})
 	return slices.Concat(own, processFlags(), consulFlags())
 }
@@ -53,8 +56,15 @@ func runAgent(c *cli.Context, paths []string) error {
 	return runLoaded(c, func() (*config.Config, error) { return config.Load(paths...) })
 }
 
-// runLoaded runs what load returns, and calls it again on SIGHUP.
-func runLoaded(c *cli.Context, load func() (*config.Config, error)) error {
+// runLoaded runs what read returns, and calls it again on SIGHUP.
+func runLoaded(c *cli.Context, read func() (*config.Config, error)) error {
+	load := func() (*config.Config, error) {
+		loaded, err := read()
+		if err == nil {
+			err = bindAdmin(c, loaded)
+		}
+		return loaded, err
+	}
 	loaded, err := load()
 	if err != nil {
 		return err
@@ -75,6 +85,19 @@ func runLoaded(c *cli.Context, load func() (*config.Config, error)) error {
 	defer stop()
 	go reloadOnHangup(ctx, a, load, log)
 	return a.Run(ctx)
+}
+
+// bindAdmin puts the flag over what the files say.
+func bindAdmin(c *cli.Context, loaded *config.Config) error {
+	address := c.String("admin-bind")
+	if address == "" {
+		return nil
+	}
+	loaded.Admin = &admin.Config{Address: address}
+	if err := loaded.Admin.Validate(); err != nil {
+		return &usageError{command: c.Command.Name, err: fmt.Errorf("-admin-bind: %w", err)}
+	}
+	return nil
 }
 
 // reloadOnHangup puts what load returns in force on each SIGHUP until ctx ends.

@@ -55,6 +55,16 @@ variable "port" {
   }
 }
 
+variable "admin_port" {
+  type        = number
+  default     = 9901
+  description = "port of the host for the admin interface: readiness, which Consul asks for, and metrics"
+  validation {
+    condition     = var.admin_port >= 1 && var.admin_port <= 65535
+    error_message = "The port must be from 1 to 65535."
+  }
+}
+
 variable "services" {
   type        = list(string)
   default     = ["web"]
@@ -199,6 +209,7 @@ job "edge" {
     network {
       mode = "host"
       port "http" { static = var.port }
+      port "admin" { static = var.admin_port }
     }
 
     # The edge registers itself, as var.name, when it can serve. This one is for Nomad's own checks, and for load
@@ -207,8 +218,10 @@ job "edge" {
       name = "${var.name}-http"
       port = "http"
       check {
-        name     = "accepts connections"
-        type     = "tcp"
+        name     = "ready"
+        type     = "http"
+        port     = "admin"
+        path     = "/ready" # not before the services of the mesh are known
         interval = "5s"
         timeout  = "2s"
       }
@@ -227,7 +240,7 @@ job "edge" {
       config {
         command = var.serai_source == "" ? var.command : "local/bin/serai"
         args = [
-          "edge", "-config", "${NOMAD_TASK_DIR}/edge.hcl",
+          "edge", "-config", "${NOMAD_TASK_DIR}/edge.hcl", "-admin-bind", "${NOMAD_ADDR_admin}",
           "-http-addr", var.consul_address, "-grpc-addr", var.consul_grpc_address, "-log-level", var.log_level,
         ]
       }
