@@ -139,6 +139,9 @@ func Reply(x *Exchange, err error) *Response {
 		text = http.StatusText(fault.status())
 	}
 	resp := Text(fault.status(), text+"\n")
+	if x.GRPC {
+		resp = grpcReply(fault.status(), text)
+	}
 	for _, f := range fault.Header {
 		resp.Header.Add(f.Name, f.Value)
 	}
