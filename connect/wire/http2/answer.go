@@ -101,25 +101,23 @@ func (c *conn) respond(ex *exchange, resp *wire.Response) error {
 	if err != nil {
 		return err
 	}
-	now := time.Now()
 	x := &ex.x
-	x.Status, x.HeadSent = head.status, now
+	ex.head, ex.resp = head, resp
+	x.Status, x.HeadSent = head.status, time.Now()
 	if !head.body && !head.tunnel {
 		c.mu.Lock()
-		err = ex.writeResponse(head, resp, now, true)
-		c.depart(ex)
+		err = ex.sendHead()
 		c.unlock(false)
 		if err != nil {
 			c.gaveUp(ex, nil, err)
 		}
 		return nil
 	}
-	out := sender{s: &ex.stream, limit: ex.writeLimit, head: func() error { return ex.writeResponse(head, resp, now, false) }}
+	out := sender{s: &ex.stream, side: ex, length: head.length}
 	if head.tunnel {
 		c.tunnel(ex, resp.Body, &out)
 		return nil
 	}
-	out.length, out.departs = head.length, func() { c.depart(ex) }
 	readErr, writeErr := out.copy(resp.Body)
 	x.BytesOut = out.sent
 	switch {
@@ -154,42 +152,50 @@ func (ex *exchange) writeLimit() time.Time {
 	return time.Now().Add(d)
 }
 
-// writeResponse appends the head of a response. The lock is held.
-func (ex *exchange) writeResponse(h responseHead, resp *wire.Response, now time.Time, ended bool) error {
+// sendHead implements sending.
+func (ex *exchange) sendHead() error {
 	if ex.over != nil {
 		return ex.over
 	}
 	ex.headed = true
-	l, enc := ex.l, ex.l.enc
-	l.writeHead(ex.id, ended, func(b []byte) []byte {
-		b = appendStatus(enc, b, h.status)
-		date := false
-		for i := range resp.Header.Len() {
-			f := resp.Header.At(i)
-			switch f.Name {
-			case "date":
-				date = true
-			case acceptField:
-				if h.tunnel { // there is no key in HTTP/2 (RFC 8441 section 5)
-					continue
-				}
-			}
-			if !grammar.Own(f.Name) {
-				b = enc.field(b, f.Name, f.Value)
-			}
-		}
-		if !date {
-			b = enc.field(b, "date", ex.c.srv.dateAt(now))
-		}
-		if h.length >= 0 {
-			b = enc.field(b, "content-length", enc.decimal(h.length))
-		}
-		return b
-	})
+	l := ex.l
+	ended := !ex.head.body && !ex.head.tunnel
+	start := l.beginHead(ex.id, ended)
+	l.out = ex.appendHead(l.enc.begin(l.out))
+	l.endHead(start)
 	if ended {
 		ex.localEnd()
 	}
+	ex.c.depart(ex)
 	return nil
+}
+
+// appendHead writes the header block of the response.
+func (ex *exchange) appendHead(b []byte) []byte {
+	h, header, enc := &ex.head, &ex.resp.Header, ex.l.enc
+	b = appendStatus(enc, b, h.status)
+	date := false
+	for i := range header.Len() {
+		f := header.At(i)
+		switch f.Name {
+		case "date":
+			date = true
+		case acceptField:
+			if h.tunnel { // there is no key in HTTP/2 (RFC 8441 section 5)
+				continue
+			}
+		}
+		if !grammar.Own(f.Name) {
+			b = enc.field(b, f.Name, f.Value)
+		}
+	}
+	if !date {
+		b = enc.field(b, "date", ex.c.srv.dateAt(ex.x.HeadSent))
+	}
+	if h.length >= 0 {
+		b = enc.field(b, "content-length", enc.decimal(h.length))
+	}
+	return b
 }
 
 // appendStatus writes :status.
@@ -260,7 +266,7 @@ func (c *conn) tunnel(ex *exchange, body wire.Body, out *sender) {
 		c.gaveUp(ex, nil, err)
 		return
 	}
-	out.length, out.touch = -1, ex.touch
+	out.length = -1
 	readErr, writeErr := out.copy(body)
 	ex.x.BytesOut = out.sent
 	if readErr != nil || writeErr != nil {

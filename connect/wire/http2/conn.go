@@ -256,7 +256,9 @@ func (c *conn) request(id uint32, p []byte, ended bool, bad breach) error {
 // reject answers a request that no service is asked about.
 func (c *conn) reject(id uint32, status int, ended bool) error {
 	c.srv.Stats.Rejected.Add(1)
-	c.writeHead(id, true, func(b []byte) []byte { return appendStatus(c.enc, b, status) })
+	start := c.beginHead(id, true)
+	c.out = appendStatus(c.enc, c.enc.begin(c.out), status)
+	c.endHead(start)
 	if !ended {
 		c.out = appendReset(c.out, id, http2.ErrCodeNo)
 	}

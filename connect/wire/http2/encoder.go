@@ -40,8 +40,8 @@ type encoder struct {
 	smallest uint32
 	heads    uint32
 	digits   [20]byte
-	// seen remembers hashes of fields that were written lately.
-	seen [256]uint32
+	// seen remembers hashes of fields that were written lately, two in a slot.
+	seen [128][2]uint32
 }
 
 type entry struct {
@@ -94,9 +94,9 @@ func (e *encoder) field(b []byte, name, value string) []byte {
 	if at := e.find(hash, name, value); at != 0 {
 		return appendInt(b, 7, 0x80, uint64(at))
 	}
-	slot := &e.seen[uint8(hash)]
-	if mark := uint32(hash>>32) | 1; *slot != mark {
-		*slot = mark
+	slot, mark := &e.seen[hash%128], uint32(hash>>32)|1
+	if slot[0] != mark && slot[1] != mark {
+		slot[0], slot[1] = mark, slot[0]
 		return appendLiteral(b, 4, 0, index, name, value)
 	}
 	if !e.add(hash, name, value, size) {

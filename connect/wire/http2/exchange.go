@@ -6,6 +6,8 @@ import (
 	"runtime/debug"
 	"time"
 
+	"golang.org/x/net/http2"
+
 	"github.com/serai-net/serai/connect/wire"
 )
 
@@ -17,6 +19,9 @@ type exchange struct {
 	x      wire.Exchange
 	req    wire.Request
 	body   requestBody
+	// head and resp are the response that is sent.
+	head responseHead
+	resp *wire.Response
 
 	// link.mu guards:
 	// raw says that the stream is a tunnel, switched that it has begun to be one.
@@ -83,7 +88,7 @@ func (c *conn) finish(ex *exchange) {
 	clean := ex.settle()
 	c.unlock(false)
 	if ex.x.Done(time.Now()) && clean {
-		ex.req.Body = nil
+		ex.req.Body, ex.resp = nil, nil
 		c.bounds.Buffers.exchanges.Put(ex)
 	}
 }
@@ -136,22 +141,27 @@ func (ex *exchange) Interim(status int, header *wire.Header) error {
 	case status == http.StatusContinue:
 		ex.expected = false
 	}
-	l.writeHead(ex.id, false, func(b []byte) []byte {
-		return appendFields(l.enc, appendStatus(l.enc, b, status), header)
-	})
+	l.interim(ex.id, status, header)
 	return nil
+}
+
+// interim appends the head of an interim response. The lock is held.
+func (l *link) interim(id uint32, status int, header *wire.Header) {
+	start := l.beginHead(id, false)
+	l.out = appendFields(l.enc, appendStatus(l.enc, l.enc.begin(l.out), status), header)
+	l.endHead(start)
 }
 
 // settle ends what is left of the stream and tells whether it may be used again.
 // The lock is held.
 func (ex *exchange) settle() (clean bool) {
 	ex.done = true
-	code, err := errNo(), breach(errClosedBody)
+	code := http2.ErrCodeNo
 	if !ex.localDone {
-		code, err = errInternal(), errBadResponse
+		code = http2.ErrCodeInternal
 	}
 	clean = (ex.req.Body == nil || ex.read) && !ex.torn && !ex.reading
-	ex.abandon(code, err)
+	ex.abandon(code, errClosedBody)
 	ex.x.BytesIn = ex.in
 	return clean
 }

@@ -122,37 +122,41 @@ func (l *link) wakeWriters() {
 	}
 }
 
-// writeHead appends a header block that build writes. The lock is held.
-func (l *link) writeHead(id uint32, ended bool, build func(b []byte) []byte) {
+// beginHead begins the frame of a header block, which the caller appends behind it,
+// and endHead ends it. The lock is held.
+func (l *link) beginHead(id uint32, ended bool) (start int) {
 	flags := http2.FlagHeadersEndHeaders
 	if ended {
 		flags |= http2.FlagHeadersEndStream
 	}
-	start := len(l.out)
+	start = len(l.out)
 	l.out = appendFrame(l.out, 0, http2.FrameHeaders, flags, id)
-	l.out = build(l.enc.begin(l.out))
+	return start
+}
+
+func (l *link) endHead(start int) {
 	size := len(l.out) - start - frameHead
 	if size > l.sendFrame {
-		l.split(start, size, flags, id)
+		l.split(start, size)
 		return
 	}
-	setLength(l.out[start:], size)
+	b := l.out[start:]
+	b[0], b[1], b[2] = byte(size>>16), byte(size>>8), byte(size)
 }
 
 // split cuts a header block of size bytes behind start into frames.
-func (l *link) split(start, size int, flags http2.Flags, id uint32) {
-	block := append([]byte(nil), l.out[start+frameHead:]...)
-	l.out = appendFrame(l.out[:start], l.sendFrame, http2.FrameHeaders, flags&^http2.FlagHeadersEndHeaders, id)
+func (l *link) split(start, size int) {
+	h := parseHead(l.out[start:])
+	block := append(make([]byte, 0, size), l.out[start+frameHead:]...)
+	l.out = appendFrame(l.out[:start], l.sendFrame, http2.FrameHeaders, h.Flags&^http2.FlagHeadersEndHeaders, h.StreamID)
 	l.out = append(l.out, block[:l.sendFrame]...)
 	for block = block[l.sendFrame:]; len(block) > l.sendFrame; block = block[l.sendFrame:] {
-		l.out = appendFrame(l.out, l.sendFrame, http2.FrameContinuation, 0, id)
+		l.out = appendFrame(l.out, l.sendFrame, http2.FrameContinuation, 0, h.StreamID)
 		l.out = append(l.out, block[:l.sendFrame]...)
 	}
-	l.out = appendFrame(l.out, len(block), http2.FrameContinuation, http2.FlagContinuationEndHeaders, id)
+	l.out = appendFrame(l.out, len(block), http2.FrameContinuation, http2.FlagContinuationEndHeaders, h.StreamID)
 	l.out = append(l.out, block...)
 }
-
-func setLength(b []byte, n int) { b[0], b[1], b[2] = byte(n>>16), byte(n>>8), byte(n) }
 
 // checkFields tells whether all fields of h may be written.
 func checkFields(h *wire.Header) error {
@@ -166,14 +170,10 @@ func checkFields(h *wire.Header) error {
 
 // trailers appends the trailers of s and ends it. The lock is held.
 func (s *stream) trailers(h *wire.Header) {
-	s.l.writeHead(s.id, true, func(b []byte) []byte {
-		for i := range h.Len() {
-			if f := h.At(i); !grammar.Own(f.Name) {
-				b = s.l.enc.field(b, f.Name, f.Value)
-			}
-		}
-		return b
-	})
+	l := s.l
+	start := l.beginHead(s.id, true)
+	l.out = appendFields(l.enc, l.enc.begin(l.out), h)
+	l.endHead(start)
 	s.localEnd()
 }
 
@@ -202,10 +202,10 @@ func (s *stream) send(p []byte, ended bool) []byte {
 	return p
 }
 
-// sendAll sends all of p, waiting for windows and room; limit bounds the wait.
+// sendAll sends all of p, waiting for windows and room as long as side bears.
 // The lock is held, and given back meanwhile. The error is why s is over, or
 // errStalled.
-func (s *stream) sendAll(p []byte, ended bool, limit func() time.Time) error {
+func (s *stream) sendAll(p []byte, ended bool, side sending) error {
 	l := s.l
 	for {
 		if s.over != nil {
@@ -231,7 +231,7 @@ func (s *stream) sendAll(p []byte, ended bool, limit func() time.Time) error {
 			continue
 		}
 		l.full = l.full || len(l.out) >= maxQueued
-		if !s.await(&s.writeUntil, limit()) {
+		if !s.await(&s.writeUntil, side.writeLimit()) {
 			return errStalled
 		}
 	}

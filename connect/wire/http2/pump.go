@@ -25,13 +25,17 @@ func (t *trip) startPump(body wire.Body) {
 	out := t.out
 	t.out.buf = nil
 	if t.tunnel {
-		out = sender{s: &t.stream, length: -1, limit: t.writeLimit, headed: true, touch: t.touch}
+		out = sender{s: &t.stream, side: t, length: -1, headed: true}
 	}
 	go t.run(out, body)
 }
 
-// touch notes that a tunnel has moved bytes. The lock is held.
-func (t *trip) touch() { t.active = time.Now() }
+// touch implements sending: it notes that a tunnel has moved bytes.
+func (t *trip) touch() {
+	if t.tunnel {
+		t.active = time.Now()
+	}
+}
 
 // run copies the body. An upstream that does not take it may still answer, so only
 // a body that breaks ends the exchange.

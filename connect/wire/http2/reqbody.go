@@ -6,13 +6,8 @@ import (
 	"net/http"
 	"time"
 
-	"golang.org/x/net/http2"
-
 	"github.com/serai-net/serai/connect/wire"
 )
-
-func errNo() http2.ErrCode       { return http2.ErrCodeNo }
-func errInternal() http2.ErrCode { return http2.ErrCodeInternal }
 
 // requestBody is the body of a request, and after a switch of protocols what the
 // client sends.
@@ -39,7 +34,7 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	}
 	if ex.expected && !ex.headed && ex.over == nil {
 		ex.expected = false
-		l.writeHead(ex.id, false, func(b []byte) []byte { return appendStatus(l.enc, b, http.StatusContinue) })
+		l.interim(ex.id, http.StatusContinue, nil)
 	}
 	ex.reading = true
 	defer func() { ex.reading = false }()

@@ -22,20 +22,25 @@ func isAtHand(body wire.Body) bool {
 	return wire.BodyBuffered(body)
 }
 
+// sending is what an exchange and a trip do in their own ways while their body is
+// sent. All methods are called with the lock held.
+type sending interface {
+	// sendHead appends the head.
+	sendHead() error
+	// writeLimit is until when the other side may keep its window shut.
+	writeLimit() time.Time
+	// touch notes that bytes have moved.
+	touch()
+}
+
 // sender sends one body behind a head. What is at hand leaves together, what is
 // not at hand keeps nothing waiting.
 type sender struct {
 	s      *stream
 	length int64 // of the body, negative if it is not known
-	// head appends the head; nil if it has left. It is called with the lock held.
-	head func() error
-	// limit is until when a window may stay shut.
-	limit func() time.Time
-	// departs and touch, if not nil, are called with the lock held, the one behind
-	// the head, the other when bytes have moved.
-	departs, touch func()
+	side   sending
+	headed bool // the head has left
 
-	headed     bool
 	read, sent int64
 	// buf[:have] was read before copy, and ended says that it is all.
 	buf   *buffer
@@ -45,16 +50,13 @@ type sender struct {
 
 // begin appends the head if it has not been. The lock is held.
 func (o *sender) begin() error {
-	if o.headed || o.head == nil {
+	if o.headed {
 		return nil
 	}
-	if err := o.head(); err != nil {
+	if err := o.side.sendHead(); err != nil {
 		return err
 	}
 	o.headed = true
-	if o.departs != nil {
-		o.departs()
-	}
 	return nil
 }
 
@@ -141,7 +143,7 @@ func (o *sender) emit(body wire.Body, last bool) error {
 	if err := o.begin(); err != nil {
 		return err
 	}
-	if err := s.sendAll(o.buf.b[:o.have], last && trailer == nil, o.limit); err != nil {
+	if err := s.sendAll(o.buf.b[:o.have], last && trailer == nil, o.side); err != nil {
 		if errors.Is(err, errStalled) {
 			s.abandon(http2.ErrCodeCancel, errStalled)
 		}
@@ -152,8 +154,6 @@ func (o *sender) emit(body wire.Body, last bool) error {
 	if trailer != nil {
 		s.trailers(trailer)
 	}
-	if o.touch != nil {
-		o.touch()
-	}
+	o.side.touch()
 	return nil
 }

@@ -1,6 +1,7 @@
 package http2
 
 import (
+	"cmp"
 	"net/http"
 	"slices"
 	"time"
@@ -138,7 +139,7 @@ func (t *trip) send() error {
 	case req.Method == http.MethodConnect || req.ContentLength == 0:
 		body = nil
 	}
-	t.out = sender{s: &t.stream, length: req.ContentLength, limit: t.writeLimit, headed: true}
+	t.out = sender{s: &t.stream, side: t, length: req.ContentLength, headed: true}
 	t.expecting = body != nil && req.ExpectContinue
 	if body != nil && !t.expecting && wire.BodyBuffered(body) {
 		if err := t.gatherAll(body); err != nil {
@@ -250,48 +251,60 @@ func checkRequest(req *wire.Request) error {
 
 // writeRequest appends the head. The lock is held.
 func (t *trip) writeRequest(ended bool) {
-	enc, req := t.l.enc, t.req
-	t.l.writeHead(t.id, ended, func(b []byte) []byte {
-		method, plain := req.Method, req.Method == http.MethodConnect
-		if req.Upgrade != "" {
-			method = http.MethodConnect
-		}
-		b = enc.field(b, ":method", method)
-		if !plain {
-			scheme := req.Scheme
-			if scheme == "" {
-				scheme = "http"
-			}
-			b = enc.field(b, ":scheme", scheme)
-			b = enc.field(b, ":path", req.Path)
-		}
-		if req.Authority != "" {
-			b = enc.field(b, ":authority", req.Authority)
-		}
-		if req.Upgrade != "" {
-			b = enc.field(b, ":protocol", req.Upgrade)
-		}
-		for i := range req.Header.Len() {
-			f := req.Header.At(i)
-			switch {
-			case grammar.Own(f.Name), f.Name == "te" && f.Value != "trailers", f.Name == keyField && req.Upgrade == websocket:
-			case f.Name == "expect" && req.ExpectContinue:
-			default:
-				b = enc.field(b, f.Name, f.Value)
-			}
-		}
-		if req.ContentLength > 0 || ended && expectsBody(req.Method) && req.Upgrade == "" {
-			b = enc.field(b, "content-length", enc.decimal(max(0, req.ContentLength)))
-		}
-		if t.expecting {
-			b = enc.field(b, "expect", "100-continue")
-		}
-		return b
-	})
+	l := t.l
+	start := l.beginHead(t.id, ended)
+	l.out = t.appendHead(l.enc.begin(l.out), ended)
+	l.endHead(start)
 	if ended {
 		t.localEnd()
 	}
 }
+
+// appendHead writes the header block of the request.
+func (t *trip) appendHead(b []byte, ended bool) []byte {
+	enc, req := t.l.enc, t.req
+	b = t.appendPseudo(b)
+	for i := range req.Header.Len() {
+		f := req.Header.At(i)
+		switch {
+		case grammar.Own(f.Name), f.Name == "te" && f.Value != "trailers", f.Name == keyField && req.Upgrade == websocket:
+		case f.Name == "expect" && req.ExpectContinue:
+		default:
+			b = enc.field(b, f.Name, f.Value)
+		}
+	}
+	if req.ContentLength > 0 || ended && expectsBody(req.Method) && req.Upgrade == "" {
+		b = enc.field(b, "content-length", enc.decimal(max(0, req.ContentLength)))
+	}
+	if t.expecting {
+		b = enc.field(b, "expect", "100-continue")
+	}
+	return b
+}
+
+// appendPseudo writes the pseudo-headers (RFC 9113 section 8.3.1, RFC 8441).
+func (t *trip) appendPseudo(b []byte) []byte {
+	enc, req := t.l.enc, t.req
+	method, plain := req.Method, req.Method == http.MethodConnect
+	if req.Upgrade != "" {
+		method = http.MethodConnect
+	}
+	b = enc.field(b, ":method", method)
+	if !plain {
+		b = enc.field(b, ":scheme", cmp.Or(req.Scheme, "http"))
+		b = enc.field(b, ":path", req.Path)
+	}
+	if req.Authority != "" {
+		b = enc.field(b, ":authority", req.Authority)
+	}
+	if req.Upgrade != "" {
+		b = enc.field(b, ":protocol", req.Upgrade)
+	}
+	return b
+}
+
+// sendHead implements sending: the head left when the stream was opened.
+func (t *trip) sendHead() error { return nil }
 
 // expectsBody tells whether a request of that method says so if it has no body
 // (RFC 9110 section 8.6).
