@@ -9,8 +9,8 @@ import (
 
 	"github.com/serai-net/serai/connect/listen"
 	"github.com/serai-net/serai/connect/mesh"
+	"github.com/serai-net/serai/connect/stack"
 	"github.com/serai-net/serai/connect/wire"
-	"github.com/serai-net/serai/connect/wire/http1"
 	"github.com/serai-net/serai/edge/cert"
 )
 
@@ -55,8 +55,8 @@ func newFront(s shape, log *slog.Logger) (*front, error) {
 		}
 		chain.TLS = func() *tls.Config { return file.Config() }
 	}
-	config := http1.Config{MaxHeaderBytes: s.maxHeader, IdleTimeout: s.idle}
-	chain.Handler = http1.NewServer(config, func() wire.Service { return *f.service.Load() }, log)
+	config := stack.ServerConfig{MaxHeaderBytes: s.maxHeader, IdleTimeout: s.idle}
+	chain.Handler = stack.NewServer(config, func() wire.Service { return *f.service.Load() }, log)
 	f.spec = &listen.Spec{Name: s.name, Address: mesh.Address{AddrPort: s.address}, Chains: []*listen.Chain{chain}}
 	return f, nil
 }

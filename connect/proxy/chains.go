@@ -15,7 +15,6 @@ import (
 	"github.com/serai-net/serai/connect/stack"
 	"github.com/serai-net/serai/connect/upstream"
 	"github.com/serai-net/serai/connect/wire"
-	"github.com/serai-net/serai/connect/wire/http1"
 )
 
 // chains makes living filter chains of what snapshots say, and keeps them while
@@ -179,8 +178,8 @@ func (cs *chains) assemble(c *chain, d *mesh.FilterChain) {
 		c.listen.Handler = c.tcp
 		return
 	}
-	config := http1.Config{MaxHeaderBytes: d.HTTP.MaxHeaderBytes}
-	c.listen.Handler = http1.NewServer(config, func() wire.Service { return *c.service.Load() }, cs.log)
+	config := stack.ServerConfig{MaxHeaderBytes: d.HTTP.MaxHeaderBytes}
+	c.listen.Handler = stack.NewServer(config, func() wire.Service { return *c.service.Load() }, cs.log)
 }
 
 // http compiles the service of an HTTP chain. Network intentions on it are
