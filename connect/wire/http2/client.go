@@ -53,14 +53,14 @@ func (c *ClientConn) Run() error {
 	c.unlock(true)
 	err := c.read()
 	c.mu.Lock()
-	if bad, ok := errors.AsType[connError](err); ok {
+	if bad, broken := errors.AsType[connError](err); broken {
 		c.out = appendGoAway(c.out, 0, bad.code, bad.reason)
 	} else if c.finished {
 		err = nil
 		c.out = appendGoAway(c.out, 0, http2.ErrCodeNo, "")
 	}
 	c.leaving = true
-	if err == nil || errors.As(err, new(connError)) {
+	if _, broken := errors.AsType[connError](err); broken || err == nil {
 		c.lastWords()
 	}
 	c.fail(errLost)
@@ -179,6 +179,7 @@ func (c *ClientConn) setting(s http2.Setting) error {
 		if s.Val != 0 {
 			return connError{http2.ErrCodeProtocol, "a server that enables push"}
 		}
+	default: // of no interest to a client
 	}
 	return nil
 }

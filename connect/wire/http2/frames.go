@@ -34,13 +34,13 @@ func (l *link) frame(h http2.FrameHeader, frame []byte) error {
 	case http2.FramePriority, http2.FrameSettings, http2.FramePing, http2.FrameGoAway, http2.FramePushPromise:
 		return l.rare(h, frame)
 	default: // RFC 9113 section 5.5
-		return l.moveless(1)
+		return l.moveless()
 	}
 }
 
 // moveless accounts for a frame that moves nothing.
-func (l *link) moveless(cost int) error {
-	if !l.control.spend(l.lastRead, cost) {
+func (l *link) moveless() error {
+	if !l.control.spend(l.lastRead, 1) {
 		return connError{http2.ErrCodeEnhanceYourCalm, "too many frames that move nothing"}
 	}
 	return nil
@@ -87,7 +87,7 @@ func (l *link) data(h http2.FrameHeader, p []byte) error {
 	if len(p) > 0 {
 		l.control.earn(10)
 	} else if !ended {
-		if err := l.moveless(1); err != nil {
+		if err := l.moveless(); err != nil {
 			return err
 		}
 	}
@@ -212,7 +212,7 @@ func (l *link) update(h http2.FrameHeader, p []byte) error {
 		return connError{http2.ErrCodeFrameSize, "WINDOW_UPDATE is not of 4 bytes"}
 	}
 	n := int64(binary.BigEndian.Uint32(p) & maxWindow)
-	if err := l.moveless(1); err != nil {
+	if err := l.moveless(); err != nil {
 		return err
 	}
 	if h.StreamID == 0 {
@@ -251,7 +251,7 @@ func (l *link) resetFrame(h http2.FrameHeader, p []byte) error {
 	case s == nil && l.role.unopened(h.StreamID):
 		return connError{http2.ErrCodeProtocol, "RST_STREAM on an idle stream"}
 	case s == nil:
-		return l.moveless(1)
+		return l.moveless()
 	}
 	l.end(s, &ResetError{binary.BigEndian.Uint32(p)}, false)
 	l.role.cut(s)
@@ -260,21 +260,20 @@ func (l *link) resetFrame(h http2.FrameHeader, p []byte) error {
 
 // rare takes a frame of a kind that is not worth a parser of ours.
 func (l *link) rare(h http2.FrameHeader, frame []byte) error {
-	if err := l.moveless(1); err != nil {
+	if err := l.moveless(); err != nil {
 		return err
 	}
 	l.whole.Reset(frame)
 	read, err := l.framer.ReadFrame()
 	if err != nil {
-		var stream http2.StreamError
-		var conn http2.ConnectionError
-		switch {
-		case errors.As(err, &stream):
+		if stream, ok := errors.AsType[http2.StreamError](err); ok {
 			return l.streamError(h.StreamID, l.streams[h.StreamID], stream.Code, errMalformed)
-		case errors.As(err, &conn):
-			return connError{http2.ErrCode(conn), "malformed " + h.Type.String()}
 		}
-		return connError{http2.ErrCodeProtocol, "malformed " + h.Type.String()}
+		code := http2.ErrCodeProtocol
+		if conn, ok := errors.AsType[http2.ConnectionError](err); ok {
+			code = http2.ErrCode(conn)
+		}
+		return connError{code, "malformed " + h.Type.String()}
 	}
 	switch f := read.(type) {
 	case *http2.SettingsFrame:
@@ -315,8 +314,7 @@ func (l *link) settings(f *http2.SettingsFrame) error {
 	}
 	l.settled = true
 	if err := f.ForeachSetting(l.setting); err != nil {
-		var conn http2.ConnectionError
-		if errors.As(err, &conn) {
+		if conn, ok := errors.AsType[http2.ConnectionError](err); ok {
 			return connError{http2.ErrCode(conn), "invalid setting"}
 		}
 		return err

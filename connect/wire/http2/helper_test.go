@@ -1,9 +1,6 @@
 package http2_test
 
 import (
-	"context"
-	"crypto/tls"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -13,8 +10,6 @@ import (
 	"sync"
 	"testing"
 	"time"
-
-	xhttp2 "golang.org/x/net/http2"
 
 	"github.com/serai-net/serai/connect/wire"
 	"github.com/serai-net/serai/connect/wire/http2"
@@ -158,30 +153,21 @@ func backend(t testing.TB, handler http.HandlerFunc) string {
 	return s.Listener.Addr().String()
 }
 
-// client is a client of x/net/http2 without TLS.
+// client is a client of net/http without TLS.
 func client(t testing.TB) *http.Client {
-	transport := &xhttp2.Transport{
-		AllowHTTP: true, DisableCompression: true,
-		DialTLSContext: func(ctx context.Context, network, addr string, _ *tls.Config) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, network, addr)
-		},
-	}
+	transport := &http.Transport{DisableCompression: true, Protocols: new(http.Protocols)}
+	transport.Protocols.SetUnencryptedHTTP2(true)
 	t.Cleanup(transport.CloseIdleConnections)
 	return &http.Client{Transport: transport}
 }
 
-// read reads a whole response.
-func read(t testing.TB, resp *http.Response, err error) string {
+func dial(t testing.TB, addr string) net.Conn {
 	t.Helper()
+	conn, err := net.Dial("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatalf("read body: %v", err)
-	}
-	return string(body)
+	return conn
 }
 
 // eventually tells whether ok is true within 5 s.

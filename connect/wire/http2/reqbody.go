@@ -148,7 +148,7 @@ func (b *requestBody) ready() (some, whole bool) {
 	if ex.raw && !ex.switched {
 		return false, false
 	}
-	return ex.stream.ready()
+	return ex.isReady()
 }
 
 // Close implements [wire.Body]: it ends a Read that is under way, and those that

@@ -150,7 +150,7 @@ func (b *responseBody) ready() (some, whole bool) {
 	if b.err != nil {
 		return true, true
 	}
-	return b.t.stream.ready()
+	return b.t.isReady()
 }
 
 // Close implements [wire.Body]. Before the end it gives the stream up.

@@ -154,9 +154,9 @@ func (l *link) free(n int64) {
 	l.recvFreed = 0
 }
 
-// whole tells whether reading s to its end will not wait, some whether the next
-// read will not. The lock is held.
-func (s *stream) ready() (some, whole bool) {
+// isReady tells whether the next read of s will not wait (some), and whether reading
+// it to its end will not (whole). The lock is held.
+func (s *stream) isReady() (some, whole bool) {
 	whole = s.remoteDone || s.over != nil
 	return whole || s.first != nil, whole
 }

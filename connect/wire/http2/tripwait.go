@@ -204,7 +204,7 @@ func (t *trip) finish() {
 		return
 	}
 	t.x.OnAbort(nil) //nolint:errcheck // taken back
-	t.endPump()
+	t.endPump()      //nolint:errcheck // whoever wants to know the cause has asked
 	t.l.mu.Lock()
 	defer t.l.unlock(false)
 	t.giveUp(errClosedBody)

@@ -24,7 +24,7 @@ func offerKey(h *wire.Header) {
 		return
 	}
 	var key [16]byte
-	rand.Read(key[:]) //nolint:errcheck // it never fails
+	rand.Read(key[:])
 	h.Add(keyField, base64.StdEncoding.EncodeToString(key[:]))
 }
 
