@@ -29,7 +29,8 @@ func TestGrammar(t *testing.T) {
 		},
 		{
 			"length", func(s string) bool { return grammar.Length(s) >= 0 },
-			[]string{"0", "007", "123456789012345678"}, []string{"", "-1", "+1", "1 ", "0x1", "1234567890123456789"},
+			[]string{"0", "007", "123456789012345678"},
+			[]string{"", "-1", "+1", "1 ", "0x1", "1234567890123456789"},
 		},
 	} {
 		for _, s := range test.good {

@@ -37,6 +37,7 @@ type driver struct {
 	t    testing.TB
 	conn *http2.ClientConn
 	pool sync.Pool
+	peer wire.Peer
 }
 
 type job struct {
@@ -60,19 +61,27 @@ func drive(t testing.TB, addr string) *driver {
 
 // get makes one exchange.
 func (d *driver) get(body []byte) {
+	if body == nil {
+		d.do(nil, 0)
+		return
+	}
+	d.do(wire.NewBytes(body), int64(len(body)))
+}
+
+func (d *driver) do(body wire.Body, length int64) {
 	j, ok := d.pool.Get().(*job)
 	if !ok {
 		j = &job{}
 	}
-	j.x.Reset(nil, &wire.Peer{}, time.Now())
+	j.x.Reset(nil, &d.peer, time.Now())
 	j.req.Method, j.req.Scheme, j.req.Authority, j.req.Path = "GET", "http", "service.example:8080", "/some/path?with=query"
 	j.req.Header.Reset()
 	j.req.Header.Add("user-agent", "bench/1.0")
 	j.req.Header.Add("accept", "*/*")
 	j.req.Header.Add("accept-encoding", "gzip")
-	j.req.Body, j.req.ContentLength = nil, 0
+	j.req.Body, j.req.ContentLength = body, length
 	if body != nil {
-		j.req.Method, j.req.Body, j.req.ContentLength = "POST", wire.NewBytes(body), int64(len(body))
+		j.req.Method = "POST"
 	}
 	if !d.conn.Acquire() {
 		d.t.Error("no place")

@@ -18,7 +18,8 @@ func (c *clock) remind(t time.Time) {
 		return
 	}
 	c.at = t
-	if d := max(0, time.Until(t)); c.timer == nil {
+	// What is over already is looked at soon, and never again and again at once.
+	if d := max(time.Millisecond, time.Until(t)); c.timer == nil {
 		c.timer = time.AfterFunc(d, c.goesOff)
 	} else {
 		c.timer.Reset(d)

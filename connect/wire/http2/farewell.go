@@ -106,6 +106,9 @@ func (c *conn) onPong(data [8]byte) {
 
 // onTick sees to what time does to a connection.
 func (c *conn) onTick(now time.Time) {
+	if c.stage == goneForGood {
+		return
+	}
 	if c.stage == leaving && c.closing {
 		if end := c.said.Add(lastCall); now.Before(end) {
 			c.remind(end)
@@ -113,9 +116,10 @@ func (c *conn) onTick(now time.Time) {
 			c.part()
 		}
 	}
-	c.remindIdle()
 	if d := c.srv.cfg.IdleTimeout; d > 0 && !c.idleSince.IsZero() && now.Sub(c.idleSince) >= d {
 		c.part()
+	} else {
+		c.remindIdle()
 	}
 	if idle := c.idleSince; !idle.IsZero() && now.Sub(idle) >= lastCall {
 		for _, w := range c.idle { // goroutines that nobody needs at the moment

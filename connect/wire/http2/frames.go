@@ -101,6 +101,9 @@ func (l *link) data(h http2.FrameHeader, p []byte) error {
 	case s.remoteDone:
 		l.free(size)
 		return l.streamError(id, s, http2.ErrCodeStreamClosed, errMalformed)
+	case s.trip != nil && !s.trip.headed:
+		l.free(size)
+		return l.streamError(id, s, http2.ErrCodeProtocol, errMalformed)
 	case size > s.recvLeft:
 		l.free(size)
 		return l.streamError(id, s, http2.ErrCodeFlowControl, errMalformed)

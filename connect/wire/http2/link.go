@@ -194,6 +194,9 @@ func (l *link) fill() error {
 // take takes all frames that have arrived whole. The lock is held, and those who
 // wait wake up only when it is given back.
 func (l *link) take() error {
+	if l.dead != nil {
+		return l.dead // nothing that comes now could be answered
+	}
 	in := l.in
 	if in.w > in.r {
 		l.lastRead, l.pinged = time.Now(), time.Time{}

@@ -40,7 +40,7 @@ type outflow struct {
 // caller writes it, unless somebody does already, or else if reader is true,
 // since who reads must not wait for the other side to do so.
 func (l *link) unlock(reader bool) {
-	if len(l.out) == 0 || l.flushing || l.dead != nil {
+	if !l.mayFlush() {
 		l.mu.Unlock()
 		return
 	}
@@ -53,6 +53,10 @@ func (l *link) unlock(reader bool) {
 	runtime.Gosched() // others may have something to add
 	l.flush(maxRounds)
 }
+
+// mayFlush tells whether there is something to write and nobody who does. The lock
+// is held.
+func (l *link) mayFlush() bool { return len(l.out) > 0 && !l.flushing && l.dead == nil }
 
 // flush writes until nothing is left, or for so many rounds; negative for no
 // bound. Its caller has set flushing.
@@ -225,7 +229,7 @@ func (s *stream) sendAll(p []byte, ended bool, side sending) error {
 			return nil
 		}
 		// What we have may be what the other side needs to open its window.
-		if len(l.out) > 0 && !l.flushing {
+		if l.mayFlush() {
 			l.unlock(false)
 			l.mu.Lock()
 			continue

@@ -44,7 +44,7 @@ func mirror(w http.ResponseWriter, r *http.Request) {
 		io.WriteString(w, text.String())
 		w.Header().Set("X-Sum", fmt.Sprint(text.Len()))
 	case "/large":
-		for range 200 {
+		for range 20 {
 			io.WriteString(w, text.String())
 		}
 	case "/204":
@@ -105,9 +105,9 @@ func TestTransparency(t *testing.T) {
 	addr := backend(t, mirror)
 	r := relayTo(t, addr, http2.Config{}, http2.ClientConfig{})
 	c := client(t)
-	long := strings.Repeat("0123456789", 30000)
+	long := strings.Repeat("0123456789", 10000)
 	for _, path := range []string{"/", "/stream?a=b&c=%20d", "/trailer", "/large", "/204", "/304", "/hints", "/fields"} {
-		for _, method := range []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PURGE"} {
+		for _, method := range []string{"GET", "HEAD", "POST", "PURGE"} {
 			for i, header := range []http.Header{
 				{},
 				{"X-A": {"b", "c"}, "Cookie": {"d=e; f=g"}, "User-Agent": {"x"}, "X-Empty": {""}, "Te": {"trailers"}},
@@ -127,9 +127,6 @@ func TestTransparency(t *testing.T) {
 							t.Fatalf("%s %s header %d body %d length %d: %s", method, path, i, len(body), length, diff)
 						}
 					}
-				}
-				if testing.Short() {
-					break
 				}
 			}
 		}

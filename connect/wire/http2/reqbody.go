@@ -51,7 +51,7 @@ func (b *requestBody) Read(p []byte) (int, error) {
 		case err != nil:
 			return n, ex.fault(err)
 		}
-		if len(l.out) > 0 && !l.flushing {
+		if l.mayFlush() {
 			l.unlock(false)
 			l.mu.Lock()
 			continue

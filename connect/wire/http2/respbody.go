@@ -68,7 +68,7 @@ func (b *responseBody) wait(p []byte) (int, error) {
 		if n > 0 || err != nil || len(p) == 0 {
 			return n, err
 		}
-		if len(l.out) > 0 && !l.flushing {
+		if l.mayFlush() {
 			l.unlock(false)
 			l.mu.Lock()
 			continue

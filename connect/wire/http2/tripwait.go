@@ -34,7 +34,7 @@ func (t *trip) receive() error {
 			err := t.over
 			l.mu.Unlock()
 			return cmp.Or[error](err, errLost)
-		case len(l.out) > 0 && !l.flushing:
+		case l.mayFlush():
 			l.unlock(false)
 			l.mu.Lock()
 			continue
