@@ -32,7 +32,8 @@ type dialing struct {
 	givenUp bool
 }
 
-// tryShared makes one try on a shared connection.
+// tryShared makes one try on a shared connection. It tells whether what went wrong
+// says nothing of the host: a connection that others use may end at any time.
 func (c *Cluster) tryShared(x *wire.Exchange, a *wire.Attempt, req *wire.Request, host *Host) (bool, *wire.Response, error) {
 	conn := host.shared.acquire()
 	if a.Reused = conn != nil; !a.Reused {
@@ -47,7 +48,7 @@ func (c *Cluster) tryShared(x *wire.Exchange, a *wire.Attempt, req *wire.Request
 	}
 	a.Connected = time.Now()
 	resp, err := conn.RoundTrip(x, a, req)
-	return a.Reused, resp, err
+	return true, resp, err
 }
 
 // acquire takes a place on a connection, nil if there is none.

@@ -49,7 +49,10 @@ type stream struct {
 
 // open makes s the stream id of l. The lock is held.
 func (s *stream) open(l *link, id uint32, left int64) {
-	s.l, s.id, s.cond.L = l, id, &l.mu
+	if s.l != l { // a trip has it already, and may be cancelled at this moment
+		s.l, s.cond.L = l, &l.mu
+	}
+	s.id = id
 	s.sendLeft, s.recvLeft, s.recvFreed, s.left = l.sendFirst, int64(l.bounds.StreamWindow), 0, left
 	s.first, s.last = nil, nil
 	s.remoteDone, s.localDone, s.over, s.dropped, s.reading, s.torn = false, false, nil, false, false, false
