@@ -28,7 +28,7 @@ demo:
 
 ## test: all tests, against real neighbours; PKG=./connect/... and ARGS="-run X -v" narrow it
 test:
-	@$(TOOLS)/build consul nomad cni envoy fortio
+	@$(TOOLS)/build consul nomad cni envoy fortio h2spec
 	@$(MAKE) --no-print-directory build
 	@$(TOOLS)/test $(or $(PKG),./...) $(ARGS)
 
@@ -54,10 +54,12 @@ bench-peers:
 	go test -run '^$$' -bench . -benchmem ./connect/...
 	@echo "bench-peers: these are our own benchmarks only; Envoy, HAProxy and nginx beside them come with the engine"
 
-## conformance: the seeds of all fuzz targets; the protocol suites come with the engine
+## conformance: h2spec against the edge, and the seeds of all fuzz targets
 conformance:
+	@$(TOOLS)/build h2spec
+	@$(MAKE) --no-print-directory build
 	go test -count=1 -run '^Fuzz' ./...
-	@echo "conformance: these are the fuzz seeds only; the protocol suites come with the engine"
+	go test -count=1 -run '^TestH2Spec$$' -v ./integration
 
 ## fuzz: every fuzz target for FUZZTIME (20s)
 fuzz:

@@ -33,7 +33,10 @@ func bothProtocols(t *testing.T) string {
 			switchOver(w, r)
 			return
 		}
-		body, _ := io.ReadAll(r.Body) //nolint:errcheck // its length tells
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			return
+		}
 		w.Header().Set("Trailer", "X-Sum")
 		fmt.Fprintf(w, "%s %s %s %s %d %s", r.Proto, r.Method, r.Host, r.URL.Path, len(body), r.Header.Get("Cookie"))
 		w.Header().Set("X-Sum", r.Trailer.Get("X-In"))
@@ -176,7 +179,7 @@ func TestNoALPN(t *testing.T) {
 		return d.DialContext(ctx, network, address)
 	}
 	defer transport.CloseIdleConnections()
-	resp, err := (&http.Client{Transport: transport}).Get("http://" + address) //nolint:noctx // it ends with the test
+	resp, err := (&http.Client{Transport: transport}).Get("http://" + address)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -235,7 +238,11 @@ func extendedConnect(t *testing.T, conn net.Conn) {
 	var block strings.Builder
 	enc := hpack.NewEncoder(&block)
 	for _, f := range [][2]string{
-		{":method", "CONNECT"}, {":protocol", "websocket"}, {":scheme", "http"}, {":path", "/ws"}, {":authority", "a"},
+		{":method", "CONNECT"},
+		{":protocol", "websocket"},
+		{":scheme", "http"},
+		{":path", "/ws"},
+		{":authority", "a"},
 		{"sec-websocket-version", "13"},
 	} {
 		enc.WriteField(hpack.HeaderField{Name: f[0], Value: f[1]}) //nolint:errcheck // into memory

@@ -41,8 +41,8 @@ func newPeer(t *testing.T, streams int, handler http.HandlerFunc) *peer {
 	return p
 }
 
-func http2Cluster(name string, endpoints ...mesh.Endpoint) *mesh.Cluster {
-	c := static(name, endpoints...)
+func http2Cluster(endpoints ...mesh.Endpoint) *mesh.Cluster {
+	c := static("c", endpoints...)
 	c.Protocol = mesh.HTTP2
 	return c
 }
@@ -58,7 +58,7 @@ func hello(w http.ResponseWriter, r *http.Request) {
 func TestShared(t *testing.T) {
 	t.Parallel()
 	p := newPeer(t, 100, hello)
-	s := newSet(t, http2Cluster("c", at(p.address)))
+	s := newSet(t, http2Cluster(at(p.address)))
 	var wg sync.WaitGroup
 	for range 50 {
 		wg.Go(func() {
@@ -85,7 +85,7 @@ func TestSharedFull(t *testing.T) {
 		waiting.Add(1)
 		<-release
 	})
-	c := http2Cluster("c", at(p.address))
+	c := http2Cluster(at(p.address))
 	c.Limits = mesh.Limits{MaxConnections: 2, HasConnections: true}
 	s := newSet(t, c)
 	var wg sync.WaitGroup
@@ -118,7 +118,7 @@ func TestSharedGoAway(t *testing.T) {
 		}
 		hello(w, r)
 	})
-	s := newSet(t, http2Cluster("c", at(p.address)))
+	s := newSet(t, http2Cluster(at(p.address)))
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() {
@@ -142,7 +142,7 @@ func TestSharedRefused(t *testing.T) {
 	refusing := script(t, func(_ int, conn net.Conn) {
 		fr := http2.NewFramer(conn, conn)
 		io.ReadFull(conn, make([]byte, len(http2.ClientPreface))) //nolint:errcheck // the frames tell
-		fr.WriteSettings()                                       //nolint:errcheck // as above
+		fr.WriteSettings()                                        //nolint:errcheck // as above
 		for {
 			f, err := fr.ReadFrame()
 			if err != nil {
@@ -153,7 +153,7 @@ func TestSharedRefused(t *testing.T) {
 			}
 		}
 	})
-	s := newSet(t, http2Cluster("c", at(refusing), at(good.address)))
+	s := newSet(t, http2Cluster(at(refusing), at(good.address)))
 	for range 6 {
 		if got := do(t, s.Cluster("c"), request("POST", "hi")); got.Status != 200 || got.Body != "HTTP/2.0 hi" {
 			t.Errorf("got %+v", got)
@@ -164,7 +164,7 @@ func TestSharedRefused(t *testing.T) {
 // TestSharedDial waits for one dial, whose failure all are told.
 func TestSharedDial(t *testing.T) {
 	t.Parallel()
-	s := newSet(t, http2Cluster("c", at(closedPort(t))))
+	s := newSet(t, http2Cluster(at(closedPort(t))))
 	var wg sync.WaitGroup
 	for range 20 {
 		wg.Go(func() {
@@ -180,7 +180,7 @@ func TestSharedDial(t *testing.T) {
 func TestSharedGivenUp(t *testing.T) {
 	t.Parallel()
 	p := newPeer(t, 100, hello)
-	s := newSet(t, http2Cluster("c", at(p.address)))
+	s := newSet(t, http2Cluster(at(p.address)))
 	var wg sync.WaitGroup
 	for range 20 {
 		wg.Go(func() {
@@ -207,7 +207,7 @@ func TestSharedHostGone(t *testing.T) {
 		<-release
 		hello(w, r)
 	})
-	s := newSet(t, http2Cluster("c", at(p.address)))
+	s := newSet(t, http2Cluster(at(p.address)))
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		if got := do(t, s.Cluster("c"), request("POST", "hi")); got.Body != "HTTP/2.0 hi" {
@@ -216,7 +216,7 @@ func TestSharedHostGone(t *testing.T) {
 	})
 	<-started
 	other := newPeer(t, 100, hello)
-	commit(t, s, http2Cluster("c", at(other.address)))
+	commit(t, s, http2Cluster(at(other.address)))
 	if got := do(t, s.Cluster("c"), request("GET", "")); got.Status != 200 || other.conns.Load() != 1 {
 		t.Errorf("got %+v", got)
 	}

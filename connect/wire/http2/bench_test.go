@@ -16,7 +16,7 @@ func fixed(size int) wire.Service {
 	body := []byte(strings.Repeat("y", size))
 	return wire.ServiceFunc(func(_ *wire.Exchange, req *wire.Request) (*wire.Response, error) {
 		if req.Body != nil {
-			exhaust(req.Body)
+			exhaust(req.Body, make([]byte, 1024))
 		}
 		resp := &wire.Response{Status: 200, ContentLength: int64(len(body)), Body: wire.NewBytes(body)}
 		resp.Header.Add("content-type", "text/plain")
@@ -25,8 +25,7 @@ func fixed(size int) wire.Service {
 }
 
 // exhaust reads a body to its end, whatever that is.
-func exhaust(body wire.Body) {
-	buf := make([]byte, 1024)
+func exhaust(body wire.Body, buf []byte) {
 	for err := error(nil); err == nil; {
 		_, err = body.Read(buf)
 	}
@@ -115,7 +114,7 @@ func BenchmarkRelay(b *testing.B) {
 	} {
 		b.Run(bench.name, func(b *testing.B) {
 			up := serve(b, http2.Config{Bounds: http2.Bounds{Buffers: &http2.Buffers{}}}, fixed(bench.size))
-			r := relayTo(b, up.addr, http2.Config{Bounds: http2.Bounds{Buffers: &http2.Buffers{}}}, http2.ClientConfig{})
+			r := relayTo(b, up.addr, http2.Config{Bounds: http2.Bounds{Buffers: &http2.Buffers{}}})
 			d := drive(b, r.addr)
 			var body []byte
 			if bench.post > 0 {

@@ -60,13 +60,12 @@ func serve(t testing.TB, cfg http2.Config, service wire.Service) *relay {
 }
 
 // relayTo runs a server that forwards to addr.
-func relayTo(t testing.TB, addr string, cfg http2.Config, ccfg http2.ClientConfig) *relay {
+func relayTo(t testing.TB, addr string, cfg http2.Config) *relay {
 	t.Helper()
 	if cfg.Buffers == nil {
 		cfg.Buffers = poisoned()
 	}
-	ccfg.Buffers = cfg.Buffers
-	p := &pool{addr: addr, cfg: ccfg}
+	p := &pool{addr: addr, cfg: http2.ClientConfig{Bounds: http2.Bounds{Buffers: cfg.Buffers}}}
 	r := serve(t, cfg, p)
 	r.pool = p
 	return r

@@ -103,7 +103,7 @@ func ask(c *http.Client, addr, method, path string, header http.Header, body io.
 func TestTransparency(t *testing.T) {
 	checkLeaks(t)
 	addr := backend(t, mirror)
-	r := relayTo(t, addr, http2.Config{}, http2.ClientConfig{})
+	r := relayTo(t, addr, http2.Config{})
 	c := client(t)
 	long := strings.Repeat("0123456789", 10000)
 	for _, path := range []string{"/", "/stream?a=b&c=%20d", "/trailer", "/large", "/204", "/304", "/hints", "/fields"} {
@@ -140,7 +140,7 @@ func TestTransparency(t *testing.T) {
 func TestManyClients(t *testing.T) {
 	checkLeaks(t)
 	addr := backend(t, mirror)
-	r := relayTo(t, addr, http2.Config{}, http2.ClientConfig{})
+	r := relayTo(t, addr, http2.Config{})
 	c := client(t)
 	var wg sync.WaitGroup
 	for worker := range 32 {
