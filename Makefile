@@ -33,7 +33,7 @@ demo:
 
 ## test: all tests, against real neighbours; PKG=./connect/... and ARGS="-run X -v" narrow it
 test:
-	@$(TOOLS)/build consul nomad cni envoy fortio
+	@$(TOOLS)/build consul nomad cni envoy fortio h2spec
 	@$(MAKE) --no-print-directory build
 	@$(TOOLS)/test $(or $(PKG),./...) $(ARGS)
 
@@ -64,10 +64,12 @@ bench-peers:
 	@exec bin/bench -json .tools/bench-peers.json $(if $(SCENARIO),-scenario $(SCENARIO)) $(if $(PROXY),-proxy $(PROXY)) \
 		$(if $(ROUNDS),-rounds $(ROUNDS)) $(if $(SECONDS),-seconds $(SECONDS))
 
-## conformance: the seeds of all fuzz targets; the protocol suites come with the engine
+## conformance: h2spec against the edge, and the seeds of all fuzz targets
 conformance:
+	@$(TOOLS)/build h2spec
+	@$(MAKE) --no-print-directory build
 	go test -count=1 -run '^Fuzz' ./...
-	@echo "conformance: these are the fuzz seeds only; the protocol suites come with the engine"
+	go test -count=1 -run '^TestH2Spec$$' -v ./integration
 
 ## fuzz: every fuzz target for FUZZTIME (20s)
 fuzz:

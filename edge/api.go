@@ -95,6 +95,9 @@ type Upstream struct {
 	// Addresses are "host:port", "ip:port" and "unix:///path"; no Consul is
 	// needed. Names are looked up again every 5 s.
 	Addresses []string `hcl:"addresses,optional"`
+	// Protocol that Catalog or Addresses speak: "http" is HTTP/1.1, "http2" is
+	// HTTP/2 without TLS, as gRPC needs; "" means "http". For a Service Consul says.
+	Protocol string `hcl:"protocol,optional"`
 	// ConnectTimeout of one connection; 0 means 5 s. For a Service Consul says.
 	ConnectTimeout time.Duration `hcl:"connect_timeout,optional"`
 	// Pos is where the block and its arguments stand.

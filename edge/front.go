@@ -10,8 +10,8 @@ import (
 	"github.com/serai-net/serai/agent/telemetry"
 	"github.com/serai-net/serai/connect/listen"
 	"github.com/serai-net/serai/connect/mesh"
+	"github.com/serai-net/serai/connect/stack"
 	"github.com/serai-net/serai/connect/wire"
-	"github.com/serai-net/serai/connect/wire/http1"
 	"github.com/serai-net/serai/edge/cert"
 )
 
@@ -60,9 +60,9 @@ func newFront(s shape, log *slog.Logger) (*front, error) {
 		chain.TLS = func() *tls.Config { return file.Config() }
 		f.certificate = file
 	}
-	config := http1.Config{MaxHeaderBytes: s.maxHeader, IdleTimeout: s.idle}
-	server := http1.NewServer(config, func() wire.Service { return *f.service.Load() }, log)
-	chain.Handler, f.codec = server, telemetry.Codec{Listener: s.name, Stats: &server.Stats}
+	config := stack.ServerConfig{MaxHeaderBytes: s.maxHeader, IdleTimeout: s.idle}
+	server := stack.NewServer(config, func() wire.Service { return *f.service.Load() }, log)
+	chain.Handler, f.codec = server, telemetry.Codec{Listener: s.name, Stats: server.Stats}
 	f.spec = &listen.Spec{Name: s.name, Address: mesh.Address{AddrPort: s.address}, Chains: []*listen.Chain{chain}}
 	return f, nil
 }

@@ -265,6 +265,44 @@ func TestRunTLS(t *testing.T) {
 	}
 }
 
+// TestRunHTTP2 asks over TLS with ALPN, and in clear by prior knowledge, for a route
+// to an upstream that speaks HTTP/2 only.
+func TestRunHTTP2(t *testing.T) {
+	app := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprint(w, r.Proto, " ", r.Header.Get("X-Forwarded-Proto"))
+	}))
+	app.Config.Protocols = new(http.Protocols)
+	app.Config.Protocols.SetUnencryptedHTTP2(true)
+	app.Start()
+	defer app.Close()
+	site := httptest.NewTLSServer(nil)
+	defer site.Close()
+	folder := t.TempDir()
+	names := &edge.TLS{CertificateFile: filepath.Join(folder, "c.pem"), KeyFile: filepath.Join(folder, "k.pem")}
+	writePEM(t, names, site.TLS.Certificates[0])
+	listeners := []edge.Listener{{Name: "secure", Address: freeAddress(t), TLS: names}, {Name: "plain", Address: freeAddress(t)}}
+	upstream := &edge.Upstream{Addresses: []string{app.Listener.Addr().String()}, Protocol: "http2"}
+	start(t, edge.Config{Listeners: listeners, APIs: []edge.API{{Name: "a", Routes: []edge.Route{{Name: "r", Upstream: upstream}}}}})
+	for i, scheme := range []string{"https", "http"} {
+		for _, h2 := range []bool{true, false} {
+			transport := &http.Transport{Protocols: new(http.Protocols), TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
+			transport.Protocols.SetHTTP1(!h2)
+			transport.Protocols.SetHTTP2(h2)
+			transport.Protocols.SetUnencryptedHTTP2(h2)
+			resp, err := (&http.Client{Transport: transport}).Get(scheme + "://" + listeners[i].Address.String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			body, err := io.ReadAll(resp.Body)
+			resp.Body.Close()
+			if err != nil || string(body) != "HTTP/2.0 "+scheme || (resp.ProtoMajor == 2) != h2 {
+				t.Errorf("%s, HTTP/2 %t: %s %q, %v", scheme, h2, resp.Proto, body, err)
+			}
+			transport.CloseIdleConnections()
+		}
+	}
+}
+
 func writePEM(t *testing.T, names *edge.TLS, c tls.Certificate) {
 	t.Helper()
 	key, err := x509.MarshalPKCS8PrivateKey(c.PrivateKey)

@@ -56,8 +56,11 @@ func (u *Upstream) clusterName() string {
 	if u.Datacenter != "" {
 		name += "/dc=" + u.Datacenter
 	}
+	if u.protocol() != mesh.HTTP1 {
+		name += "/protocol=" + u.Protocol // routes that differ in it share no cluster
+	}
 	if u.ConnectTimeout != 0 {
-		name += "/connect_timeout=" + u.ConnectTimeout.String() // routes that differ in it share no cluster
+		name += "/connect_timeout=" + u.ConnectTimeout.String() // nor in this
 	}
 	return name
 }
@@ -73,9 +76,23 @@ func staticName(addresses []string) string {
 	return fmt.Sprintf("%s+%d~%x", name, len(addresses)-1, hash[:8])
 }
 
+// protocol is what a plain cluster speaks.
+func (u *Upstream) protocol() mesh.Protocol {
+	if u.Protocol == protocolHTTP2 {
+		return mesh.HTTP2
+	}
+	return mesh.HTTP1
+}
+
+// The values of Upstream.Protocol.
+const (
+	protocolHTTP  = "http"
+	protocolHTTP2 = "http2"
+)
+
 // cluster is the plain cluster that clusterName names; the Upstream is valid.
 func (u *Upstream) cluster(name string) *mesh.Cluster {
-	c := &mesh.Cluster{Name: name, Kind: mesh.ClusterEDS, ConnectTimeout: u.ConnectTimeout}
+	c := &mesh.Cluster{Name: name, Kind: mesh.ClusterEDS, ConnectTimeout: u.ConnectTimeout, Protocol: u.protocol()}
 	if u.Catalog != "" {
 		return c
 	}

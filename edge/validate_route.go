@@ -95,6 +95,7 @@ func (u *Upstream) validate(p *problems, who string) {
 	if u.ConnectTimeout != 0 && u.Service != "" {
 		p.add(u.Pos.At("connect_timeout"), "%s: connect_timeout of a mesh service is set in Consul's service-resolver", who)
 	}
+	u.validateProtocol(p, who)
 	sockets, names := 0, 0
 	for _, text := range u.Addresses {
 		address, name, problem := parseAddress(text)
@@ -110,6 +111,16 @@ func (u *Upstream) validate(p *problems, who string) {
 	}
 	if sockets > 0 && names > 0 {
 		p.add(u.Pos.At("addresses"), "%s: unix sockets and host names in one list; make two routes", who)
+	}
+}
+
+func (u *Upstream) validateProtocol(p *problems, who string) {
+	switch {
+	case u.Protocol == "":
+	case u.Service != "":
+		p.add(u.Pos.At("protocol"), "%s: protocol of a mesh service is set in Consul's service-defaults", who)
+	case u.Protocol != protocolHTTP && u.Protocol != protocolHTTP2:
+		p.add(u.Pos.At("protocol"), "%s: protocol is %q; write %q or %q", who, u.Protocol, protocolHTTP, protocolHTTP2)
 	}
 }
 

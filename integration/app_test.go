@@ -34,6 +34,7 @@ type app struct {
 	port      int
 	upstreams map[string]int
 	hits      atomic.Int64
+	cancelled atomic.Int64 // calls of gRPC that were cut off
 }
 
 // seen is a request as the app got it.
@@ -48,8 +49,14 @@ func startApp(t *testing.T, name string, port int, protocol string, upstreams ma
 	t.Helper()
 	a := &app{name: name, port: port, upstreams: upstreams}
 	listener := listenAt(t, port)
-	if protocol == "http" {
-		server := &http.Server{Handler: a.handler(), ReadHeaderTimeout: 10 * time.Second}
+	if protocol == "grpc" {
+		a.serveGRPC(t, listener)
+		return a
+	}
+	if protocol == "http" || protocol == "http2" {
+		server := &http.Server{Handler: a.handler(), ReadHeaderTimeout: 10 * time.Second, Protocols: new(http.Protocols)}
+		server.Protocols.SetHTTP1(true)
+		server.Protocols.SetUnencryptedHTTP2(protocol == "http2")
 		t.Cleanup(func() { drop(server) })
 		go func() { _ = server.Serve(listener) }()
 		return a

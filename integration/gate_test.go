@@ -16,7 +16,8 @@ import (
 
 const acmeKey = "the-key-of-acme"
 
-// gate is an edge. Its one consumer is acme. Its routes go by the first segment of the path, which is cut off.
+// gate is an edge. Its one consumer is acme. Its routes go by the first segment of the path, which is cut off unless it is a service of
+// gRPC.
 type gate struct {
 	process *harness.Process
 	id      string
@@ -68,8 +69,9 @@ func (g *gate) config(routes map[string]string) string {
 	fmt.Fprintf(&b, "  consumer \"acme\" {\n    key \"test\" {\n      key = %q\n    }\n  }\n", acmeKey)
 	b.WriteString("  api \"shop\" {\n    authenticate \"api_key\" {}\n")
 	for _, name := range slices.Sorted(maps.Keys(routes)) {
-		fmt.Fprintf(&b, "    route %[1]q {\n      path_prefix = \"/%[1]s\"\n      strip_prefix = true\n      upstream {\n        %[2]s\n      }\n    }\n",
-			name, routes[name])
+		strip := !strings.Contains(name, ".") // what is called by gRPC has its name in the path
+		fmt.Fprintf(&b, "    route %[1]q {\n      path_prefix = \"/%[1]s\"\n      strip_prefix = %[3]t\n      upstream {\n        %[2]s\n      }\n    }\n",
+			name, routes[name], strip)
 	}
 	b.WriteString("  }\n}\n")
 	return b.String()

@@ -20,6 +20,7 @@ import (
 	"github.com/serai-net/serai/connect/listen"
 	"github.com/serai-net/serai/connect/upstream"
 	"github.com/serai-net/serai/connect/wire/http1"
+	"github.com/serai-net/serai/connect/wire/http2"
 )
 
 // scrape reads m as Prometheus does, and parses it.
@@ -78,8 +79,11 @@ func TestExposition(t *testing.T) {
 	m, o := observer(nil)
 	pass(t, o, *edge(), exchange())
 	o.TCP(*edge())(exchange())
-	codec := &http1.Stats{}
-	codec.Rejected.Add(2)
+	var h1 http1.Stats
+	var h2 http2.Stats
+	h1.Rejected.Add(1)
+	h2.Rejected.Add(1)
+	codec := func() (*http1.Stats, *http2.Stats) { return &h1, &h2 }
 	status := maps.All(map[string]int64{"connected": 1, "snapshot_version": 3, "updates": 4})
 	for _, source := range []iter.Seq[telemetry.Sample]{
 		telemetry.Ready(func() error { return errors.New("not yet") }),

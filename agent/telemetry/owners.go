@@ -6,6 +6,7 @@ import (
 	"github.com/serai-net/serai/connect/listen"
 	"github.com/serai-net/serai/connect/upstream"
 	"github.com/serai-net/serai/connect/wire/http1"
+	"github.com/serai-net/serai/connect/wire/http2"
 )
 
 // Listeners shows what listeners count, with Envoy's names where there are such.
@@ -30,17 +31,17 @@ func Listeners(all []listen.Stats) iter.Seq[Sample] {
 	}
 }
 
-// Codec is what a listener's HTTP codec has counted.
+// Codec is what a listener's HTTP codecs have counted.
 type Codec struct {
 	Listener string
-	Stats    *http1.Stats
+	Stats    func() (*http1.Stats, *http2.Stats)
 }
 
 // Codecs shows what no exchange tells of: a request that was refused for its
 // form is none. Several codecs of one listener are added up.
 func Codecs(all []Codec) iter.Seq[Sample] {
 	return func(yield func(Sample) bool) {
-		type sums struct{ rejected, timeouts, aborted, panics uint64 }
+		type sums struct{ rejected, timeouts, aborted, panics, refused, broken, floods uint64 }
 		byName := map[string]*sums{}
 		var order []string
 		for _, c := range all {
@@ -49,10 +50,14 @@ func Codecs(all []Codec) iter.Seq[Sample] {
 				s = &sums{}
 				byName[c.Listener], order = s, append(order, c.Listener)
 			}
-			s.rejected += c.Stats.Rejected.Load()
-			s.timeouts += c.Stats.HeaderTimeouts.Load()
-			s.aborted += c.Stats.Aborted.Load()
-			s.panics += c.Stats.Panics.Load()
+			h1, h2 := c.Stats()
+			s.rejected += h1.Rejected.Load() + h2.Rejected.Load()
+			s.timeouts += h1.HeaderTimeouts.Load()
+			s.aborted += h1.Aborted.Load() + h2.Aborted.Load()
+			s.panics += h1.Panics.Load() + h2.Panics.Load()
+			s.refused += h2.Refused.Load()
+			s.broken += h2.Broken.Load()
+			s.floods += h2.Floods.Load()
 		}
 		for _, name := range order {
 			s, labels := byName[name], []Label{{"listener", name}}
@@ -60,6 +65,9 @@ func Codecs(all []Codec) iter.Seq[Sample] {
 				{"serai_listener_http_rejected_total", "Requests answered with 4xx or 5xx because of their form.", Counter, labels, number(s.rejected)},
 				{"serai_listener_http_header_timeout_total", "Requests answered with 408, their head took too long.", Counter, labels, number(s.timeouts)},
 				{"serai_listener_http_aborted_total", "Responses that were cut off.", Counter, labels, number(s.aborted)},
+				{"serai_listener_http2_refused_total", "Streams beyond the most that a connection may have.", Counter, labels, number(s.refused)},
+				{"serai_listener_http2_broken_total", "HTTP/2 connections that ended by an error of the client's.", Counter, labels, number(s.broken)},
+				{"serai_listener_http2_flood_total", "Those of them that went beyond a bound.", Counter, labels, number(s.floods)},
 				{"serai_listener_http_panic_total", "Panics while serving a request.", Counter, labels, number(s.panics)},
 			} {
 				if !yield(sample) {

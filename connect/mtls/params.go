@@ -16,10 +16,10 @@ func params(config *tls.Config, p *mesh.TLSParams) error {
 	if p.MaxVersion != 0 && p.MaxVersion < config.MinVersion {
 		return fmt.Errorf("tls: no version between %s and %s", tls.VersionName(config.MinVersion), tls.VersionName(p.MaxVersion))
 	}
-	// The codecs here speak HTTP/1.1, so nothing else is agreed on.
+	// Nothing is agreed on that the codecs here do not speak.
 	for _, protocol := range p.ALPN {
-		if protocol == "http/1.1" {
-			config.NextProtos = []string{protocol}
+		if protocol == "h2" || protocol == "http/1.1" {
+			config.NextProtos = append(config.NextProtos, protocol)
 		}
 	}
 	if len(p.CipherSuites) == 0 {

@@ -17,7 +17,6 @@ import (
 	"github.com/serai-net/serai/connect/stack"
 	"github.com/serai-net/serai/connect/upstream"
 	"github.com/serai-net/serai/connect/wire"
-	"github.com/serai-net/serai/connect/wire/http1"
 )
 
 // chains makes living filter chains of what snapshots say, and keeps them while
@@ -207,9 +206,9 @@ func (cs *chains) assemble(c *chain, l *mesh.Listener, d *mesh.FilterChain) {
 		c.listen.Handler = c.tcp
 		return
 	}
-	config := http1.Config{MaxHeaderBytes: d.HTTP.MaxHeaderBytes}
-	server := http1.NewServer(config, func() wire.Service { return *c.service.Load() }, cs.log)
-	c.listen.Handler, c.codec = server, telemetry.Codec{Listener: l.Name, Stats: &server.Stats}
+	config := stack.ServerConfig{MaxHeaderBytes: d.HTTP.MaxHeaderBytes}
+	server := stack.NewServer(config, func() wire.Service { return *c.service.Load() }, cs.log)
+	c.listen.Handler, c.codec = server, telemetry.Codec{Listener: l.Name, Stats: server.Stats}
 }
 
 // http compiles the service of an HTTP chain. Network intentions on it are

@@ -111,6 +111,6 @@ func (c *Cluster) member(depth int) *Cluster {
 
 func (c *Cluster) close() {
 	for _, h := range c.hosts.Load().all {
-		h.pool.close()
+		h.close()
 	}
 }

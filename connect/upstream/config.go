@@ -17,8 +17,10 @@ const defaultLimit = 1024
 // config is a compiled cluster definition.
 type config struct {
 	*mesh.Cluster
-	tls     *tls.Config
-	refusal string
+	// tls is for HTTP/1 and raw bytes, tls2 for HTTP/2: they differ where the
+	// control plane asks for ALPN.
+	tls, tls2 *tls.Config
+	refusal   string
 }
 
 func (c *config) endpointName() string {
@@ -35,10 +37,35 @@ func (c *config) connectTimeout() time.Duration {
 	return 5 * time.Second
 }
 
-// most is how many exchanges or connections may be active at one time: each
-// exchange has a connection of its own.
+// most is how many exchanges or connections may be active at one time: unless all
+// are HTTP/2, each exchange has a connection of its own.
 func (c *config) most() int64 {
+	if c.Protocol == mesh.HTTP2 {
+		return limit(c.Limits.MaxRequests, c.Limits.HasRequests)
+	}
 	return min(limit(c.Limits.MaxRequests, c.Limits.HasRequests), limit(c.Limits.MaxConnections, c.Limits.HasConnections))
+}
+
+// mostConns is how many connections of HTTP/2 one host may have.
+func (c *config) mostConns() int {
+	return int(limit(c.Limits.MaxConnections, c.Limits.HasConnections))
+}
+
+// isHTTP2 tells whether req is sent by HTTP/2.
+func (c *config) isHTTP2(req *wire.Request) bool {
+	return c.Protocol == mesh.HTTP2 || c.Protocol == mesh.FollowDownstream && req.Proto == 2
+}
+
+// withALPN are the configurations for both protocols of HTTP. Where the control
+// plane says nothing of ALPN, nothing is offered: the other side looks at the first
+// bytes.
+func withALPN(config *tls.Config) (h1, h2 *tls.Config) {
+	if len(config.NextProtos) == 0 {
+		return config, config
+	}
+	h1, h2 = config.Clone(), config.Clone()
+	h1.NextProtos, h2.NextProtos = []string{"http/1.1"}, []string{"h2"}
+	return h1, h2
 }
 
 func limit(value uint32, has bool) int64 {

@@ -41,7 +41,7 @@ func (c *Cluster) dialAny(ctx context.Context) (net.Conn, *Host, error) {
 		if host == nil {
 			break
 		}
-		conn, err := c.dial(ctx, host)
+		conn, err := c.dial(ctx, host, false)
 		if err == nil {
 			return conn, host, nil
 		}
@@ -58,9 +58,14 @@ func (c *Cluster) dialAny(ctx context.Context) (net.Conn, *Host, error) {
 
 // dial loads the configuration after host was picked: hosts of other peers are
 // never older than the configuration that named these.
-func (c *Cluster) dial(ctx context.Context, host *Host) (net.Conn, error) {
+func (c *Cluster) dial(ctx context.Context, host *Host, http2 bool) (net.Conn, error) {
 	c.connects.Add(1)
-	conn, err := host.dial(ctx, c.config.Load())
+	cfg := c.config.Load()
+	secure := cfg.tls
+	if http2 {
+		secure = cfg.tls2
+	}
+	conn, err := host.dial(ctx, cfg, secure)
 	if err != nil {
 		c.connectFails.Add(1)
 		if ctx.Err() == nil || errors.Is(ctx.Err(), context.DeadlineExceeded) {

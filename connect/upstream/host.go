@@ -30,7 +30,8 @@ type Host struct {
 	address  mesh.Address
 	text     string
 	endpoint atomic.Pointer[mesh.Endpoint]
-	pool     pool
+	pool     pool   // of HTTP/1
+	shared   shared // of HTTP/2
 
 	// pausedUntil is a time in Unix nanoseconds until which the host is passed
 	// over; pause is the length of that pause in nanoseconds.
@@ -61,9 +62,15 @@ func (h *Host) succeeded() {
 	}
 }
 
-// dial connects and does the TLS handshake. The peer's identity is verified
-// before it returns.
-func (h *Host) dial(ctx context.Context, c *config) (net.Conn, error) {
+// close closes idle connections, and the others when they become so.
+func (h *Host) close() {
+	h.pool.close()
+	h.shared.close()
+}
+
+// dial connects and does the TLS handshake by secure, nil for none. The peer's
+// identity is verified before it returns.
+func (h *Host) dial(ctx context.Context, c *config, secure *tls.Config) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.connectTimeout())
 	defer cancel()
 	dialer := net.Dialer{KeepAlive: 15 * time.Second}
@@ -71,10 +78,10 @@ func (h *Host) dial(ctx context.Context, c *config) (net.Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect: %w", err)
 	}
-	if c.tls == nil {
+	if secure == nil {
 		return conn, nil
 	}
-	secured := tls.Client(conn, c.tls)
+	secured := tls.Client(conn, secure)
 	if err := secured.HandshakeContext(ctx); err != nil {
 		conn.Close()
 		return nil, fmt.Errorf("tls with %s: %w", h.text, err)

@@ -52,7 +52,7 @@ func (c *Cluster) setEndpoints(set *mesh.EndpointSet, keep bool) {
 	next.plan(c.config.Load().PanicPercent)
 	c.hosts.Store(next)
 	for _, h := range gone {
-		h.pool.close()
+		h.close()
 	}
 }
 

@@ -151,12 +151,15 @@ func expired(x *wire.Exchange) bool { return !x.Deadline.IsZero() && !time.Now()
 func (c *Cluster) try(x *wire.Exchange, req *wire.Request, host *Host, fresh bool) (reused bool, resp *wire.Response, err error) {
 	a := x.NewAttempt(c.name, time.Now())
 	a.Endpoint = host.text
+	if c.config.Load().isHTTP2(req) {
+		return c.tryShared(x, a, req, host)
+	}
 	var conn *http1.ClientConn
 	if !fresh {
 		conn = host.pool.get()
 	}
 	if a.Reused = conn != nil; !a.Reused {
-		made, err := c.connect(x, host)
+		made, err := c.connect(x, host, false)
 		if err != nil {
 			a.Flag, a.End = wire.AsFault(err).Flag, time.Now()
 			return false, nil, err
@@ -179,7 +182,18 @@ func (h *Host) release(conn *http1.ClientConn, reusable bool) {
 }
 
 // connect dials for an exchange: it ends with the client and its deadline.
-func (c *Cluster) connect(x *wire.Exchange, host *Host) (net.Conn, error) {
+func (c *Cluster) connect(x *wire.Exchange, host *Host, http2 bool) (net.Conn, error) {
+	var conn net.Conn
+	err := c.patiently(x, func(ctx context.Context) (err error) {
+		conn, err = c.dial(ctx, host, http2)
+		return err
+	})
+	return conn, err
+}
+
+// patiently calls what may take a while to get a connection, and ends it with the
+// client and its deadline. Its error is a fault.
+func (c *Cluster) patiently(x *wire.Exchange, get func(ctx context.Context) error) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	if !x.Deadline.IsZero() {
@@ -188,24 +202,27 @@ func (c *Cluster) connect(x *wire.Exchange, host *Host) (net.Conn, error) {
 		defer stop()
 	}
 	if err := x.OnAbort(canceler(cancel)); err != nil {
-		return nil, wire.Aborted(err)
+		return wire.Aborted(err)
 	}
 	defer x.OnAbort(nil) //nolint:errcheck // taken back, whatever happened meanwhile
 	defer watchLater(x)()
-	conn, err := c.dial(ctx, host)
+	err := get(ctx)
 	if err == nil {
-		return conn, nil
+		return nil
 	}
 	if reason := x.Aborted(); reason != nil {
-		return nil, wire.Aborted(reason)
+		return wire.Aborted(reason)
 	}
 	if expired(x) {
-		return nil, &wire.Fault{
+		return &wire.Fault{
 			Status: http.StatusGatewayTimeout, Flag: wire.FlagUpstreamTimeout, Repeat: wire.RepeatAny,
 			Text: "upstream request timeout", Err: err,
 		}
 	}
-	return nil, &wire.Fault{
+	if fault, ok := errors.AsType[*wire.Fault](err); ok {
+		return fault
+	}
+	return &wire.Fault{
 		Status: http.StatusServiceUnavailable, Flag: wire.FlagUpstreamConnect, Repeat: wire.RepeatAny,
 		Text: "upstream connect error", Err: err,
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/serai-net/serai/connect/mesh"
 	"github.com/serai-net/serai/connect/mtls"
 	"github.com/serai-net/serai/connect/wire/http1"
+	"github.com/serai-net/serai/connect/wire/http2"
 )
 
 // Set is all clusters of a data plane. Looking one up never waits; changes are
@@ -20,6 +21,7 @@ type Set struct {
 	log     *slog.Logger
 	loader  mtls.Loader
 	buffers http1.Buffers
+	shared  http2.Buffers
 	renamed chan struct{} // has room for one; told that names should be looked up
 
 	clusters atomic.Pointer[map[string]*Cluster]
@@ -66,7 +68,7 @@ func (s *Set) compile(definition *mesh.Cluster) *config {
 		s.log.Error("cluster refused", "cluster", definition.Name, "err", err)
 		return c
 	}
-	c.tls = secured
+	c.tls, c.tls2 = withALPN(secured)
 	return c
 }
 
@@ -162,6 +164,7 @@ func (s *Set) sweep(ctx context.Context, lookups *resolver, now time.Time) {
 	for _, c := range *s.clusters.Load() {
 		for _, h := range c.hosts.Load().all {
 			h.pool.closeIdleSince(now.Add(-idleTimeout))
+			h.shared.closeIdleSince(now.Add(-idleTimeout))
 		}
 		lookups.refresh(ctx, c, now)
 	}

@@ -15,6 +15,13 @@ type Drainable interface {
 	Kill()
 }
 
+// Warned is what a [Drainable] has that can tell its peer early that it will end,
+// before it is asked to.
+type Warned interface {
+	// BeginDrain is called once, when the drain begins. It must not block.
+	BeginDrain()
+}
+
 // Drain is the one signal by which downstream connections learn that they
 // should end, in three steps:
 //
@@ -70,7 +77,16 @@ func (d *Drain) Len() int {
 }
 
 // Begin starts the drain.
-func (d *Drain) Begin() { d.draining.Store(true) }
+func (d *Drain) Begin() {
+	if d.draining.Swap(true) {
+		return
+	}
+	d.Each(func(c Drainable) {
+		if w, ok := c.(Warned); ok {
+			w.BeginDrain()
+		}
+	})
+}
 
 // Draining tells whether responses should ask the client to close.
 func (d *Drain) Draining() bool { return d.draining.Load() }

@@ -82,6 +82,9 @@ type Exchange struct {
 	// from the end of the request to the end of the response. As long as the
 	// request's body is still being sent, a codec moves Deadline on by it.
 	Timeout time.Duration
+	// GRPC says that the request is one of gRPC, so that an error is told in its
+	// terms (see Reply). The codec sets it.
+	GRPC bool
 	// Method, Authority and Path are the request's own, for the log.
 	Method, Authority, Path string
 	// Status is the status sent downstream; 0 if none was.
@@ -138,7 +141,7 @@ func (x *Exchange) Reset(control Control, peer *Peer, start time.Time) {
 	x.Peer, x.control, x.Start = peer, control, start
 	x.ID, x.Listener, x.Consumer, x.API, x.Route, x.Cluster = "", "", "", "", "", ""
 	x.HeadSent, x.Finish, x.Deadline, x.Timeout, x.HeadWait = time.Time{}, time.Time{}, time.Time{}, 0, 0
-	x.Method, x.Authority, x.Path = "", "", ""
+	x.Method, x.Authority, x.Path, x.GRPC = "", "", "", false
 	x.Status, x.Flag, x.Err = 0, FlagNone, nil
 	x.BytesIn, x.BytesOut, x.CloseDownstream = 0, 0, false
 	clear(x.attempts0[:])

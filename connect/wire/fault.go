@@ -143,6 +143,9 @@ func Reply(x *Exchange, err error) *Response {
 		text = http.StatusText(fault.status())
 	}
 	resp := Text(fault.status(), text+"\n")
+	if x.GRPC {
+		resp = grpcReply(fault.status(), text)
+	}
 	for _, f := range fault.Header {
 		if f.Name == "content-type" {
 			resp.Header.Set(f.Name, f.Value)

@@ -200,11 +200,11 @@ func (c *conn) plan(ex *exchange, resp *wire.Response, now time.Time) (head resp
 			return head, false, errBadResponse
 		}
 		head.length = 0
-	case resp.ContentLength >= 0:
+	case resp.ContentLength >= 0 && (req.Minor == 0 || !resp.Header.Has("trailer")):
 		head.length, head.frame = resp.ContentLength, frameLength
 	case req.Minor == 0:
 		head.frame = frameClose
-	default:
+	default: // also what has a length and trailers, as HTTP/2 allows
 		head.frame = frameChunked
 	}
 	switch {

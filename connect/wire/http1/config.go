@@ -1,8 +1,11 @@
 package http1
 
 import (
+	"net"
 	"sync/atomic"
 	"time"
+
+	"github.com/serai-net/serai/connect/wire"
 )
 
 // Defaults of [Config] and [ClientConfig].
@@ -46,6 +49,9 @@ type Config struct {
 	Connect bool
 	// Buffers to take from; nil means the server's own.
 	Buffers *Buffers
+	// HTTP2 serves a connection that begins with the preface of HTTP/2, of which
+	// read has been read, and closes it; nil means that it gets a 505.
+	HTTP2 func(conn net.Conn, read []byte, peer *wire.Peer, drain *wire.Drain)
 }
 
 // ClientConfig is how upstream connections are used. For durations, zero means

@@ -6,6 +6,7 @@ import (
 	"io"
 
 	"github.com/serai-net/serai/connect/wire"
+	"github.com/serai-net/serai/connect/wire/grammar"
 )
 
 // maxChunkLine bounds the line before a chunk, its extension included.
@@ -170,7 +171,7 @@ func (d *decoder) line(have []byte) (int, error) {
 // parseChunkLine reads "size[;extension]CRLF"; used is 0 if it is not complete.
 func parseChunkLine(b []byte) (size int64, used int, p problem) {
 	i := 0
-	for ; i < len(b) && isHex(b[i]); i++ {
+	for ; i < len(b) && grammar.IsHex(b[i]); i++ {
 		if size > 1<<56 {
 			return 0, 0, errBadChunk
 		}
@@ -190,7 +191,7 @@ func parseChunkLine(b []byte) (size int64, used int, p problem) {
 		return 0, 0, errBadChunk
 	case end < 0:
 		return 0, 0, 0
-	case b[end-1] != '\r' || !isValue(b[i:end-1]):
+	case b[end-1] != '\r' || !grammar.IsValue(b[i:end-1]):
 		return 0, 0, errBadChunk
 	}
 	return size, end + 1, 0

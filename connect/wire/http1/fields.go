@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/serai-net/serai/connect/wire"
+	"github.com/serai-net/serai/connect/wire/grammar"
 )
 
 // limits bound what one head or one block of trailers may be.
@@ -52,7 +53,7 @@ func (l *lines) next() (name, value string, p problem) {
 	}
 	i := 0
 	for ; i < len(b); i++ {
-		c := lowerToken[b[i]]
+		c := grammar.LowerToken[b[i]]
 		if c == 0 {
 			break
 		}
@@ -65,12 +66,12 @@ func (l *lines) next() (name, value string, p problem) {
 	if end <= i || b[end-1] != '\r' {
 		return "", "", errBareLF
 	}
-	raw := trim(b[i+1 : end-1])
-	if !isValue(raw) {
+	raw := grammar.Trim(b[i+1 : end-1])
+	if !grammar.IsValue(raw) {
 		return "", "", errBadValue
 	}
 	l.rest = b[end+1:]
-	return view(b[:i]), view(raw), 0
+	return grammar.View(b[:i]), grammar.View(raw), 0
 }
 
 // framing is what the fields of a head say of its connection and of the body.
@@ -129,7 +130,7 @@ func (f *framing) take(header *wire.Header, name, value string) problem {
 		if f.length >= 0 {
 			return errBadLength
 		}
-		if f.length = parseLength(value); f.length < 0 {
+		if f.length = grammar.Length(value); f.length < 0 {
 			return errBadLength
 		}
 	case "transfer-encoding":
@@ -137,7 +138,7 @@ func (f *framing) take(header *wire.Header, name, value string) problem {
 		case f.chunked:
 			return errBadEncoding
 		case strings.EqualFold(value, "chunked"):
-		case hasToken(value, "chunked") && !strings.HasSuffix(strings.ToLower(value), "chunked"):
+		case grammar.HasToken(value, "chunked") && !strings.HasSuffix(strings.ToLower(value), "chunked"):
 			return errBadEncoding // not the last one (RFC 9112 section 6.3)
 		default:
 			return errUnknownEncoding
@@ -150,13 +151,13 @@ func (f *framing) take(header *wire.Header, name, value string) problem {
 			f.upgrade = value
 		}
 	case "te":
-		if hasToken(value, "trailers") && !header.Has("te") {
+		if grammar.HasToken(value, "trailers") && !header.Has("te") {
 			header.Add("te", "trailers")
 		}
 	case "expect":
 		f.expect = value
 	case "trailer":
-		if hasToken(value, "transfer-encoding") || hasToken(value, "content-length") || hasToken(value, "trailer") {
+		if grammar.HasToken(value, "transfer-encoding") || grammar.HasToken(value, "content-length") || grammar.HasToken(value, "trailer") {
 			return errBadTrailer // RFC 9110 section 6.5.1
 		}
 		header.Add(name, value)
@@ -167,45 +168,11 @@ func (f *framing) take(header *wire.Header, name, value string) problem {
 	return 0
 }
 
-// parseLength returns the Content-Length in s, -1 if it is none: digits alone,
-// and no more than an int64 holds.
-func parseLength(s string) int64 {
-	if s == "" || len(s) > 18 {
-		return -1
-	}
-	var n int64
-	for i := range len(s) {
-		c := s[i]
-		if c < '0' || c > '9' {
-			return -1
-		}
-		n = n*10 + int64(c-'0')
-	}
-	return n
-}
-
-// tokens cuts the next element off a comma-separated list.
-func nextToken(list string) (token, rest string) {
-	token, rest, _ = strings.Cut(list, ",")
-	return strings.Trim(token, " \t"), rest
-}
-
-// hasToken tells whether the comma-separated list has token in it, in any case.
-func hasToken(list, token string) bool {
-	for list != "" {
-		var next string
-		if next, list = nextToken(list); strings.EqualFold(next, token) {
-			return true
-		}
-	}
-	return false
-}
-
 // connection reads the options of one Connection field.
 func (f *framing) connection(value string) problem {
 	for rest := value; rest != ""; {
 		var option string
-		option, rest = nextToken(rest)
+		option, rest = grammar.NextToken(rest)
 		switch {
 		case option == "":
 		case strings.EqualFold(option, "close"):
@@ -215,7 +182,7 @@ func (f *framing) connection(value string) problem {
 		case strings.EqualFold(option, "upgrade"):
 			f.upgrading = true
 		case strings.EqualFold(option, "te"):
-		case !isToken(option):
+		case !grammar.IsToken(option):
 			return errBadConnection
 		default:
 			f.named = true
@@ -239,7 +206,7 @@ func (f *framing) dropNamed(header *wire.Header) {
 			return false
 		}
 		for _, options := range f.options[:f.optionCount] {
-			if hasToken(options, name) {
+			if grammar.HasToken(options, name) {
 				return true
 			}
 		}
@@ -277,16 +244,12 @@ func parseTrailers(block []byte, lim limits, trailer *wire.Header) problem {
 		case count >= lim.fields:
 			return errBadTrailer
 		}
-		switch name {
-		case "transfer-encoding", "content-length", "host":
+		keep, bad := grammar.Trailer(name)
+		switch {
+		case bad:
 			return errBadTrailer
-		case "connection", "keep-alive", "proxy-connection", "upgrade", "te", "trailer", "expect", "http2-settings",
-			"authorization", "proxy-authorization", "cookie", "set-cookie", "forwarded", "via", "max-forwards",
-			"cache-control", "content-type", "content-encoding", "content-range", "x-real-ip":
-		default:
-			if !strings.HasPrefix(name, "x-forwarded-") {
-				trailer.Add(name, value)
-			}
+		case keep:
+			trailer.Add(name, value)
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"strconv"
 
 	"github.com/serai-net/serai/connect/wire"
+	"github.com/serai-net/serai/connect/wire/grammar"
 )
 
 // fieldsSize is how many bytes the fields of h take at most.
@@ -19,24 +20,13 @@ func fieldsSize(h *wire.Header) int {
 
 // appendField writes one field, or refuses it.
 func appendField(b []byte, name, value string) ([]byte, error) {
-	if !isName(name) || !isValue(bytesOf(value)) {
+	if !grammar.IsName(name) || !grammar.IsValue(grammar.Bytes(value)) {
 		return b, errBadField
 	}
 	b = append(b, name...)
 	b = append(b, ": "...)
 	b = append(b, value...)
 	return append(b, "\r\n"...), nil
-}
-
-// ownField tells whether the field is the connection's own, which the codec
-// writes itself, whatever is in a header.
-func ownField(name string) bool {
-	switch name {
-	case "connection", "content-length", "transfer-encoding", "keep-alive", "proxy-connection", "upgrade", "host",
-		"http2-settings":
-		return true
-	}
-	return false
 }
 
 // requestHead says how a request is written.
@@ -66,7 +56,7 @@ func (h requestHead) appendRequest(b []byte, req *wire.Request) (_ []byte, err e
 	if req.Method == http.MethodConnect {
 		target = req.Authority
 	}
-	if !isToken(req.Method) || !isVisible(target) || req.Authority != "" && !isVisible(req.Authority) {
+	if !grammar.IsToken(req.Method) || !grammar.IsVisible(target) || req.Authority != "" && !grammar.IsVisible(req.Authority) {
 		return b, errBadRequest
 	}
 	b = append(b, req.Method...)
@@ -79,7 +69,7 @@ func (h requestHead) appendRequest(b []byte, req *wire.Request) (_ []byte, err e
 	for i := range req.Header.Len() {
 		field := req.Header.At(i)
 		switch {
-		case ownField(field.Name):
+		case grammar.Own(field.Name):
 			continue
 		case field.Name == "te":
 			te = true
@@ -169,7 +159,7 @@ func (h *responseHead) appendTo(b []byte) (_ []byte, err error) {
 	for i := range h.header.Len() {
 		field := h.header.At(i)
 		switch {
-		case ownField(field.Name):
+		case grammar.Own(field.Name):
 			continue
 		case field.Name == "date":
 			date = true

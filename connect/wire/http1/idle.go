@@ -50,6 +50,29 @@ func (c *conn) firstChance() bool {
 	return c.src.fill() == nil
 }
 
+// isHTTP2 tells whether the connection begins with the preface of HTTP/2 (RFC 9113
+// section 3.4), and waits for all of it if it may.
+func (c *conn) isHTTP2() bool {
+	const preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+	c.phase, c.until = phaseHead, time.Time{}
+	if d := c.srv.cfg.HeaderTimeout; d > 0 {
+		c.until = time.Now().Add(d)
+	}
+	for {
+		have := c.src.unread()
+		n := min(len(have), len(preface))
+		if string(have[:n]) != preface[:n] {
+			return false
+		}
+		if n == len(preface) {
+			return true
+		}
+		if c.src.fill() != nil {
+			return false // whoever reads next is told the same
+		}
+	}
+}
+
 // late tells whether a request has arrived just when the idle connection was to
 // be closed. It is still answered.
 func (c *conn) late(err error) bool {

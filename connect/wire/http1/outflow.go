@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/serai-net/serai/connect/wire"
+	"github.com/serai-net/serai/connect/wire/grammar"
 )
 
 // breach is a message that breaks its own word, or ours.
@@ -186,7 +187,7 @@ func (o *outflow) finish(start, end int, trailer *wire.Header) (newStart, newEnd
 	b := append(o.buf.b[:end], "0\r\n"...)
 	for i := range trailer.Len() {
 		field := trailer.At(i)
-		if ownField(field.Name) {
+		if grammar.Own(field.Name) {
 			continue
 		}
 		if b, err = appendField(b, field.Name, field.Value); err != nil {

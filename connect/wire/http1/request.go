@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/serai-net/serai/connect/wire"
+	"github.com/serai-net/serai/connect/wire/grammar"
 )
 
 // parseRequest reads one whole head, up to and including its empty line, into
@@ -16,7 +17,7 @@ func parseRequest(block []byte, lim limits, connect bool, req *wire.Request, f *
 	if end < 1 || block[end-1] != '\r' {
 		return errBareLF
 	}
-	line := view(block[:end-1])
+	line := grammar.View(block[:end-1])
 	method, line, ok := strings.Cut(line, " ")
 	if !ok {
 		return errBadRequestLine
@@ -25,14 +26,14 @@ func parseRequest(block []byte, lim limits, connect bool, req *wire.Request, f *
 	switch {
 	case !ok:
 		return errBadRequestLine
-	case !isToken(method):
+	case !grammar.IsToken(method):
 		return errBadMethod
 	}
 	minor, p := parseVersion(version)
 	switch {
 	case p != 0:
 		return p
-	case !isTarget(target):
+	case !grammar.IsTarget(target):
 		return errBadTarget
 	}
 	req.Header.Reset()
@@ -72,7 +73,7 @@ func checkHost(minor int, f *framing) problem {
 		return errBadHost
 	case f.hosts == 0 && minor > 0:
 		return errNoHost
-	case !isAuthority(f.host):
+	case !grammar.IsAuthority(f.host):
 		return errBadHost
 	}
 	return 0
@@ -87,7 +88,7 @@ func splitTarget(req *wire.Request, connect bool) problem {
 		if !connect {
 			return errNoConnect
 		}
-		if !isAuthority(target) || strings.IndexByte(target, ':') < 0 || target[len(target)-1] == ':' {
+		if !grammar.IsAuthority(target) || strings.IndexByte(target, ':') < 0 || target[len(target)-1] == ':' {
 			return errBadTarget
 		}
 		req.Authority, req.Path = target, ""
@@ -109,7 +110,7 @@ func splitTarget(req *wire.Request, connect bool) problem {
 		end = len(rest)
 	}
 	authority, path := rest[:end], rest[end:]
-	if authority == "" || !isAuthority(authority) {
+	if authority == "" || !grammar.IsAuthority(authority) {
 		return errBadTarget
 	}
 	switch {
@@ -148,7 +149,7 @@ func frameRequest(req *wire.Request, f *framing) problem {
 		}
 		req.ExpectContinue = req.ContentLength != 0
 	}
-	if f.upgrading && req.ContentLength == 0 && req.Method != http.MethodConnect && !hasToken(f.upgrade, "h2c") {
+	if f.upgrading && req.ContentLength == 0 && req.Method != http.MethodConnect && !grammar.HasToken(f.upgrade, "h2c") {
 		req.Upgrade = f.upgrade
 	}
 	return 0

@@ -5,6 +5,7 @@ import (
 	"net/http"
 
 	"github.com/serai-net/serai/connect/wire"
+	"github.com/serai-net/serai/connect/wire/grammar"
 )
 
 // parseResponse reads one whole head, up to and including its empty line, into
@@ -19,7 +20,7 @@ func parseResponse(block []byte, lim limits, resp *wire.Response, f *framing) (m
 	if len(line) < len("HTTP/1.1 200") || line[8] != ' ' || len(line) > 12 && line[12] != ' ' {
 		return 0, errBadStatusLine
 	}
-	if minor, p = parseVersion(view(line[:8])); p != 0 {
+	if minor, p = parseVersion(grammar.View(line[:8])); p != 0 {
 		return 0, p
 	}
 	status := 0
@@ -29,7 +30,7 @@ func parseResponse(block []byte, lim limits, resp *wire.Response, f *framing) (m
 		}
 		status = status*10 + int(c-'0')
 	}
-	if status < 100 || !isValue(line[12:]) {
+	if status < 100 || !grammar.IsValue(line[12:]) {
 		return 0, errBadStatusLine
 	}
 	resp.Status, resp.Upgrade = status, ""

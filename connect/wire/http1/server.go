@@ -1,6 +1,7 @@
 package http1
 
 import (
+	"bytes"
 	"log/slog"
 	"net"
 	"net/http"
@@ -53,7 +54,17 @@ func (s *Server) Serve(nc net.Conn, peer *wire.Peer, drain *wire.Drain) {
 	c := newConn(s, nc, peer, drain)
 	drain.Add(c)
 	defer drain.Remove(c)
-	for c.await() && c.serve() {
+	for first := true; c.await(); first = false {
+		if first && s.cfg.HTTP2 != nil && c.isHTTP2() {
+			read := bytes.Clone(c.src.unread())
+			c.src.r = c.src.w
+			c.src.forget()
+			s.cfg.HTTP2(nc, read, peer, drain)
+			return
+		}
+		if !c.serve() {
+			break
+		}
 	}
 	c.end()
 }

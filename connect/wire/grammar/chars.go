@@ -1,4 +1,4 @@
-package http1
+package grammar
 
 import (
 	"encoding/binary"
@@ -7,9 +7,9 @@ import (
 	"unsafe"
 )
 
-// lowerToken holds at each character of a token (RFC 9110 section 5.6.2) its
+// LowerToken holds at each character of a token (RFC 9110 section 5.6.2) its
 // lower case, and zero elsewhere.
-const lowerToken = "\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00" +
+const LowerToken = "\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00" +
 	"\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00" +
 	"\x00!\x00#$%&'\x00\x00*+\x00-.\x00" +
 	"0123456789\x00\x00\x00\x00\x00\x00" +
@@ -26,36 +26,36 @@ const lowerToken = "\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00
 	"\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00" +
 	"\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"
 
-// view is b as a string that shares its memory.
-func view(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
+// View is b as a string that shares its memory.
+func View(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
-// bytesOf is s as bytes that must not be written.
-func bytesOf(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)) }
+// Bytes is s as bytes that must not be written.
+func Bytes(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)) }
 
-// isToken tells whether s is a token.
-func isToken(s string) bool {
+// IsToken tells whether s is a token.
+func IsToken(s string) bool {
 	for i := range len(s) {
-		if lowerToken[s[i]] == 0 {
+		if LowerToken[s[i]] == 0 {
 			return false
 		}
 	}
 	return s != ""
 }
 
-// isName tells whether s may be written as the name of a field: a token in
+// IsName tells whether s may be written as the name of a field: a token in
 // lower case, so that the connection's own fields cannot hide behind another case.
-func isName(s string) bool {
+func IsName(s string) bool {
 	for i := range len(s) {
-		if lowerToken[s[i]] != s[i] || s[i] == 0 {
+		if LowerToken[s[i]] != s[i] || s[i] == 0 {
 			return false
 		}
 	}
 	return s != ""
 }
 
-// isValue tells whether b may be the value of a field (RFC 9110 section 5.5):
+// IsValue tells whether b may be the value of a field (RFC 9110 section 5.5):
 // no control character but tab. It looks at eight bytes at a time.
-func isValue(b []byte) bool {
+func IsValue(b []byte) bool {
 	const ones, highs = 0x0101010101010101, 0x8080808080808080
 	for len(b) >= 8 {
 		word := binary.LittleEndian.Uint64(b)
@@ -77,9 +77,9 @@ func plainValue(b []byte) bool {
 	return true
 }
 
-// isTarget tells whether s may be the target of a request: visible ASCII, no
+// IsTarget tells whether s may be the target of a request: visible ASCII, no
 // fragment, and in its path every percent sign begins an escape.
-func isTarget(s string) bool {
+func IsTarget(s string) bool {
 	path := true
 	for i := range len(s) {
 		switch c := s[i]; {
@@ -87,15 +87,15 @@ func isTarget(s string) bool {
 			return false
 		case c == '?':
 			path = false
-		case c == '%' && path && (i+2 >= len(s) || !isHex(s[i+1]) || !isHex(s[i+2])):
+		case c == '%' && path && (i+2 >= len(s) || !IsHex(s[i+1]) || !IsHex(s[i+2])):
 			return false
 		}
 	}
 	return s != ""
 }
 
-// isVisible tells whether s may stand between the spaces of a request line.
-func isVisible(s string) bool {
+// IsVisible tells whether s may stand between the spaces of a request line.
+func IsVisible(s string) bool {
 	for i := range len(s) {
 		if s[i] <= ' ' || s[i] >= 0x7f {
 			return false
@@ -104,14 +104,15 @@ func isVisible(s string) bool {
 	return s != ""
 }
 
-func isHex(c byte) bool {
+// IsHex tells whether c is a hexadecimal digit.
+func IsHex(c byte) bool {
 	return '0' <= c && c <= '9' || 'a' <= c && c <= 'f' || 'A' <= c && c <= 'F'
 }
 
-// isAuthority tells whether s is a host with or without a port (RFC 3986
+// IsAuthority tells whether s is a host with or without a port (RFC 3986
 // section 3.2, without user information and percent escapes). The host may be
 // empty only if all of s is.
-func isAuthority(s string) bool {
+func IsAuthority(s string) bool {
 	if s == "" {
 		return true
 	}
@@ -161,8 +162,8 @@ func isHostByte(c byte) bool {
 	return strings.IndexByte("-._~!$&'()*+,;=", c) >= 0
 }
 
-// trim cuts spaces and tabs off both ends.
-func trim(b []byte) []byte {
+// Trim cuts spaces and tabs off both ends.
+func Trim(b []byte) []byte {
 	for len(b) > 0 && (b[0] == ' ' || b[0] == '\t') {
 		b = b[1:]
 	}

@@ -1,0 +1,52 @@
+package stack
+
+import (
+	"crypto/tls"
+	"log/slog"
+	"net"
+	"time"
+
+	"github.com/serai-net/serai/connect/wire"
+	"github.com/serai-net/serai/connect/wire/http1"
+	"github.com/serai-net/serai/connect/wire/http2"
+)
+
+// ServerConfig is how downstream connections are served. Zero values are the
+// codecs' defaults.
+type ServerConfig struct {
+	// MaxHeaderBytes bounds the head of a request.
+	MaxHeaderBytes int
+	// IdleTimeout closes connections without a request.
+	IdleTimeout time.Duration
+}
+
+// Server serves HTTP/1.1 and HTTP/2 on one port. HTTP/2 is what ALPN has chosen,
+// and otherwise what the client's first bytes say, with and without TLS.
+type Server struct {
+	h1 *http1.Server
+	h2 *http2.Server
+}
+
+// NewServer makes a server; service and log are as in [http1.NewServer].
+func NewServer(c ServerConfig, service func() wire.Service, log *slog.Logger) *Server {
+	s := &Server{}
+	s.h2 = http2.NewServer(http2.Config{
+		Bounds: http2.Bounds{MaxHeaderBytes: c.MaxHeaderBytes}, IdleTimeout: c.IdleTimeout,
+	}, service, log)
+	s.h1 = http1.NewServer(http1.Config{
+		MaxHeaderBytes: c.MaxHeaderBytes, IdleTimeout: c.IdleTimeout, HTTP2: s.h2.Resume,
+	}, service, log)
+	return s
+}
+
+// Stats are the counters of both codecs.
+func (s *Server) Stats() (*http1.Stats, *http2.Stats) { return &s.h1.Stats, &s.h2.Stats }
+
+// Serve serves one connection and closes it.
+func (s *Server) Serve(conn net.Conn, peer *wire.Peer, drain *wire.Drain) {
+	if secured, ok := conn.(*tls.Conn); ok && secured.ConnectionState().NegotiatedProtocol == "h2" {
+		s.h2.Serve(conn, peer, drain)
+		return
+	}
+	s.h1.Serve(conn, peer, drain)
+}

@@ -1,0 +1,58 @@
+package wire
+
+import (
+	"net/http"
+	"strconv"
+	"strings"
+)
+
+// IsGRPC tells whether the fields of a request are those of gRPC.
+func IsGRPC(h *Header) bool {
+	kind, ok := strings.CutPrefix(h.Get("content-type"), "application/grpc")
+	return ok && (kind == "" || kind[0] == '+' || kind[0] == ';')
+}
+
+// grpcReply makes a response that a client of gRPC understands: always 200, and
+// what went wrong in its trailers, which come with the head.
+func grpcReply(status int, text string) *Response {
+	resp := &Response{Status: http.StatusOK}
+	resp.Header.Add("content-type", "application/grpc")
+	resp.Header.Add("grpc-status", strconv.Itoa(grpcStatus(status)))
+	resp.Header.Add("grpc-message", grpcEscape(text))
+	return resp
+}
+
+// grpcStatus maps a status of HTTP as gRPC says and Envoy does
+// (grpc/doc/http-grpc-status-mapping.md).
+func grpcStatus(status int) int {
+	const unknown, permissionDenied, unimplemented, internal, unavailable, unauthenticated = 2, 7, 12, 13, 14, 16
+	switch status {
+	case http.StatusBadRequest:
+		return internal
+	case http.StatusUnauthorized:
+		return unauthenticated
+	case http.StatusForbidden:
+		return permissionDenied
+	case http.StatusNotFound:
+		return unimplemented
+	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		return unavailable
+	}
+	return unknown
+}
+
+// grpcEscape percent-encodes what may not stand in grpc-message.
+func grpcEscape(text string) string {
+	const digits = "0123456789ABCDEF"
+	var b strings.Builder
+	for i := range len(text) {
+		if c := text[i]; c < ' ' || c > '~' || c == '%' {
+			b.WriteByte('%')
+			b.WriteByte(digits[c>>4])
+			b.WriteByte(digits[c&15])
+		} else {
+			b.WriteByte(c)
+		}
+	}
+	return b.String()
+}

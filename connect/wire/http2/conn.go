@@ -1,0 +1,322 @@
+package http2
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/net/http2"
+
+	"github.com/serai-net/serai/connect/wire"
+)
+
+// conn is one downstream connection.
+type conn struct {
+	link
+	// set by newConn
+	srv   *Server
+	peer  *wire.Peer
+	drain *wire.Drain
+
+	// owned by the reader
+	ready []*exchange // whose heads have arrived, for dispatch
+
+	// workers are the goroutines of exchanges.
+	workers sync.WaitGroup
+
+	// mu guards:
+	// lastID is the last stream that the client has opened.
+	lastID uint32
+	// live counts exchanges that have not ended, also on streams that have.
+	live int
+	// idle are workers that wait for an exchange.
+	idle []*worker
+	// idleSince is when the last exchange ended; zero if there is one.
+	idleSince time.Time
+	farewell
+}
+
+var (
+	_ role           = (*conn)(nil)
+	_ wire.Drainable = (*conn)(nil)
+)
+
+// worker is a goroutine that serves one exchange after the other.
+type worker struct {
+	work chan *exchange
+}
+
+func newConn(s *Server, nc net.Conn, peer *wire.Peer, drain *wire.Drain) *conn {
+	c := &conn{srv: s, peer: peer, drain: drain}
+	c.init(nc, &s.cfg.Bounds, c)
+	c.pingIdle, c.headTime, c.tick, c.pong, c.dispatch = true, s.cfg.HeaderTimeout, c.onTick, c.onPong, c.onDispatch
+	c.idleSince = c.lastRead
+	return c
+}
+
+// run serves the connection to its end.
+func (c *conn) run(read []byte) {
+	c.mu.Lock()
+	c.greet(
+		http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: uint32(c.srv.cfg.MaxStreams)},
+		http2.Setting{ID: settingConnectProtocol, Val: 1},
+	)
+	c.unlock(true)
+	err := c.preface(read)
+	if err == nil {
+		c.mu.Lock()
+		c.onTick(c.lastRead)
+		c.keepAlive(c.lastRead)
+		c.unlock(true)
+		err = c.read()
+	}
+	c.over(err)
+	c.workers.Wait()
+	c.hangUp(err)
+	c.bounds.Buffers.put(c.in)
+	c.in = nil
+}
+
+// preface reads what a client says first (RFC 9113 section 3.4); read is what was
+// read of it.
+func (c *conn) preface(read []byte) error {
+	if d := c.srv.cfg.HeaderTimeout; d > 0 {
+		c.nc.SetReadDeadline(time.Now().Add(d)) //nolint:errcheck // the read tells
+	}
+	in := c.in
+	in.w = copy(in.b, read)
+	if in.w < len(read) {
+		return connError{http2.ErrCodeProtocol, "too much was read"}
+	}
+	for in.w < len(preface) {
+		if !strings.HasPrefix(preface, string(in.b[:in.w])) {
+			break
+		}
+		n, err := c.nc.Read(in.b[in.w:])
+		in.w += n
+		if n == 0 && err != nil {
+			return err
+		}
+	}
+	if !bytes.HasPrefix(in.b[:in.w], []byte(preface)) {
+		return connError{http2.ErrCodeProtocol, "no preface"}
+	}
+	in.r = len(preface)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.finished {
+		c.nc.SetReadDeadline(time.Time{}) //nolint:errcheck // the read tells
+	}
+	return nil
+}
+
+// over ends all streams and tells idle workers to go.
+func (c *conn) over(err error) {
+	bad, broken := errors.AsType[connError](err)
+	if broken {
+		c.srv.Stats.Broken.Add(1)
+		if bad.code == http2.ErrCodeEnhanceYourCalm {
+			c.srv.Stats.Floods.Add(1)
+		}
+	}
+	c.mu.Lock()
+	if broken {
+		c.out = appendGoAway(c.out, c.lastID, bad.code, bad.reason)
+	}
+	c.lastWords()
+	c.fail(err)
+	idle := c.idle
+	c.idle = nil
+	c.mu.Unlock()
+	for _, w := range idle {
+		close(w.work)
+	}
+}
+
+// hangUp closes the connection. If we end it, the client is given a moment to read
+// our last words first: closing with bytes unread would reset the connection.
+func (c *conn) hangUp(err error) {
+	defer base(c.nc).Close()
+	c.mu.Lock()
+	finished := c.finished
+	c.mu.Unlock()
+	if _, broken := errors.AsType[connError](err); !broken && !finished {
+		return
+	}
+	half, ok := c.nc.(interface{ CloseWrite() error })
+	if !ok || half.CloseWrite() != nil {
+		return
+	}
+	const patience, most = 300 * time.Millisecond, 256 << 10
+	c.nc.SetReadDeadline(time.Now().Add(patience)) //nolint:errcheck // the read tells
+	io.CopyN(io.Discard, c.nc, most)               //nolint:errcheck // whatever comes
+}
+
+// unopened implements role.
+func (c *conn) unopened(id uint32) bool { return id%2 == 0 || id > c.lastID }
+
+// setting implements role: what is left is of no interest to a server.
+func (c *conn) setting(http2.Setting) error { return nil }
+
+// goAway implements role: a client that goes opens no streams any more.
+func (c *conn) goAway(uint32, http2.ErrCode) {}
+
+// cut implements role.
+func (c *conn) cut(s *stream) {
+	ex := s.ex
+	if ex == nil || ex.done {
+		return
+	}
+	reason := wire.ErrClientGone
+	if b, ok := errors.AsType[breach](s.over); ok && b != errLost {
+		reason = clientFault(b)
+	}
+	ex.x.Abort(reason)
+}
+
+// head implements role.
+func (c *conn) head(id uint32, p []byte, ended bool, bad breach) error {
+	if s := c.streams[id]; s != nil {
+		return c.trailer(s, p, ended, bad)
+	}
+	if id%2 == 0 {
+		return connError{http2.ErrCodeProtocol, "HEADERS on a stream of the server's"}
+	}
+	if id <= c.lastID {
+		found, ours := c.closed.find(id)
+		if !found {
+			return connError{http2.ErrCodeProtocol, "HEADERS on a stream that was passed over"}
+		}
+		if err := c.ignore(p); err != nil || ours {
+			return err
+		}
+		return connError{http2.ErrCodeStreamClosed, "HEADERS on a closed stream"}
+	}
+	c.lastID = id
+	if c.stage == goneForGood {
+		c.closed.add(id, true)
+		return c.ignore(p)
+	}
+	if most := c.srv.cfg.MaxStreams; len(c.streams) >= most || c.live >= 2*most {
+		c.srv.Stats.Refused.Add(1)
+		if err := c.ignore(p); err != nil {
+			return err
+		}
+		return c.streamError(id, nil, http2.ErrCodeRefusedStream, nil)
+	}
+	return c.request(id, p, ended, bad)
+}
+
+// request takes the head of a request.
+func (c *conn) request(id uint32, p []byte, ended bool, bad breach) error {
+	ex := c.bounds.Buffers.takeExchange()
+	c.block.begin(blockRequest, &ex.req.Header, c.bounds)
+	if err := c.decode(p); err != nil {
+		return err
+	}
+	if bad == "" && c.block.tooLarge == "" {
+		bad = c.block.request(&ex.req, ended)
+	}
+	req := &ex.req
+	switch {
+	case bad != "":
+		c.srv.Stats.Rejected.Add(1)
+		c.bounds.Buffers.exchanges.Put(ex)
+		return c.streamError(id, nil, http2.ErrCodeProtocol, nil)
+	case c.block.tooLarge != "":
+		c.bounds.Buffers.exchanges.Put(ex)
+		return c.reject(id, http.StatusRequestHeaderFieldsTooLarge, ended)
+	case req.Method == http.MethodConnect && !c.srv.cfg.Connect:
+		c.bounds.Buffers.exchanges.Put(ex)
+		return c.reject(id, http.StatusMethodNotAllowed, ended)
+	}
+	left := int64(-1)
+	ex.raw = req.Upgrade != "" || req.Method == http.MethodConnect
+	if !ex.raw && req.ContentLength > 0 {
+		left = req.ContentLength
+	}
+	ex.open(&c.link, id, left)
+	ex.remoteDone = ended
+	ex.begin(c)
+	c.live++
+	c.idleSince = time.Time{}
+	if last := len(c.idle) - 1; last >= 0 {
+		ex.worker = c.idle[last]
+		c.idle = c.idle[:last]
+	}
+	c.ready = append(c.ready, ex)
+	return nil
+}
+
+// reject answers a request that no service is asked about.
+func (c *conn) reject(id uint32, status int, ended bool) error {
+	c.srv.Stats.Rejected.Add(1)
+	start := c.beginHead(id, true)
+	c.out = appendStatus(c.enc, c.enc.begin(c.out), status)
+	c.endHead(start)
+	if !ended {
+		c.out = appendReset(c.out, id, http2.ErrCodeNo)
+	}
+	c.closed.add(id, true)
+	if err := c.misused(); err != nil {
+		return err
+	}
+	return c.replies()
+}
+
+// trailer takes a second head on a stream.
+func (c *conn) trailer(s *stream, p []byte, ended bool, bad breach) error {
+	if s.remoteDone {
+		if err := c.ignore(p); err != nil {
+			return err
+		}
+		return c.streamError(s.id, s, http2.ErrCodeStreamClosed, errMalformed)
+	}
+	return c.takeTrailer(s, p, ended, bad)
+}
+
+// onDispatch hands the exchanges that have arrived to workers.
+func (c *conn) onDispatch() {
+	for i, ex := range c.ready {
+		if w := ex.worker; w != nil {
+			w.work <- ex // it is idle, and there is room for one
+		} else {
+			w = &worker{work: make(chan *exchange, 1)}
+			c.workers.Go(func() { c.work(w, ex) })
+		}
+		c.ready[i] = nil
+	}
+	c.ready = c.ready[:0]
+}
+
+// work serves exchanges until no more are to be expected.
+func (c *conn) work(w *worker, ex *exchange) {
+	for ok := true; ok; ex, ok = <-w.work {
+		ex.worker = nil
+		c.serve(ex)
+		if !c.park(w) {
+			return
+		}
+	}
+}
+
+// park ends an exchange's time with its worker.
+func (c *conn) park(w *worker) bool {
+	c.mu.Lock()
+	defer c.unlock(false)
+	if c.live--; c.live == 0 {
+		c.idleSince = time.Now()
+		c.remindIdle()
+		c.partIfDone()
+	}
+	if c.dead != nil || len(c.idle) >= c.srv.cfg.MaxStreams {
+		return false
+	}
+	c.idle = append(c.idle, w)
+	return true
+}

@@ -1,0 +1,356 @@
+package http2
+
+import (
+	"encoding/binary"
+	"errors"
+	"time"
+
+	"golang.org/x/net/http2"
+)
+
+// maxContinuations bounds the frames of one header block.
+const maxContinuations = 64
+
+// frame takes one frame, its nine bytes included. The lock is held.
+func (l *link) frame(h http2.FrameHeader, frame []byte) error {
+	p := frame[frameHead:]
+	switch {
+	case !l.settled && (h.Type != http2.FrameSettings || h.Flags.Has(http2.FlagSettingsAck)):
+		return connError{http2.ErrCodeProtocol, "the first frame is not SETTINGS"}
+	case l.pending.id != 0 && (h.Type != http2.FrameContinuation || h.StreamID != l.pending.id):
+		return connError{http2.ErrCodeProtocol, "a header block was interrupted"}
+	}
+	switch h.Type {
+	case http2.FrameData:
+		return l.data(h, p)
+	case http2.FrameHeaders:
+		return l.headers(h, p)
+	case http2.FrameContinuation:
+		return l.continuation(h, p)
+	case http2.FrameWindowUpdate:
+		return l.update(h, p)
+	case http2.FrameRSTStream:
+		return l.resetFrame(h, p)
+	case http2.FramePriority, http2.FrameSettings, http2.FramePing, http2.FrameGoAway, http2.FramePushPromise:
+		return l.rare(h, frame)
+	default: // RFC 9113 section 5.5
+		return l.moveless()
+	}
+}
+
+// moveless accounts for a frame that moves nothing.
+func (l *link) moveless() error {
+	if !l.control.spend(l.lastRead, 1) {
+		return connError{http2.ErrCodeEnhanceYourCalm, "too many frames that move nothing"}
+	}
+	return nil
+}
+
+// misused accounts for a stream that the other side has cut off or spoilt.
+func (l *link) misused() error {
+	if !l.resets.spend(l.lastRead, 1) {
+		return connError{http2.ErrCodeEnhanceYourCalm, "too many resets"}
+	}
+	return nil
+}
+
+// streamError answers what is wrong with one stream; s may be nil.
+func (l *link) streamError(id uint32, s *stream, code http2.ErrCode, err error) error {
+	if s != nil {
+		l.reset(s, code, err)
+		l.role.cut(s)
+	} else {
+		l.out = appendReset(l.out, id, code)
+		l.closed.add(id, true)
+	}
+	return l.misused()
+}
+
+func (l *link) data(h http2.FrameHeader, p []byte) error {
+	id, size := h.StreamID, int64(h.Length)
+	s := l.streams[id]
+	switch {
+	case id == 0:
+		return connError{http2.ErrCodeProtocol, "DATA on stream 0"}
+	case s == nil && l.role.unopened(id):
+		return connError{http2.ErrCodeProtocol, "DATA on an idle stream"}
+	}
+	p, err := unpad(h, p)
+	if err != nil {
+		return err
+	}
+	if size > l.recvLeft {
+		return connError{http2.ErrCodeFlowControl, "more DATA than the connection's window allows"}
+	}
+	l.recvLeft -= size
+	ended := h.Flags.Has(http2.FlagDataEndStream)
+	if len(p) > 0 {
+		l.control.earn(10)
+	} else if !ended {
+		if err := l.moveless(); err != nil {
+			return err
+		}
+	}
+	switch {
+	case s == nil:
+		l.free(size)
+		if found, ours := l.closed.find(id); found && ours {
+			return nil // on its way when we cut it off
+		}
+		return l.streamError(id, nil, http2.ErrCodeStreamClosed, nil)
+	case s.remoteDone:
+		l.free(size)
+		return l.streamError(id, s, http2.ErrCodeStreamClosed, errMalformed)
+	case s.trip != nil && !s.trip.headed:
+		l.free(size)
+		return l.streamError(id, s, http2.ErrCodeProtocol, errMalformed)
+	case size > s.recvLeft:
+		l.free(size)
+		return l.streamError(id, s, http2.ErrCodeFlowControl, errMalformed)
+	}
+	s.recvLeft -= size
+	if padding := size - int64(len(p)); padding > 0 {
+		l.free(padding)
+		s.free(padding)
+	}
+	if s.left >= 0 {
+		if s.left -= int64(len(p)); s.left < 0 {
+			l.free(int64(len(p)))
+			return l.streamError(id, s, http2.ErrCodeProtocol, errTooLong)
+		}
+	}
+	s.arrive(p)
+	if ended {
+		return l.remoteEnd(s)
+	}
+	return nil
+}
+
+// remoteEnd is the other side's END_STREAM.
+func (l *link) remoteEnd(s *stream) error {
+	if s.left > 0 {
+		return l.streamError(s.id, s, http2.ErrCodeProtocol, errTooShort)
+	}
+	s.remoteDone = true
+	s.wake()
+	if s.localDone {
+		l.end(s, nil, false)
+	}
+	return nil
+}
+
+func (l *link) headers(h http2.FrameHeader, p []byte) error {
+	if h.StreamID == 0 {
+		return connError{http2.ErrCodeProtocol, "HEADERS on stream 0"}
+	}
+	p, err := unpad(h, p)
+	if err != nil {
+		return err
+	}
+	bad := breach("")
+	if h.Flags.Has(http2.FlagHeadersPriority) {
+		if len(p) < 5 {
+			return connError{http2.ErrCodeFrameSize, "HEADERS too short for its priority"}
+		}
+		if binary.BigEndian.Uint32(p)&maxStreamID == h.StreamID {
+			bad = errSelfDepend
+		}
+		p = p[5:]
+	}
+	ended := h.Flags.Has(http2.FlagHeadersEndStream)
+	if h.Flags.Has(http2.FlagHeadersEndHeaders) {
+		l.control.earn(10)
+		return l.role.head(h.StreamID, p, ended, bad)
+	}
+	l.pending.id, l.pending.ended, l.pending.bad, l.pending.frames = h.StreamID, ended, bad, 0
+	l.pending.since = l.lastRead
+	l.pending.p = append(l.pending.p[:0], p...)
+	l.remindPending()
+	return nil
+}
+
+func (l *link) continuation(h http2.FrameHeader, p []byte) error {
+	b := &l.pending
+	if b.id == 0 {
+		return connError{http2.ErrCodeProtocol, "CONTINUATION without HEADERS"}
+	}
+	b.frames++
+	if b.frames > maxContinuations || len(b.p)+len(p) > l.bounds.MaxHeaderBytes {
+		return connError{http2.ErrCodeEnhanceYourCalm, "header block too large"}
+	}
+	b.p = append(b.p, p...)
+	if !h.Flags.Has(http2.FlagContinuationEndHeaders) {
+		return nil
+	}
+	b.id, b.since = 0, time.Time{}
+	err := l.role.head(h.StreamID, b.p, b.ended, b.bad)
+	if cap(b.p) > maxFrame {
+		b.p = nil
+	}
+	return err
+}
+
+// takeTrailer takes the trailers of s.
+func (l *link) takeTrailer(s *stream, p []byte, ended bool, bad breach) error {
+	l.block.begin(blockTrailer, &s.trailer, l.bounds)
+	if err := l.decode(p); err != nil {
+		return err
+	}
+	switch {
+	case bad != "":
+	case l.block.tooLarge != "":
+		bad = l.block.tooLarge
+	case l.block.problem != "":
+		bad = l.block.problem
+	case !ended:
+		bad = errBadTrailer
+	default:
+		return l.remoteEnd(s)
+	}
+	return l.streamError(s.id, s, http2.ErrCodeProtocol, bad)
+}
+
+func (l *link) update(h http2.FrameHeader, p []byte) error {
+	if len(p) != 4 {
+		return connError{http2.ErrCodeFrameSize, "WINDOW_UPDATE is not of 4 bytes"}
+	}
+	n := int64(binary.BigEndian.Uint32(p) & maxWindow)
+	if err := l.moveless(); err != nil {
+		return err
+	}
+	if h.StreamID == 0 {
+		if n == 0 {
+			return connError{http2.ErrCodeProtocol, "WINDOW_UPDATE of 0"}
+		}
+		if l.sendLeft += n; l.sendLeft > maxWindow {
+			return connError{http2.ErrCodeFlowControl, "the connection's window is too large"}
+		}
+		l.wakeWriters()
+		return nil
+	}
+	s := l.streams[h.StreamID]
+	switch {
+	case s == nil && l.role.unopened(h.StreamID):
+		return connError{http2.ErrCodeProtocol, "WINDOW_UPDATE on an idle stream"}
+	case s == nil:
+		return nil
+	case n == 0:
+		return l.streamError(s.id, s, http2.ErrCodeProtocol, errMalformed)
+	}
+	if s.sendLeft += n; s.sendLeft > maxWindow {
+		return l.streamError(s.id, s, http2.ErrCodeFlowControl, errMalformed)
+	}
+	s.wake()
+	return nil
+}
+
+func (l *link) resetFrame(h http2.FrameHeader, p []byte) error {
+	s := l.streams[h.StreamID]
+	switch {
+	case len(p) != 4:
+		return connError{http2.ErrCodeFrameSize, "RST_STREAM is not of 4 bytes"}
+	case h.StreamID == 0:
+		return connError{http2.ErrCodeProtocol, "RST_STREAM on stream 0"}
+	case s == nil && l.role.unopened(h.StreamID):
+		return connError{http2.ErrCodeProtocol, "RST_STREAM on an idle stream"}
+	case s == nil:
+		return l.moveless()
+	}
+	l.end(s, &ResetError{binary.BigEndian.Uint32(p)}, false)
+	l.role.cut(s)
+	return l.misused()
+}
+
+// rare takes a frame of a kind that is not worth a parser of ours.
+func (l *link) rare(h http2.FrameHeader, frame []byte) error {
+	if err := l.moveless(); err != nil {
+		return err
+	}
+	l.whole.Reset(frame)
+	read, err := l.framer.ReadFrame()
+	if err != nil {
+		if stream, ok := errors.AsType[http2.StreamError](err); ok {
+			return l.streamError(h.StreamID, l.streams[h.StreamID], stream.Code, errMalformed)
+		}
+		code := http2.ErrCodeProtocol
+		if conn, ok := errors.AsType[http2.ConnectionError](err); ok {
+			code = http2.ErrCode(conn)
+		}
+		return connError{code, "malformed " + h.Type.String()}
+	}
+	switch f := read.(type) {
+	case *http2.SettingsFrame:
+		return l.settings(f)
+	case *http2.PingFrame:
+		if !f.IsAck() {
+			l.out = appendPing(l.out, http2.FlagPingAck, f.Data)
+			return l.replies()
+		}
+		if l.pong != nil {
+			l.pong(f.Data)
+		}
+	case *http2.GoAwayFrame:
+		l.role.goAway(f.LastStreamID, f.ErrCode)
+	case *http2.PriorityFrame:
+		if f.StreamDep == h.StreamID {
+			return l.streamError(h.StreamID, l.streams[h.StreamID], http2.ErrCodeProtocol, errSelfDepend)
+		}
+	case *http2.PushPromiseFrame:
+		return connError{http2.ErrCodeProtocol, "PUSH_PROMISE"}
+	}
+	return nil
+}
+
+// replies bounds what we have to write only because we are asked to, by someone
+// who does not read.
+func (l *link) replies() error {
+	const most = 1 << 20
+	if len(l.out) > most {
+		return connError{http2.ErrCodeEnhanceYourCalm, "replies are not read"}
+	}
+	return nil
+}
+
+func (l *link) settings(f *http2.SettingsFrame) error {
+	if f.IsAck() {
+		return nil
+	}
+	l.settled = true
+	if err := f.ForeachSetting(l.setting); err != nil {
+		if conn, ok := errors.AsType[http2.ConnectionError](err); ok {
+			return connError{http2.ErrCode(conn), "invalid setting"}
+		}
+		return err
+	}
+	for _, s := range l.streams {
+		s.wake() // its window may have grown
+	}
+	for _, s := range l.waiting {
+		s.wake()
+	}
+	l.out = appendFrame(l.out, 0, http2.FrameSettings, http2.FlagSettingsAck, 0)
+	return l.replies()
+}
+
+func (l *link) setting(s http2.Setting) error {
+	if err := s.Valid(); err != nil {
+		return err
+	}
+	switch s.ID {
+	case http2.SettingHeaderTableSize:
+		l.enc.setLimit(s.Val)
+	case http2.SettingMaxFrameSize:
+		l.sendFrame = int(min(s.Val, largeBuffer))
+	case http2.SettingInitialWindowSize:
+		more := int64(s.Val) - l.sendFirst
+		l.sendFirst = int64(s.Val)
+		for _, stream := range l.streams {
+			if stream.sendLeft += more; stream.sendLeft > maxWindow {
+				return connError{http2.ErrCodeFlowControl, "a stream's window is too large"}
+			}
+		}
+	default:
+		return l.role.setting(s)
+	}
+	return nil
+}

@@ -1,0 +1,302 @@
+package http2_test
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/net/http2"
+
+	"github.com/serai-net/serai/connect/wire"
+	serai "github.com/serai-net/serai/connect/wire/http2"
+)
+
+// piped serves the other end of a pipe, in a bubble of synctest. What the server
+// says is collected.
+func piped(t *testing.T, cfg serai.Config, service wire.Service, drain *wire.Drain) (r *raw, said chan string) {
+	t.Helper()
+	ours, theirs := net.Pipe()
+	s := serai.NewServer(cfg, func() wire.Service { return service }, slog.New(slog.DiscardHandler))
+	go s.Serve(theirs, &wire.Peer{}, drain)
+	r = newRaw(t, ours)
+	ours.SetDeadline(time.Time{})
+	return r, listenTo(r)
+}
+
+// listenTo reads events until the end.
+func listenTo(r *raw) (said chan string) {
+	said = make(chan string, 100)
+	go func() {
+		defer close(said)
+		for {
+			event := r.next()
+			said <- event
+			if event == "EOF" || strings.HasPrefix(event, "error") {
+				return
+			}
+		}
+	}()
+	return said
+}
+
+func (r *raw) hello() {
+	io.WriteString(r.conn, http2.ClientPreface)
+	r.fr.WriteSettings()
+}
+
+// after tells what was said, and that it took that long.
+func after(t *testing.T, said chan string, d time.Duration, want string) {
+	t.Helper()
+	start := time.Now()
+	for event := range said {
+		if event == want {
+			if took := time.Since(start); took < d || took > d+d/5+2*time.Second {
+				t.Errorf("%s came after %v, not %v", want, took, d)
+			}
+			return
+		}
+		if event == "EOF" {
+			break
+		}
+	}
+	t.Errorf("%s did not come", want)
+}
+
+// wait waits for the context of x.
+func wait(x *wire.Exchange, _ *wire.Request) (*wire.Response, error) {
+	<-x.Context().Done()
+	return nil, wire.Aborted(x.Aborted())
+}
+
+func TestIdleTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, said := piped(t, serai.Config{IdleTimeout: time.Minute, Bounds: serai.Bounds{PingInterval: -1}}, wire.ServiceFunc(echo), nil)
+		r.hello()
+		r.get(1)
+		after(t, said, 0, `DATA 1 "GET a/" end`)
+		after(t, said, time.Minute, "GOAWAY NO_ERROR")
+		after(t, said, 0, "EOF")
+	})
+}
+
+func TestPrefaceTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, said := piped(t, serai.Config{}, wire.ServiceFunc(echo), nil)
+		after(t, said, 10*time.Second, "EOF")
+	})
+}
+
+func TestHeaderTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, said := piped(t, serai.Config{}, wire.ServiceFunc(echo), nil)
+		r.hello()
+		r.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: r.block(request("GET")...)})
+		after(t, said, 10*time.Second, "EOF")
+	})
+}
+
+func TestBodyTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, said := piped(t, serai.Config{}, wire.ServiceFunc(echo), nil)
+		r.hello()
+		r.post(1)
+		after(t, said, time.Minute, "HEADERS 1 :status=408 content-length=21")
+		after(t, said, 0, "RST 1 NO_ERROR")
+		r.conn.Close()
+	})
+}
+
+// TestPing closes a connection whose client is gone without a word, but not one
+// that answers.
+func TestPing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, said := piped(t, serai.Config{IdleTimeout: time.Hour}, wire.ServiceFunc(wait), nil)
+		r.hello()
+		r.get(1)
+		time.Sleep(20 * time.Minute) // next() answers PINGs
+		select {
+		case event := <-said:
+			t.Errorf("said %s", event)
+		default:
+		}
+		r.conn.Close()
+	})
+	synctest.Test(t, func(t *testing.T) {
+		ours, theirs := net.Pipe()
+		s := serai.NewServer(serai.Config{}, func() wire.Service { return wire.ServiceFunc(wait) }, slog.New(slog.DiscardHandler))
+		start := time.Now()
+		done := make(chan bool)
+		go func() {
+			s.Serve(theirs, &wire.Peer{}, nil)
+			close(done)
+		}()
+		go io.Copy(io.Discard, ours) // reads, and never answers
+		r := newRaw(t, ours)
+		ours.SetDeadline(time.Time{})
+		r.hello()
+		<-done
+		if took := time.Since(start); took != 50*time.Second {
+			t.Errorf("it took %v", took)
+		}
+		ours.Close()
+	})
+}
+
+// TestDrain ends connections in the three steps of a drain.
+func TestDrain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var drain wire.Drain
+		release := make(chan bool)
+		r, said := piped(t, serai.Config{}, wire.ServiceFunc(func(x *wire.Exchange, req *wire.Request) (*wire.Response, error) {
+			<-release
+			return echo(x, req)
+		}), &drain)
+		r.hello()
+		r.get(1)
+		synctest.Wait()
+		drain.Begin()
+		after(t, said, 0, "GOAWAY NO_ERROR")
+		r.get(3) // on its way when we said it
+		synctest.Wait()
+		drain.CloseIdle()
+		after(t, said, 0, "GOAWAY NO_ERROR")
+		r.get(5) // too late: nobody looks at it
+		synctest.Wait()
+		close(release)
+		var rest []string
+		for event := range said {
+			rest = append(rest, event)
+		}
+		all := strings.Join(rest, "|")
+		if strings.Count(all, `"GET a/" end`) != 2 || !strings.HasSuffix(all, "EOF") {
+			t.Errorf("got %q", rest)
+		}
+		if err := drain.Wait(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestDrainIdle closes an idle connection whose client does not answer.
+func TestDrainIdle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var drain wire.Drain
+		ours, theirs := net.Pipe()
+		s := serai.NewServer(serai.Config{}, func() wire.Service { return wire.ServiceFunc(echo) }, slog.New(slog.DiscardHandler))
+		go s.Serve(theirs, &wire.Peer{}, &drain)
+		go io.Copy(io.Discard, ours)
+		r := newRaw(t, ours)
+		ours.SetDeadline(time.Time{})
+		r.hello()
+		synctest.Wait()
+		start := time.Now()
+		drain.CloseIdle()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if err := drain.Wait(ctx); err != nil || time.Since(start) != time.Second {
+			t.Errorf("%v, after %v", err, time.Since(start))
+		}
+	})
+}
+
+// TestUpstreamTimeouts asks an upstream that does not answer.
+func TestUpstreamTimeouts(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		edit func(x *wire.Exchange, req *wire.Request)
+		cfg  serai.ClientConfig
+		took time.Duration
+		want string
+	}{
+		{"deadline", func(x *wire.Exchange, _ *wire.Request) {
+			x.Deadline, x.Timeout = time.Now().Add(3*time.Second), 3*time.Second
+		}, serai.ClientConfig{}, 3 * time.Second, "504 UT repeat 1"},
+		{"head", nil, serai.ClientConfig{HeaderTimeout: 7 * time.Second}, 7 * time.Second, "504 UT repeat 1"},
+		{"deadline counts from the end of the body", func(x *wire.Exchange, req *wire.Request) {
+			x.Deadline, x.Timeout = time.Now().Add(3*time.Second), 3*time.Second
+			req.Body, req.ContentLength = &slow{left: 5}, -1
+		}, serai.ClientConfig{}, 8 * time.Second, "504 UT repeat 1"},
+		{"gone without a word", nil, serai.ClientConfig{}, DefaultSilence, "503 UC repeat 1"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ours, theirs := net.Pipe()
+				go io.Copy(io.Discard, theirs)
+				c := serai.NewClientConn(ours, test.cfg)
+				go c.Run()
+				newRaw(t, theirs).fr.WriteSettings()
+				theirs.SetDeadline(time.Time{})
+				start := time.Now()
+				if got := get(c, "POST", test.edit); got != test.want {
+					t.Errorf("got %s, want %s", got, test.want)
+				}
+				if took := time.Since(start); took != test.took {
+					t.Errorf("it took %v, not %v", took, test.took)
+				}
+				c.Close()
+				theirs.Close()
+			})
+		})
+	}
+}
+
+// DefaultSilence is how long an upstream may be silent while it is asked.
+const DefaultSilence = serai.DefaultClientPingInterval + serai.DefaultPingTimeout
+
+// slow is a body that gives a byte a second.
+type slow struct{ left int }
+
+func (s *slow) Read(p []byte) (int, error) {
+	if s.left == 0 {
+		return 0, io.EOF
+	}
+	time.Sleep(time.Second)
+	s.left--
+	p[0] = 'x'
+	return 1, nil
+}
+
+func (s *slow) Trailer() *wire.Header { return nil }
+func (s *slow) Close() error          { return nil }
+
+// TestContinue holds a body back until the upstream wants it, or a second is over.
+func TestContinue(t *testing.T) {
+	for _, wanted := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			ours, theirs := net.Pipe()
+			c := serai.NewClientConn(ours, serai.ClientConfig{})
+			go c.Run()
+			r := newRaw(t, theirs)
+			theirs.SetDeadline(time.Time{})
+			go func() {
+				io.ReadFull(theirs, make([]byte, len(http2.ClientPreface)))
+				r.fr.WriteSettings()
+				r.until("HEADERS 1")
+				start := time.Now()
+				if wanted {
+					time.Sleep(300 * time.Millisecond)
+					r.headers(1, false, ":status", "100")
+				}
+				r.until("DATA 1")
+				if took, want := time.Since(start), map[bool]time.Duration{true: 300 * time.Millisecond, false: time.Second}[wanted]; took != want {
+					t.Errorf("the body came after %v, not %v", took, want)
+				}
+				r.headers(1, true, ":status", "204")
+				io.Copy(io.Discard, theirs)
+			}()
+			got := get(c, "POST", func(_ *wire.Exchange, req *wire.Request) {
+				req.Body, req.ContentLength, req.ExpectContinue = wire.NewBytes([]byte("hello")), 5, true
+			})
+			if got != "204" {
+				t.Error(got)
+			}
+			c.Close()
+			theirs.Close()
+		})
+	}
+}
