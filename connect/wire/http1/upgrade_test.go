@@ -72,9 +72,15 @@ func TestUpgrade(t *testing.T) {
 			t.Errorf("got %s %q", resp.Status, body)
 		}
 	}
+	for left := 2; left > 0; { // an exchange ends a moment after its answer
+		seen := ends.take()
+		if len(seen) == 0 {
+			t.Fatalf("%d exchanges have not ended", left)
+		}
+		left -= len(seen)
+	}
 	// The client goes away.
 	conn = dial(t, r.addr)
-	ends.take()
 	send(t, conn, upgrade)
 	readHead(bufio.NewReader(conn))
 	conn.(*net.TCPConn).SetLinger(0)
