@@ -5,8 +5,11 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -179,4 +182,43 @@ func testGRPCIntentions(t *testing.T, conn *grpc.ClientConn) {
 			t.Errorf("%s: %v", method, fmt.Sprint(err))
 		}
 	}
+}
+
+// TestGRPCDrain stops instances of a service as Nomad does, and starts others, while it is called through shared
+// connections by the edge and by a sidecar: no call may be lost.
+func TestGRPCDrain(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, map[string]string{"echo": "grpc", "web": "grpc"})
+	w.allow(t, "edge", "echo")
+	w.allow(t, "web", "echo")
+	running := []*instance{w.run(t, "echo-1", "echo"), w.run(t, "echo-2", "echo")}
+	web := w.run(t, "web-1", "web", "echo")
+	g := w.edge(t, map[string]string{"serai.test.Echo": `service = "echo"`})
+	var calls sync.WaitGroup
+	ctx, stop := context.WithCancel(t.Context())
+	var done atomic.Int64
+	for _, address := range []string{g.addr, local(web.upstreams["echo"])} {
+		conn := dialGRPC(t, address)
+		waitGRPC(t, conn)
+		for range 8 {
+			calls.Go(func() {
+				for ctx.Err() == nil {
+					if _, err := callGRPC(t.Context(), conn, grpcSay, "hello"); err != nil {
+						t.Errorf("a call by %s was lost: %v", address, err)
+						return
+					}
+					done.Add(1)
+				}
+			})
+		}
+	}
+	for n, signal := range []os.Signal{syscall.SIGTERM, syscall.SIGINT} {
+		next := w.run(t, fmt.Sprintf("echo-%d", n+3), "echo")
+		sidecarReady(t, next)
+		pause(t, 2*time.Second) // until Consul has told of it
+		w.stop(t, running[n], time.Second, signal)
+	}
+	stop()
+	calls.Wait()
+	t.Logf("%d calls", done.Load())
 }

@@ -81,8 +81,9 @@ func (b *responseBody) wait(p []byte) (int, error) {
 		if t.await(&t.readUntil, sooner(t.wakeAt(), by)) {
 			continue
 		}
+		by = t.streamLimit() // a tunnel may have moved bytes the other way
 		l.mu.Unlock()
-		err = t.expired(t.streamLimit())
+		err = t.expired(by)
 		l.mu.Lock()
 		if err != nil {
 			return 0, err
@@ -90,8 +91,7 @@ func (b *responseBody) wait(p []byte) (int, error) {
 	}
 }
 
-// streamLimit is until when the body may pause. The lock is held, or nobody else
-// reads.
+// streamLimit is until when the body may pause. The lock is held.
 func (t *trip) streamLimit() time.Time {
 	d, from := t.c.cfg.StreamTimeout, t.watchAt.Add(-watchAfter)
 	if t.tunnel {

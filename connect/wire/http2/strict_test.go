@@ -138,9 +138,20 @@ func TestStrict(t *testing.T) {
 				Priority: http2.PriorityParam{StreamDep: 1},
 			})
 		}, "RST 1 PROTOCOL_ERROR"},
+		{"data after the end, unanswered", func(r *raw) {
+			r.headers(1, false, request("WAIT")...)
+			r.fr.WriteData(1, true, nil)
+			r.until("HEADERS 1")
+			r.fr.WriteData(1, true, nil)
+		}, "RST 1 STREAM_CLOSED"},
 		{"window update of 0", func(r *raw) { r.post(1); r.fr.WriteWindowUpdate(1, 0) }, "RST 1 PROTOCOL_ERROR"},
 		{"window of a stream too large", func(r *raw) { r.post(1); r.fr.WriteWindowUpdate(1, 1<<31-1) }, "RST 1 FLOW_CONTROL_ERROR"},
-		{"data after the end", func(r *raw) { r.post(1); r.fr.WriteData(1, true, nil); r.fr.WriteData(1, true, nil) }, "RST 1 STREAM_CLOSED"},
+		{"data after the end", func(r *raw) {
+			r.post(1)
+			r.fr.WriteData(1, true, nil)
+			r.until("DATA 1")
+			r.fr.WriteData(1, true, nil)
+		}, "RST 1 STREAM_CLOSED"},
 
 		// answers without a service
 		{"no CONNECT", func(r *raw) { r.headers(1, false, ":method", "CONNECT", ":authority", "a:1") }, "HEADERS 1 :status=405 end"},
@@ -205,7 +216,7 @@ func TestStrict(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			service := wire.ServiceFunc(echo)
-			if test.name == "more than the window" {
+			if test.name == "more than the window" || test.name == "data after the end, unanswered" {
 				service = stuck
 			}
 			s := serve(t, serai.Config{Bounds: serai.Bounds{ConnWindow: 1 << 20}}, service)

@@ -221,6 +221,9 @@ func TestUpstreamTimeouts(t *testing.T) {
 			x.Deadline, x.Timeout = time.Now().Add(3*time.Second), 3*time.Second
 			req.Body, req.ContentLength = &slow{left: 5}, -1
 		}, serai.ClientConfig{}, 8 * time.Second, "504 UT repeat 1"},
+		{"head counts from the end of the body", func(_ *wire.Exchange, req *wire.Request) {
+			req.Body, req.ContentLength = &slow{left: 5}, -1
+		}, serai.ClientConfig{HeaderTimeout: 3 * time.Second}, 8 * time.Second, "504 UT repeat 1"},
 		{"gone without a word", nil, serai.ClientConfig{}, DefaultSilence, "503 UC repeat 1"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

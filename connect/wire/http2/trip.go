@@ -35,21 +35,21 @@ type trip struct {
 	body responseBody
 
 	// owned by the goroutine that serves the exchange
-	tunnel    bool
 	expecting bool // the body waits for 100
 	watched   bool
 	out       sender
-	interims  int
 	// headBy, watchAt and continueAt are times to look at; zero for never.
 	headBy, watchAt, continueAt time.Time
 
 	// link.mu guards:
 	// opened says that the stream was, headed that the final head has come, bare
-	// that it was all, released that the place was given back.
-	opened, headed, bare, released bool
-	// interim are heads that were not yet passed on.
-	interim []interim
-	pump    pump
+	// that it was all, tunnel that raw bytes follow, released that the place was
+	// given back.
+	opened, headed, bare, tunnel, released bool
+	// interim are heads that were not yet passed on, interims counts all.
+	interim  []interim
+	interims int
+	pump     pump
 	// active is when a tunnel last moved bytes.
 	active time.Time
 }

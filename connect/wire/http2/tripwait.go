@@ -43,7 +43,7 @@ func (t *trip) receive() error {
 			continue
 		}
 		l.mu.Unlock()
-		if err := t.expired(t.headBy); err != nil {
+		if err := t.expired(time.Time{}); err != nil {
 			return err
 		}
 		l.mu.Lock()
@@ -88,11 +88,11 @@ func (t *trip) wakeAt() time.Time {
 	return wake
 }
 
-// expired looks at the time; nil means to wait on, until by at most.
+// expired looks at the time; nil means to wait on, until by at most; zero for never.
 func (t *trip) expired(by time.Time) error {
 	now := time.Now()
-	t.extend(now)
-	if reached(by, now) || !t.tunnel && reached(t.x.Deadline, now) {
+	tunnel := t.extend(now)
+	if reached(by, now) || reached(t.headBy, now) || !tunnel && reached(t.x.Deadline, now) {
 		return errStalled
 	}
 	if !t.watched && reached(t.watchAt, now) {
@@ -108,16 +108,17 @@ func (t *trip) expired(by time.Time) error {
 }
 
 // extend makes deadlines that are over count from the end of the request, which is
-// not before now if its body is still being sent.
-func (t *trip) extend(now time.Time) {
+// not before now if its body is still being sent. It tells whether there are
+// deadlines no longer, since the trip is a tunnel.
+func (t *trip) extend(now time.Time) (tunnel bool) {
 	t.l.mu.Lock()
-	running, end := t.pump.running, now
+	running, end, tunnel := t.pump.running, now, t.tunnel
 	if !running {
 		end = t.pump.ended
 	}
 	t.l.mu.Unlock()
 	if end.IsZero() {
-		return
+		return tunnel
 	}
 	if x := t.x; x.Timeout > 0 && reached(x.Deadline, now) {
 		x.Deadline = later(x.Deadline, end.Add(x.Timeout))
@@ -125,6 +126,7 @@ func (t *trip) extend(now time.Time) {
 	if d := t.c.cfg.HeaderTimeout; d > 0 && reached(t.headBy, now) {
 		t.headBy = later(t.headBy, end.Add(d))
 	}
+	return tunnel
 }
 
 func later(a, b time.Time) time.Time {
