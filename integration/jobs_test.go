@@ -65,6 +65,7 @@ func TestJobs(t *testing.T) {
 	t.Run("refused", func(t *testing.T) { testJobRefused(ctx, t, w) })
 	t.Run("failed", func(t *testing.T) { testJobFailed(ctx, t, w) })
 	t.Run("own configuration", func(t *testing.T) { testJobConfig(ctx, t, w) })
+	t.Run("dns", func(t *testing.T) { testJobDNS(ctx, t, w) })
 }
 
 func wantTexts(t *testing.T, text string, wanted ...string) {

@@ -49,11 +49,11 @@ func newJobWorld(ctx context.Context, t *testing.T) *jobWorld {
 	for _, service := range []string{"web", "api"} {
 		must(t, nomad.Consul.Protocol(ctx, service, "http"))
 	}
-	// What docs/jobs.md says of Consul's ACLs: the task of the job edge gets what
-	// a service of that name may do.
+	// What docs/jobs.md says of Consul's ACLs: the tasks of the jobs edge and dns
+	// get what services of those names may do.
 	_, _, err = nomad.Consul.API.ACL().BindingRuleCreate(&consulapi.ACLBindingRule{
 		AuthMethod: "nomad-workloads", BindType: consulapi.BindingRuleBindTypeService, BindName: "${value.nomad_job_id}",
-		Selector: `value.nomad_job_id == "edge" and "nomad_service" not in value`,
+		Selector: `(value.nomad_job_id == "edge" or value.nomad_job_id == "dns") and "nomad_service" not in value`,
 	}, (&consulapi.WriteOptions{}).WithContext(ctx))
 	must(t, err)
 	return w
