@@ -15,7 +15,10 @@ import (
 
 // listenAdmin binds the admin interface; a nil Server is none.
 func (a *Agent) listenAdmin() (*admin.Server, error) {
-	if a.config.Admin == nil {
+	a.reloading.Lock()
+	c := a.config.Admin
+	a.reloading.Unlock()
+	if c == nil {
 		return nil, nil //nolint:nilnil // no block, no server: its methods do nothing
 	}
 	a.metrics.Add(telemetry.Ready(a.Ready))
@@ -23,7 +26,7 @@ func (a *Agent) listenAdmin() (*admin.Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	return admin.Listen(admin.Options{Address: a.config.Admin.Address, Source: a, Metrics: metrics}, a.log)
+	return admin.Listen(admin.Options{Address: c.Address, Source: a, Metrics: metrics}, a.log)
 }
 
 // reloadable tells what of c cannot be changed while the agent runs.

@@ -19,9 +19,12 @@ import (
 type Agent struct {
 	// set by New
 	roles   map[string]role // by block
-	config  *config.Config  // as it was at the start
 	metrics *telemetry.Metrics
 	log     *slog.Logger
+
+	reloading sync.Mutex // held by Reload; guards:
+	// config is the one in force.
+	config *config.Config
 }
 
 // role is a part of the process that serves.
@@ -129,9 +132,11 @@ func (a *Agent) Run(ctx context.Context) error {
 	return all
 }
 
-// Reload puts another configuration in force. A role for which it is wrong keeps
-// the old one, and the error says why.
+// Reload puts another configuration in force, in all roles or in none: if it is
+// wrong for one, those that had taken it go back to the old one.
 func (a *Agent) Reload(c *config.Config) error {
+	a.reloading.Lock()
+	defer a.reloading.Unlock()
 	if err := a.reloadable(c); err != nil {
 		return err
 	}
@@ -140,13 +145,22 @@ func (a *Agent) Reload(c *config.Config) error {
 			return fmt.Errorf("the block %q has come or gone: restart to begin or end a role", m.block)
 		}
 	}
-	var all error
+	var taken []role
 	for _, m := range makers() {
-		if r := a.roles[m.block]; r != nil {
-			all = errors.Join(all, r.reload(c))
+		r := a.roles[m.block]
+		if r == nil {
+			continue
 		}
+		if err := r.reload(c); err != nil {
+			for _, back := range taken {
+				err = errors.Join(err, back.reload(a.config))
+			}
+			return err
+		}
+		taken = append(taken, r)
 	}
-	return all
+	a.config = c
+	return nil
 }
 
 // Ready returns nil if traffic should be sent here, else the reason.
