@@ -12,13 +12,18 @@ import (
 
 func TestDrain(t *testing.T) {
 	checkLeaks(t)
-	arrived, proceed := make(chan bool), make(chan bool)
+	arrived, proceed, release := make(chan bool), make(chan bool), make(chan bool)
 	r := serve(t, http1.Config{}, byPath{
 		"/": func(*wire.Exchange, *wire.Request) (*wire.Response, error) { return wire.Text(200, "ok"), nil },
 		"/slow": func(*wire.Exchange, *wire.Request) (*wire.Response, error) {
 			arrived <- true
 			<-proceed
 			return wire.Text(200, "slow"), nil
+		},
+		"/stuck": func(*wire.Exchange, *wire.Request) (*wire.Response, error) {
+			arrived <- true
+			<-release
+			return wire.Text(200, "stuck"), nil
 		},
 	})
 	idle, busy, stuck := dial(t, r.addr), dial(t, r.addr), dial(t, r.addr)
@@ -29,7 +34,7 @@ func TestDrain(t *testing.T) {
 	}
 	send(t, busy, get("/slow"))
 	<-arrived
-	send(t, stuck, get("/slow"))
+	send(t, stuck, get("/stuck"))
 	<-arrived
 
 	r.drain.CloseIdle()
@@ -50,7 +55,7 @@ func TestDrain(t *testing.T) {
 	if _, err := stuck.Read(make([]byte, 1)); err == nil {
 		t.Error("the connection was not killed")
 	}
-	proceed <- true
+	release <- true
 }
 
 // TestLateRequest sends a request while the idle connection is being closed.

@@ -72,9 +72,11 @@ func TestUpgrade(t *testing.T) {
 			t.Errorf("got %s %q", resp.Status, body)
 		}
 	}
+	for seen := 0; seen < 2; {
+		seen += len(ends.take())
+	}
 	// The client goes away.
 	conn = dial(t, r.addr)
-	ends.take()
 	send(t, conn, upgrade)
 	readHead(bufio.NewReader(conn))
 	conn.(*net.TCPConn).SetLinger(0)
