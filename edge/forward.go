@@ -42,10 +42,7 @@ func isTrusted(trusted []netip.Prefix, address netip.Addr) bool {
 func forward(x *wire.Exchange, req *wire.Request, trusted bool) {
 	h := &req.Header
 	h.DelFunc(func(name, _ string) bool { return isClaim(name, trusted) })
-	peer := ""
-	if address := x.Peer.Addr.Addr(); address.IsValid() {
-		peer = address.Unmap().String()
-	}
+	peer := x.Peer.Host()
 	switch before := h.Joined("x-forwarded-for"); {
 	case peer == "": // a unix socket has no address
 	case before == "":

@@ -122,7 +122,7 @@ func timeout(limit time.Duration) wire.Layer {
 	return func(next wire.Service) wire.Service {
 		return wire.ServiceFunc(func(x *wire.Exchange, req *wire.Request) (*wire.Response, error) {
 			if req.Upgrade == "" {
-				x.Deadline, x.Timeout = time.Now().Add(limit), limit
+				x.Deadline, x.Timeout = x.Received().Add(limit), limit
 			}
 			return next.Serve(x, req)
 		})

@@ -39,7 +39,7 @@ func observer(c *telemetry.MetricsConfig) (*telemetry.Metrics, *telemetry.Observ
 func with(tb testing.TB, peer string, change func(x *wire.Exchange)) *wire.Exchange {
 	tb.Helper()
 	x := exchange()
-	p := *x.Peer
+	p := wire.Peer{Addr: x.Peer.Addr, ID: x.Peer.ID}
 	if peer != "" {
 		id, err := spiffe.Parse("spiffe://" + trust + peer)
 		if err != nil {

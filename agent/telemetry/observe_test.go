@@ -14,7 +14,7 @@ func TestObserveAllocatesNothing(t *testing.T) {
 	_, o := observer(nil)
 	service := o.HTTP(*edge())(wire.ServiceFunc(func(*wire.Exchange, *wire.Request) (*wire.Response, error) { return nil, nil }))
 	x := exchange()
-	y := *x.Peer
+	y := wire.Peer{Addr: x.Peer.Addr, ID: x.Peer.ID}
 	cluster, attempt := x.Cluster, x.Attempts[0]
 	n := testing.AllocsPerRun(1000, func() {
 		x.Reset(nil, &y, attempt.Begin)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/serai-net/serai/connect/spiffe"
 	"github.com/serai-net/serai/connect/wire"
+	"github.com/serai-net/serai/connect/wire/socket"
 )
 
 // run accepts until the listener is closed.
@@ -43,7 +44,7 @@ func (l *listener) run() {
 
 // bound returns the socket, nil if the listener was closed. A socket that could
 // not be bound is tried again every second.
-func (l *listener) bound() *socket {
+func (l *listener) bound() *gate {
 	for {
 		if bound := l.socket.Load(); bound != nil {
 			return bound
@@ -144,7 +145,7 @@ func (l *listener) handshake(conn net.Conn, config *tls.Config, peer *wire.Peer)
 		l.overflow.Add(1)
 		return nil
 	}
-	secured := tls.Server(conn, config)
+	secured := tls.Server(socket.New(conn), config)
 	ctx, cancel := context.WithTimeout(context.Background(), l.config.HandshakeTimeout)
 	defer cancel()
 	if err := secured.HandshakeContext(ctx); err != nil {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/serai-net/serai/connect/listen"
+	"github.com/serai-net/serai/connect/wire/socket"
 )
 
 func TestSourcePrefix(t *testing.T) {
@@ -84,7 +85,7 @@ func TestHandshake(t *testing.T) {
 	if !ok {
 		t.Fatalf("%T", served)
 	}
-	if _, ok := secured.NetConn().(*net.TCPConn); !ok {
+	if _, ok := secured.NetConn().(*socket.Conn); !ok {
 		t.Errorf("%T below TLS", secured.NetConn())
 	}
 }

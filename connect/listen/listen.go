@@ -137,7 +137,7 @@ type listener struct {
 	config Config
 	log    *slog.Logger
 	spec   atomic.Pointer[Spec]
-	socket atomic.Pointer[socket]
+	socket atomic.Pointer[gate]
 	once   sync.Once     // guards the closing of:
 	closed chan struct{} // by close
 	ended  chan struct{} // by run

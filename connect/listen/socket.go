@@ -14,20 +14,20 @@ import (
 	"github.com/serai-net/serai/connect/mesh"
 )
 
-// socket is a bound net.Listener that may be closed more than once.
-type socket struct {
+// gate is a bound net.Listener that may be closed more than once.
+type gate struct {
 	net.Listener
 	once sync.Once
 }
 
 // Close closes the socket; connections taken from it live on.
-func (s *socket) Close() error {
+func (g *gate) Close() error {
 	var err error
-	s.once.Do(func() { err = s.Listener.Close() })
+	g.once.Do(func() { err = g.Listener.Close() })
 	return err
 }
 
-func bind(address mesh.Address) (*socket, error) {
+func bind(address mesh.Address) (*gate, error) {
 	if address.Socket != "" {
 		if err := removeStale(address.Socket); err != nil {
 			return nil, err
@@ -43,7 +43,7 @@ func bind(address mesh.Address) (*socket, error) {
 			return nil, errors.Join(fmt.Errorf("bind %s: %w", address, err), bound.Close())
 		}
 	}
-	return &socket{Listener: bound}, nil
+	return &gate{Listener: bound}, nil
 }
 
 // removeStale removes a socket file on which nobody listens any more. It

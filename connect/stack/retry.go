@@ -54,7 +54,7 @@ func serveTry(next wire.Service, perTry time.Duration, x *wire.Exchange, req *wi
 		return next.Serve(x, req)
 	}
 	deadline, timeout := x.Deadline, x.Timeout
-	limit(x, perTry)
+	limit(x, time.Now(), perTry)
 	defer func() { x.Deadline, x.Timeout = deadline, timeout }()
 	return next.Serve(x, req)
 }

@@ -86,7 +86,7 @@ func (r *router) forward(x *wire.Exchange, req *wire.Request, rule *route.Rule) 
 		editRequest(edit, &req.Header)
 	}
 	if rule.Timeout > 0 && req.Upgrade == "" {
-		limit(x, rule.Timeout)
+		limit(x, x.Received(), rule.Timeout)
 	}
 	resp, err := retry(cluster, rule.Retry, x, req)
 	if err != nil {
@@ -99,9 +99,9 @@ func (r *router) forward(x *wire.Exchange, req *wire.Request, rule *route.Rule) 
 	return resp, nil
 }
 
-// limit sets the deadline, unless an outer one is nearer.
-func limit(x *wire.Exchange, timeout time.Duration) {
-	deadline := time.Now().Add(timeout)
+// limit sets the deadline, counted from begin, unless an outer one is nearer.
+func limit(x *wire.Exchange, begin time.Time, timeout time.Duration) {
+	deadline := begin.Add(timeout)
 	if x.Deadline.IsZero() || deadline.Before(x.Deadline) {
 		x.Deadline, x.Timeout = deadline, timeout
 	}

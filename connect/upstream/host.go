@@ -11,6 +11,7 @@ import (
 
 	"github.com/serai-net/serai/connect/mesh"
 	"github.com/serai-net/serai/connect/wire/http1"
+	"github.com/serai-net/serai/connect/wire/socket"
 )
 
 const (
@@ -81,7 +82,7 @@ func (h *Host) dial(ctx context.Context, c *config, secure *tls.Config) (net.Con
 	if secure == nil {
 		return conn, nil
 	}
-	secured := tls.Client(conn, secure)
+	secured := tls.Client(socket.New(conn), secure)
 	if err := secured.HandshakeContext(ctx); err != nil {
 		conn.Close()
 		return nil, fmt.Errorf("tls with %s: %w", h.text, err)
@@ -102,8 +103,14 @@ type idleConn struct {
 	since time.Time
 }
 
-// get returns a living idle connection, nil if there is none.
-func (p *pool) get() *http1.ClientConn {
+// warm is how long a connection counts as in use after an exchange. What the other
+// side sends or closes then would as often come just after a look, and be
+// under way when the next request leaves.
+const warm = 100 * time.Microsecond
+
+// get returns a living idle connection, nil if there is none. For a request that
+// may be repeated, one that is warm is taken without a look.
+func (p *pool) get(now time.Time, repeatable bool) *http1.ClientConn {
 	for {
 		p.mu.Lock()
 		last := len(p.idle) - 1
@@ -111,11 +118,11 @@ func (p *pool) get() *http1.ClientConn {
 			p.mu.Unlock()
 			return nil
 		}
-		conn := p.idle[last].conn
+		conn, since := p.idle[last].conn, p.idle[last].since
 		p.idle[last] = idleConn{}
 		p.idle = p.idle[:last]
 		p.mu.Unlock()
-		if conn.Alive() {
+		if repeatable && now.Sub(since) < warm || conn.Alive() {
 			return conn
 		}
 		conn.Close()
@@ -126,7 +133,7 @@ func (p *pool) put(conn *http1.ClientConn) {
 	p.mu.Lock()
 	full := p.closed || len(p.idle) >= maxIdle
 	if !full {
-		p.idle = append(p.idle, idleConn{conn, time.Now()})
+		p.idle = append(p.idle, idleConn{conn, conn.Used()})
 	}
 	p.mu.Unlock()
 	if full {

@@ -35,13 +35,14 @@ func (c *Cluster) Serve(x *wire.Exchange, req *wire.Request) (*wire.Response, er
 	passed := failed[:0]
 	var last error
 	for n := 1; ; n++ {
-		host := c.pick(time.Now(), passed)
+		now := time.Now()
+		host := c.pick(now, passed)
 		if host == nil {
 			return nil, c.without(last)
 		}
 		// A pooled connection that turned out stale says nothing of its host, but
 		// the others in the pool may be as old: what follows it is a new one.
-		reused, resp, err := c.try(x, req, host, last != nil)
+		reused, resp, err := c.try(x, req, host, now, last != nil)
 		if err == nil {
 			if owner {
 				replay.Settle()
@@ -148,16 +149,19 @@ func expired(x *wire.Exchange) bool { return !x.Deadline.IsZero() && !time.Now()
 
 // try makes one try, on a new connection if fresh. It tells whether it was made
 // on one from the pool.
-func (c *Cluster) try(x *wire.Exchange, req *wire.Request, host *Host, fresh bool) (reused bool, resp *wire.Response, err error) {
-	a := x.NewAttempt(c.name, time.Now())
+func (c *Cluster) try(
+	x *wire.Exchange, req *wire.Request, host *Host, now time.Time, fresh bool,
+) (reused bool, resp *wire.Response, err error) {
+	a := x.NewAttempt(c.name, now)
 	a.Endpoint = host.text
 	if c.config.Load().isHTTP2(req) {
 		return c.tryShared(x, a, req, host)
 	}
 	var conn *http1.ClientConn
 	if !fresh {
-		conn = host.pool.get()
+		conn = host.pool.get(now, req.Idempotent())
 	}
+	a.Connected = now
 	if a.Reused = conn != nil; !a.Reused {
 		made, err := c.connect(x, host, false)
 		if err != nil {
@@ -165,8 +169,8 @@ func (c *Cluster) try(x *wire.Exchange, req *wire.Request, host *Host, fresh boo
 			return false, nil, err
 		}
 		conn = http1.NewClientConn(made, http1.ClientConfig{Buffers: &c.set.buffers}, host.release)
+		a.Connected = time.Now()
 	}
-	a.Connected = time.Now()
 	reused = a.Reused
 	if resp, err = conn.RoundTrip(x, a, req); err != nil {
 		a.End = time.Now()

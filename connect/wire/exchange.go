@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/serai-net/serai/connect/spiffe"
@@ -29,6 +30,22 @@ type Peer struct {
 	// TLS says that the connection is encrypted; ServerName is its SNI.
 	TLS        bool
 	ServerName string
+
+	host atomic.Pointer[string]
+}
+
+// Host is the IP of Addr as text, an IPv4 one never as IPv6; "" for a unix
+// socket. It is made once. It is safe for concurrent use.
+func (p *Peer) Host() string {
+	if host := p.host.Load(); host != nil {
+		return *host
+	}
+	host := ""
+	if address := p.Addr.Addr(); address.IsValid() {
+		host = address.Unmap().String()
+	}
+	p.host.Store(&host)
+	return host
 }
 
 // Control is what a downstream codec does for the exchange it drives.
@@ -149,6 +166,9 @@ func (x *Exchange) Reset(control Control, peer *Peer, start time.Time) {
 	clear(x.lenders0[:])
 	x.Attempts, x.ends, x.lenders = x.attempts0[:0], x.ends0[:0], x.lenders0[:0]
 }
+
+// Received is when the head of the request was whole.
+func (x *Exchange) Received() time.Time { return x.Start.Add(x.HeadWait) }
 
 // OnEnd registers e; ends run once, the last registered first.
 func (x *Exchange) OnEnd(e End) { x.ends = append(x.ends, e) }

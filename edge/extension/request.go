@@ -17,10 +17,7 @@ func (u *Use) view(x *wire.Exchange, req *wire.Request) (*plugins.Request, error
 	r := &plugins.Request{
 		ID: x.ID, Method: req.Method, Scheme: req.Scheme, Authority: req.Authority, Path: req.Path,
 		Header: fields(&req.Header), Body: body,
-		Consumer: x.Consumer, API: x.API, Route: x.Route,
-	}
-	if address := x.Peer.Addr.Addr(); address.IsValid() {
-		r.Client = address.Unmap().String()
+		Consumer: x.Consumer, API: x.API, Route: x.Route, Client: x.Peer.Host(),
 	}
 	// Codecs keep for themselves how a body is framed, and a plugin that is given
 	// none wants to know that there is one.

@@ -2,7 +2,6 @@ package http1
 
 import (
 	"errors"
-	"net"
 	"net/http"
 	"time"
 
@@ -252,7 +251,7 @@ func (c *conn) cut(ex *exchange, f frame, readErr, writeErr error) {
 	if x.Err == nil {
 		x.Err = err
 	}
-	if t, ok := base(c.nc).(*net.TCPConn); ok && (f == frameClose || writeErr != nil) {
+	if t, ok := base(c.nc).(interface{ SetLinger(seconds int) error }); ok && (f == frameClose || writeErr != nil) {
 		t.SetLinger(0) //nolint:errcheck // then it is a plain close
 	}
 	base(c.nc).Close()

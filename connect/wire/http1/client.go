@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/serai-net/serai/connect/wire"
+	"github.com/serai-net/serai/connect/wire/socket"
 )
 
 // ClientConn is one upstream connection. It carries one exchange at a time;
@@ -26,7 +27,8 @@ type ClientConn struct {
 	snk  sink
 	rd   deadline
 	trip *trip
-	peek *peeker
+	used time.Time    // when the last head of a response was there
+	sock *socket.Conn // at the bottom of conn; nil if there is none
 	one  [1]byte
 	// active is when a tunnel last moved bytes, in nanoseconds since start.
 	start  time.Time
@@ -44,14 +46,15 @@ type ClientConn struct {
 // the connection to another one at once. If reusable is false, the connection
 // has been closed.
 func NewClientConn(conn net.Conn, cfg ClientConfig, release func(c *ClientConn, reusable bool)) *ClientConn {
+	conn = socket.New(conn)
 	c := &ClientConn{conn: conn, cfg: cfg.withDefaults(), release: release, start: time.Now()}
 	_, c.secure = conn.(*tls.Conn)
 	c.rd.set = conn.SetReadDeadline
 	c.snk = sink{conn: conn, timeout: c.cfg.WriteTimeout}
 	c.snk.deadline.set = conn.SetWriteDeadline
 	c.src = source{conn: conn, pool: c.cfg.Buffers, guard: c, first: mediumBuffer}
-	c.src.raw = newRawReader(conn, &c.src)
-	c.peek = newPeeker(conn)
+	c.src.sock, _ = conn.(*socket.Conn)
+	c.sock = socket.Of(conn)
 	return c
 }
 
@@ -83,6 +86,9 @@ func (c *ClientConn) RoundTrip(x *wire.Exchange, a *wire.Attempt, req *wire.Requ
 	return &t.resp, nil
 }
 
+// Used is when the head of the last response was there; zero before the first.
+func (c *ClientConn) Used() time.Time { return c.used }
+
 // Alive tells whether an idle connection may be used for one more exchange: it
 // looks without waiting whether the upstream has closed it or sent bytes that
 // nobody asked for. A connection that is not alive should be closed.
@@ -90,18 +96,23 @@ func (c *ClientConn) Alive() bool {
 	if len(c.src.unread()) > 0 || c.rd.stop.Load() {
 		return false
 	}
-	if c.peek != nil {
-		if more, open := c.peek.look(); more || !open {
-			return false
-		}
+	if c.sock == nil {
+		c.rd.move(past())
+		n, err := c.conn.Read(c.one[:])
+		return n == 0 && errors.Is(err, os.ErrDeadlineExceeded)
 	}
-	if c.peek != nil && !c.secure {
+	if more, open := c.sock.Peek(); more || !open {
+		return false
+	}
+	if !c.secure {
 		return true
 	}
 	// TLS may hold bytes that it has read from the socket but not given to us.
-	c.rd.move(past())
+	c.sock.Starve(true)
 	n, err := c.conn.Read(c.one[:])
-	return n == 0 && errors.Is(err, os.ErrDeadlineExceeded)
+	c.sock.Starve(false)
+	timeout, ok := errors.AsType[net.Error](err)
+	return n == 0 && ok && timeout.Timeout()
 }
 
 // Cancel ends the exchange under way from any goroutine, without waiting; its

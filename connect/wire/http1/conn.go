@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/serai-net/serai/connect/wire"
+	"github.com/serai-net/serai/connect/wire/socket"
 )
 
 // phase is what a downstream connection reads.
@@ -60,13 +61,14 @@ type conn struct {
 }
 
 func newConn(s *Server, nc net.Conn, peer *wire.Peer, drain *wire.Drain) *conn {
+	nc = socket.New(nc)
 	c := &conn{srv: s, nc: nc, peer: peer, drain: drain, start: time.Now(), fresh: true}
 	c.now = c.start
 	c.rd.set = nc.SetReadDeadline
 	c.snk = sink{conn: nc, timeout: s.cfg.WriteTimeout}
 	c.snk.deadline.set = nc.SetWriteDeadline
 	c.src = source{conn: nc, pool: s.cfg.Buffers, guard: c, first: smallBuffer}
-	c.src.raw = newRawReader(nc, &c.src)
+	c.src.sock, _ = nc.(*socket.Conn)
 	return c
 }
 

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"os"
 	"time"
+
+	"github.com/serai-net/serai/connect/wire/socket"
 )
 
 // await waits for the first byte of the next request, without a buffer.
@@ -79,12 +81,11 @@ func (c *conn) late(err error) bool {
 	if !errors.Is(err, os.ErrDeadlineExceeded) {
 		return false
 	}
-	p := newPeeker(c.nc)
-	if p == nil {
+	sock := socket.Of(c.nc)
+	if sock == nil {
 		return false
 	}
-	more, _ := p.look()
-	if !more {
+	if more, _ := sock.Peek(); !more {
 		return false
 	}
 	c.phase, c.until = phaseHead, time.Now().Add(time.Second)

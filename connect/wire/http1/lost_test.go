@@ -18,6 +18,7 @@ import (
 
 	"github.com/serai-net/serai/connect/wire"
 	"github.com/serai-net/serai/connect/wire/http1"
+	"github.com/serai-net/serai/connect/wire/socket"
 )
 
 // TestRepeat tells failures apart by what had left.
@@ -134,7 +135,7 @@ func TestAlive(t *testing.T) {
 		if secure {
 			backend.StartTLS()
 			connect = func() net.Conn {
-				conn := tls.Client(dial(t, backend.Listener.Addr().String()), &tls.Config{InsecureSkipVerify: true})
+				conn := tls.Client(socket.New(dial(t, backend.Listener.Addr().String())), &tls.Config{InsecureSkipVerify: true})
 				if err := conn.HandshakeContext(context.Background()); err != nil {
 					t.Fatal(err)
 				}

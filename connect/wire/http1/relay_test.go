@@ -21,6 +21,7 @@ import (
 
 	"github.com/serai-net/serai/connect/wire"
 	"github.com/serai-net/serai/connect/wire/http1"
+	"github.com/serai-net/serai/connect/wire/socket"
 )
 
 // mirror is a backend that tells what it got and answers in many ways.
@@ -151,7 +152,7 @@ func TestRelayTLS(t *testing.T) {
 		if err != nil {
 			return nil, err
 		}
-		conn := tls.Client(raw, &tls.Config{InsecureSkipVerify: true})
+		conn := tls.Client(socket.New(raw), &tls.Config{InsecureSkipVerify: true})
 		return conn, conn.HandshakeContext(context.Background())
 	}
 	defer p.close()
@@ -169,7 +170,7 @@ func TestRelayTLS(t *testing.T) {
 		if err != nil {
 			return
 		}
-		conn := tls.Server(raw, backend.TLS)
+		conn := tls.Server(socket.New(raw), backend.TLS)
 		if conn.HandshakeContext(context.Background()) == nil {
 			server.Serve(conn, &wire.Peer{TLS: true}, &drain)
 		}

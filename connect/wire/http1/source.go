@@ -5,6 +5,8 @@ import (
 	"io"
 	"net"
 	"os"
+
+	"github.com/serai-net/serai/connect/wire/socket"
 )
 
 // guard says how long a read may wait.
@@ -20,7 +22,7 @@ type guard interface {
 // are there and not before. It belongs to one goroutine at a time.
 type source struct {
 	conn  net.Conn
-	raw   *rawReader // nil if only conn.Read will do
+	sock  *socket.Conn // conn, if it is a plain socket; else nil
 	pool  *Buffers
 	guard guard
 	// first is the size of the buffer that takes the first bytes.
@@ -32,6 +34,7 @@ type source struct {
 	r, w, floor int
 	held        *buffer
 	one         [1]byte
+	lent        bool // cur was taken for the read under way
 }
 
 // unread is what has arrived and was not read.
@@ -91,8 +94,10 @@ func (s *source) waitOn(err error, empty *int) error {
 // receive reads once. A connection without a buffer waits for its first byte
 // without one.
 func (s *source) receive() (int, error) {
-	if s.raw != nil {
-		return s.raw.receive()
+	if s.sock != nil {
+		n, err := s.sock.Receive(s)
+		s.w += n
+		return n, err
 	}
 	if s.cur == nil {
 		n, err := s.conn.Read(s.one[:])
@@ -106,6 +111,22 @@ func (s *source) receive() (int, error) {
 	n, err := s.conn.Read(s.cur.b[s.w:])
 	s.w += n
 	return n, err
+}
+
+// Lend implements [socket.Memory].
+func (s *source) Lend() []byte {
+	if s.lent = s.cur == nil; s.lent {
+		s.take()
+	}
+	return s.cur.b[s.w:]
+}
+
+// TakeBack implements [socket.Memory].
+func (s *source) TakeBack() {
+	if s.lent {
+		s.pool.put(s.cur)
+		s.cur = nil
+	}
 }
 
 func (s *source) take() {

@@ -30,6 +30,7 @@ type trip struct {
 	framing framing
 	body    responseBody
 	memory  *buffer // what the strings of resp point to, once the trip is over
+	held    *buffer // the request, until we wait for its response; nil if it has left
 	pump    *pump   // nil if there was none
 
 	wrote     bool // bytes of the request have left
@@ -57,7 +58,7 @@ func (p *Buffers) takeTrip() *trip {
 
 func (t *trip) begin(c *ClientConn, x *wire.Exchange, a *wire.Attempt, req *wire.Request) {
 	t.c, t.pool, t.x, t.a, t.req = c, c.cfg.Buffers, x, a, req
-	t.memory, t.pump = nil, nil
+	t.memory, t.pump, t.held = nil, nil, nil
 	t.wrote, t.answered, t.keep, t.tunnel, t.expecting, t.watched = false, false, false, false, false, false
 	t.released = false
 	t.body.begin(t)
@@ -113,6 +114,9 @@ func (t *trip) send() error {
 	}
 	t.out.head = len(b)
 	var readErr error
+	if (inline || head.frame == frameNone) && size <= smallBuffer-tlsOverhead {
+		t.hold()
+	}
 	if inline {
 		readErr, err = t.out.copy(req.Body)
 	} else {
@@ -140,6 +144,28 @@ func (t *trip) send() error {
 	return nil
 }
 
+// tlsOverhead is more than TLS adds to a small request.
+const tlsOverhead = 256
+
+// hold keeps the request back until we wait for its response: it leaves in the
+// same step.
+func (t *trip) hold() {
+	if sock := t.c.sock; sock != nil {
+		t.held = t.pool.get(smallBuffer)
+		sock.Hold(t.held.b)
+	}
+}
+
+// unhold ends hold and notes whether the request has left.
+func (t *trip) unhold() {
+	if t.held == nil {
+		return
+	}
+	t.wrote = t.c.sock.Drop()
+	t.pool.put(t.held)
+	t.held = nil
+}
+
 // receive waits for the head of the response.
 func (t *trip) receive() error {
 	src := &t.c.src
@@ -156,7 +182,9 @@ func (t *trip) receive() error {
 				return p
 			}
 			seen = len(have)
-			if err := src.fill(); err != nil {
+			err := src.fill()
+			t.unhold()
+			if err != nil {
 				return err
 			}
 			t.answered = true
@@ -198,7 +226,7 @@ func (t *trip) head(minor int) error {
 	}
 	t.a.Head, t.a.Status = time.Now(), resp.Status
 	t.noteUpload(false)
-	t.now = t.a.Head
+	t.now, t.c.used = t.a.Head, t.a.Head
 	t.keep = t.framing.keepsAlive(minor) && how != frameClose && !t.expecting
 	t.dropOut()
 	t.expecting = false
@@ -253,6 +281,7 @@ func (t *trip) finish(reusable bool) {
 	}
 	c := t.c
 	t.dropOut()
+	t.unhold()
 	clean, _ := t.endPump()
 	reusable = reusable && clean
 	t.x.OnAbort(nil) //nolint:errcheck // taken back

@@ -10,6 +10,7 @@ import (
 
 // lost ends a trip that has no response and tells why.
 func (t *trip) lost(err error) *wire.Fault {
+	t.unhold()
 	t.noteUpload(true)
 	_, cause := t.endPump()
 	var p problem
