@@ -27,6 +27,7 @@ type ClientConn struct {
 	snk  sink
 	rd   deadline
 	trip *trip
+	held heldBack
 	used time.Time    // when the last head of a response was there
 	sock *socket.Conn // at the bottom of conn; nil if there is none
 	one  [1]byte

@@ -30,10 +30,10 @@ type trip struct {
 	framing framing
 	body    responseBody
 	memory  *buffer // what the strings of resp point to, once the trip is over
-	held    *buffer // the request, until we wait for its response; nil if it has left
 	pump    *pump   // nil if there was none
 
-	wrote     bool // bytes of the request have left
+	wrote     bool // bytes of the request have left, unless it is held
+	held      bool // the request may be held until we wait for its response
 	answered  bool // bytes of a response have come
 	keep      bool // the connection may live on after the response
 	tunnel    bool
@@ -58,7 +58,7 @@ func (p *Buffers) takeTrip() *trip {
 
 func (t *trip) begin(c *ClientConn, x *wire.Exchange, a *wire.Attempt, req *wire.Request) {
 	t.c, t.pool, t.x, t.a, t.req = c, c.cfg.Buffers, x, a, req
-	t.memory, t.pump, t.held = nil, nil, nil
+	t.memory, t.pump, t.held = nil, nil, false
 	t.wrote, t.answered, t.keep, t.tunnel, t.expecting, t.watched = false, false, false, false, false, false
 	t.released = false
 	t.body.begin(t)
@@ -151,19 +151,17 @@ const tlsOverhead = 256
 // same step.
 func (t *trip) hold() {
 	if sock := t.c.sock; sock != nil {
-		t.held = t.pool.get(smallBuffer)
-		sock.Hold(t.held.b)
+		t.held = true
+		t.c.held.hold(sock, t.pool)
 	}
 }
 
 // unhold ends hold and notes whether the request has left.
 func (t *trip) unhold() {
-	if t.held == nil {
-		return
+	if t.held {
+		t.held = false
+		t.wrote = t.c.sock.Drop()
 	}
-	t.wrote = t.c.sock.Drop()
-	t.pool.put(t.held)
-	t.held = nil
 }
 
 // receive waits for the head of the response.

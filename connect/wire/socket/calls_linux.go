@@ -16,13 +16,12 @@ func recv(fd uintptr, p []byte, flags int) (n int, errno syscall.Errno) {
 	for {
 		r, _, errno := syscall.RawSyscall6(syscall.SYS_RECVFROM,
 			fd, uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)), uintptr(flags), 0, 0)
-		switch errno {
-		case 0:
+		if errno == 0 {
 			return int(r), 0
-		case syscall.EINTR:
-			continue
 		}
-		return 0, errno
+		if errno != syscall.EINTR {
+			return 0, errno
+		}
 	}
 }
 
@@ -31,12 +30,11 @@ func send(fd uintptr, p []byte) (n int, errno syscall.Errno) {
 	for {
 		r, _, errno := syscall.RawSyscall6(syscall.SYS_SENDTO,
 			fd, uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)), syscall.MSG_NOSIGNAL, 0, 0)
-		switch errno {
-		case 0:
+		if errno == 0 {
 			return int(r), 0
-		case syscall.EINTR:
-			continue
 		}
-		return 0, errno
+		if errno != syscall.EINTR {
+			return 0, errno
+		}
 	}
 }

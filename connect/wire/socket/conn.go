@@ -58,6 +58,9 @@ func Of(conn net.Conn) *Conn {
 // NetConn is what New was given.
 func (c *Conn) NetConn() net.Conn { return c.Conn }
 
+// SyscallConn implements [syscall.Conn].
+func (c *Conn) SyscallConn() (syscall.RawConn, error) { return c.raw, nil }
+
 // CloseWrite ends our direction and leaves the other one open.
 func (c *Conn) CloseWrite() error {
 	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
@@ -107,16 +110,21 @@ func (c *Conn) Write(p []byte) (int, error) {
 }
 
 // Hold makes the next writes wait in mem until the next read, which sends them
-// when it begins to wait. A write that mem has no room for leaves at once, and
-// what waits before it.
-func (c *Conn) Hold(mem []byte) { c.in.held, c.in.left, c.in.holds = mem[:0], 0, true }
+// when it begins to wait. A write that mem has no room for leaves at once, with
+// what waits before it. When mem is needed no longer, done is called, once.
+//
+// The read waits for what comes after the writes have left. Bytes that came
+// before are given with those, and the end of the stream is told then, or at the
+// next read: hold where nothing can come before.
+func (c *Conn) Hold(mem []byte, done func()) {
+	c.in.held, c.in.left, c.in.done = mem[:0], 0, done
+}
 
-// Drop ends what Hold began. If anything is still held, it will never leave.
-// It tells whether any of the bytes that were held have left.
+// Drop ends what Hold began: what is still held will never leave. It tells
+// whether any bytes of what was held since have left.
 func (c *Conn) Drop() (left bool) {
-	left = c.in.left > 0
-	c.in.held, c.in.holds, c.in.left = nil, false, 0
-	return left
+	c.in.release()
+	return c.in.left > 0
 }
 
 // Starve makes reads find nothing, at once and without looking, until it is
@@ -165,10 +173,11 @@ type input struct {
 	conn *Conn
 	call func(fd uintptr) bool // ready, bound once
 
-	// held[left:] is to leave; owned by who reads.
-	held  []byte
-	left  int
-	holds bool
+	// held[left:] is to leave; done, if not nil, says that more may be held and is
+	// owed a call. Owned by who reads.
+	held []byte
+	left int
+	done func()
 	// starved says that reads find nothing, without a look.
 	starved bool
 
@@ -183,20 +192,31 @@ type input struct {
 }
 
 func (in *input) hold(p []byte) bool {
-	if !in.holds || len(in.held)+len(p) > cap(in.held) {
+	if in.done == nil || len(in.held)+len(p) > cap(in.held) {
 		return false
 	}
 	in.held = append(in.held, p...)
 	return true
 }
 
+// release gives the memory of what was held back.
+func (in *input) release() {
+	if done := in.done; done != nil {
+		in.held, in.done = nil, nil
+		done()
+	}
+}
+
 // flush sends what is held, waiting for the other side to take it.
 func (in *input) flush() error {
-	if in.left == len(in.held) {
+	if in.done == nil {
 		return nil
 	}
 	n, err := in.conn.out.write(in.conn.raw, in.held[in.left:])
 	in.left += n
+	if err == nil {
+		in.release()
+	}
 	return err
 }
 
@@ -228,7 +248,7 @@ func (in *input) read(p []byte, m Memory) (int, error) {
 // returns true. What becomes readable after the first call began is noticed, so
 // that a request may leave in it and its answer be waited for.
 func (in *input) ready(fd uintptr) bool {
-	if in.left < len(in.held) {
+	if in.done != nil {
 		return in.depart(fd)
 	}
 	p := in.p
@@ -246,10 +266,10 @@ func (in *input) ready(fd uintptr) bool {
 	switch errno {
 	case syscall.EAGAIN:
 		return false
-	default:
-		in.err = os.NewSyscallError("read", errno)
 	case 0:
 		in.err = io.EOF
+	default:
+		in.err = os.NewSyscallError("read", errno)
 	}
 	return true
 }
@@ -260,6 +280,7 @@ func (in *input) depart(fd uintptr) bool {
 	in.left += max(0, n)
 	switch {
 	case in.left == len(in.held):
+		in.release()
 		return false
 	case errno == 0, errno == syscall.EAGAIN:
 		in.blocked = true
