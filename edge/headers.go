@@ -41,9 +41,12 @@ func (e *fieldEdit) apply(h *wire.Header) {
 }
 
 // transform gives a request the form that the upstream expects, and the
-// response the one that the client expects.
+// response the one that the client expects; nil if they have it.
 func transform(r *route) wire.Layer {
 	request, response := newFieldEdit(r.config.RequestHeaders), newFieldEdit(r.config.ResponseHeaders)
+	if request == nil && response == nil && !r.rewrites() {
+		return nil
+	}
 	return func(next wire.Service) wire.Service {
 		return wire.ServiceFunc(func(x *wire.Exchange, req *wire.Request) (*wire.Response, error) {
 			req.Path = r.rewrite(req.Path)

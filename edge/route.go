@@ -5,46 +5,66 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/serai-net/serai/agent/telemetry"
 	"github.com/serai-net/serai/connect/match"
 	"github.com/serai-net/serai/connect/wire"
 )
 
 // route is a compiled [Route] of a compiled configuration. It is immutable once
 // it is in a table.
+//
+// A gateway may have so many routes in use that none is in the processor's cache
+// when its next request comes. So what each request reads stands together in
+// front, and nothing else is read for a route without conditions.
 type route struct {
-	api    *API
+	// service is everything behind the match.
+	service wire.Service
+	// name is config.Name.
+	name string
+	api  *API
+	// counted finds what is counted of this route.
+	counted telemetry.Route
+	// unless is nil if the route takes all requests whose path fits.
+	unless *conditions
+
 	config *Route
 	// order in the configuration, over all APIs.
 	order int
 
-	methods []string
-	headers []headerValue // sorted by name
-	// pattern is nil but for path_regex; it matches what follows base.
-	pattern *match.Pattern
 	// base is the API's base path without a slash at its end.
 	base string
 	// cut is how many bytes of the path give way to put.
 	cut int
 	put string
+}
 
-	// service is everything behind the match.
-	service wire.Service
+// conditions are what a route asks of a request besides its path.
+type conditions struct {
+	methods []string
+	headers []headerValue // sorted by name
+	// pattern is nil but for path_regex; it matches what follows the base path.
+	pattern *match.Pattern
 }
 
 type headerValue struct{ name, value string }
 
-// pathKind is how a route's path is found.
-type pathKind uint8
-
-const (
-	exactPath pathKind = iota
-	prefixPath
-	regexPath
-)
-
 func newRoute(a *API, r *Route, order int) (*route, error) {
-	out := &route{api: a, config: r, order: order, base: strings.TrimRight(a.BasePath, "/")}
-	out.methods = slices.Clone(r.Methods)
+	out := &route{name: r.Name, api: a, config: r, order: order, base: strings.TrimRight(a.BasePath, "/")}
+	conditions, err := newConditions(r)
+	if err != nil {
+		return nil, err
+	}
+	out.unless = conditions
+	out.compileRewrite()
+	return out, nil
+}
+
+// newConditions returns nil if there are none.
+func newConditions(r *Route) (*conditions, error) {
+	if len(r.Methods)+len(r.Headers) == 0 && r.PathRegex == "" {
+		return nil, nil //nolint:nilnil // no condition
+	}
+	out := &conditions{methods: slices.Clone(r.Methods)}
 	for name, value := range r.Headers {
 		out.headers = append(out.headers, headerValue{strings.ToLower(name), value})
 	}
@@ -56,7 +76,6 @@ func newRoute(a *API, r *Route, order int) (*route, error) {
 		}
 		out.pattern = pattern
 	}
-	out.compileRewrite()
 	return out, nil
 }
 
@@ -79,9 +98,12 @@ func (r *route) compileRewrite() {
 	}
 }
 
+// rewrites tells whether rewrite changes anything.
+func (r *route) rewrites() bool { return r.cut != 0 || r.put != "" }
+
 // rewrite is the path (with its query) that is sent upstream.
 func (r *route) rewrite(path string) string {
-	if r.cut == 0 && r.put == "" {
+	if !r.rewrites() {
 		return path
 	}
 	rest := path[r.cut:]
@@ -91,24 +113,25 @@ func (r *route) rewrite(path string) string {
 	return r.put + rest
 }
 
-// keys are where the route stands in a pathTable.
-func (r *route) keys() (kind pathKind, keys []string) {
+// keys are where the route stands in a pathTable: by the whole path, or by how it
+// begins.
+func (r *route) keys() (exact bool, keys []string) {
 	switch {
 	case r.config.Path != "":
 		if r.config.Path == "/" && r.base != "" {
-			return exactPath, []string{r.base, r.base + "/"}
+			return true, []string{r.base, r.base + "/"}
 		}
-		return exactPath, []string{r.base + r.config.Path}
-	case r.pattern != nil:
+		return true, []string{r.base + r.config.Path}
+	case r.config.PathRegex != "":
 		literal := orRoot(literalBeginning(r.config.PathRegex))
 		if literal == "/" && r.base != "" {
-			return regexPath, []string{r.base, r.base + "/"}
+			return false, []string{r.base, r.base + "/"}
 		}
-		return regexPath, []string{r.base + literal}
+		return false, []string{r.base + literal}
 	case r.config.PathPrefix == "/":
-		return prefixPath, []string{orRoot(r.base)}
+		return false, []string{orRoot(r.base)}
 	default:
-		return prefixPath, []string{orRoot(r.base + r.config.PathPrefix)}
+		return false, []string{orRoot(r.base + r.config.PathPrefix)}
 	}
 }
 
@@ -133,24 +156,38 @@ func literalBeginning(pattern string) string {
 // accepts tells whether a request whose path fits is for this route. The path
 // has no query.
 func (r *route) accepts(req *wire.Request, path string) bool {
-	if len(r.methods) > 0 && !slices.Contains(r.methods, req.Method) {
+	// base is in front of every path for which the table asks this route
+	return r.unless == nil || r.unless.hold(req, orRoot(path[len(r.base):]))
+}
+
+// hold tells whether a request meets all conditions; path is what follows the
+// base path.
+func (c *conditions) hold(req *wire.Request, path string) bool {
+	if len(c.methods) > 0 && !slices.Contains(c.methods, req.Method) {
 		return false
 	}
-	for i := range r.headers {
-		if !req.Header.Has(r.headers[i].name) || req.Header.Joined(r.headers[i].name) != r.headers[i].value {
+	for i := range c.headers {
+		if !req.Header.Has(c.headers[i].name) || req.Header.Joined(c.headers[i].name) != c.headers[i].value {
 			return false
 		}
 	}
-	// base is in front of every path for which the table asks this route
-	return r.pattern == nil || r.pattern.Match(orRoot(path[len(r.base):]))
+	return c.pattern == nil || c.pattern.Match(path)
 }
 
-// before tells which of two routes with the same path is asked first.
+// before tells which of two routes with the same path is asked first: one with a
+// pattern, with more headers, with methods, or the earlier one.
 func (r *route) before(other *route) int {
-	if n := len(other.headers) - len(r.headers); n != 0 {
+	a, b := r.config, other.config
+	if (a.PathRegex != "") != (b.PathRegex != "") {
+		if a.PathRegex != "" {
+			return -1
+		}
+		return 1
+	}
+	if n := len(b.Headers) - len(a.Headers); n != 0 {
 		return n
 	}
-	if n := min(1, len(other.methods)) - min(1, len(r.methods)); n != 0 {
+	if n := min(1, len(b.Methods)) - min(1, len(a.Methods)); n != 0 {
 		return n
 	}
 	return r.order - other.order
@@ -158,11 +195,21 @@ func (r *route) before(other *route) int {
 
 // conflicts tells whether two routes with the same path want the same requests.
 func (r *route) conflicts(other *route) bool {
-	if !slices.Equal(r.headers, other.headers) || r.config.PathRegex != other.config.PathRegex {
+	if r.config.PathRegex != other.config.PathRegex {
 		return false
 	}
-	if len(r.methods) == 0 || len(other.methods) == 0 {
-		return len(r.methods) == len(other.methods)
+	var a, b conditions
+	if r.unless != nil {
+		a = *r.unless
 	}
-	return slices.ContainsFunc(r.methods, func(m string) bool { return slices.Contains(other.methods, m) })
+	if other.unless != nil {
+		b = *other.unless
+	}
+	if !slices.Equal(a.headers, b.headers) {
+		return false
+	}
+	if len(a.methods) == 0 || len(b.methods) == 0 {
+		return len(a.methods) == len(b.methods)
+	}
+	return slices.ContainsFunc(a.methods, func(m string) bool { return slices.Contains(b.methods, m) })
 }

@@ -23,15 +23,23 @@ func (g *Gateway) stack(c *Config, table *routes, consumers *consumer.Store, use
 			forwarded(c.TrustedProxies), // who the client is; nothing that a client makes up
 		)
 	}
+	shared := map[policy]wire.Service{}
 	for _, r := range table.all {
+		p, alone := policyOf(r)
+		if r.service = shared[p]; alone && r.service != nil {
+			continue
+		}
 		r.service = wire.Stack(g.upstream(r),
 			timeout(r.config.timeout()),        // until the end of the response, with all that follows
 			g.authenticate(r, used, consumers), // who calls, else 401
 			auth.Allow(r.api.AllowConsumers),   // and may, else 403
-			identify(consumers),                // which the upstream is told
+			identify(r, consumers),             // which the upstream is told
 			transform(r),                       // path and header as the upstream wants them
 			g.transformPlugins(r, used),        // or as plugins do
 		)
+		if alone {
+			shared[p] = r.service
+		}
 	}
 	return services
 }
@@ -80,7 +88,7 @@ func router(table *hostTable) wire.Service {
 		if r == nil {
 			return nil, &wire.Fault{Status: http.StatusNotFound, Flag: wire.FlagNoRoute, Text: "no route for this host, path and method"}
 		}
-		x.API, x.Route = r.api.Name, r.config.Name
+		x.API, x.Route, x.Counted = r.api.Name, r.name, &r.counted
 		return r.service.Serve(x, req)
 	})
 }
@@ -97,9 +105,13 @@ func (g *Gateway) authenticate(r *route, used *pluginUses, consumers *consumer.S
 	}
 }
 
-// identify tells the upstream which consumer calls. What the client sent under
-// these names is gone by now (see forwarded).
-func identify(consumers *consumer.Store) wire.Layer {
+// identify tells the upstream which consumer calls; nil for an open API, which
+// knows none. What the client sent under these names is gone by now (see
+// forwarded).
+func identify(r *route, consumers *consumer.Store) wire.Layer {
+	if r.api.Authenticate == nil {
+		return nil
+	}
 	return func(next wire.Service) wire.Service {
 		return wire.ServiceFunc(func(x *wire.Exchange, req *wire.Request) (*wire.Response, error) {
 			if caller := consumers.ByName(x.Consumer); caller != nil {

@@ -25,11 +25,16 @@ type hostTable struct {
 
 // pathTable finds a route by path. The keys are those of [route.keys].
 type pathTable struct {
-	exact    map[string][]*route
-	prefixes map[string]*prefixRoutes
+	exact    map[string]candidates
+	prefixes map[string]candidates // with those of patterns
 }
 
-type prefixRoutes struct{ patterns, plain []*route }
+// candidates are routes with the same path, in the order in which they are
+// asked. Mostly there is one, to which the table leads without a detour.
+type candidates struct {
+	first *route
+	rest  []*route
+}
 
 // compileRoutes makes the tables; c is valid in all other respects. It tells
 // all routes that would want the same requests.
@@ -78,7 +83,7 @@ func (t *routes) insert(r *route) (conflicts []*route) {
 }
 
 func newPathTable() *pathTable {
-	return &pathTable{exact: map[string][]*route{}, prefixes: map[string]*prefixRoutes{}}
+	return &pathTable{exact: map[string]candidates{}, prefixes: map[string]candidates{}}
 }
 
 // tablesFor returns the tables of hosts, which it makes where there is none.
@@ -103,35 +108,49 @@ func (t *hostTable) tablesFor(hosts []string) []*pathTable {
 }
 
 func (t *pathTable) insert(r *route) (conflicts []*route) {
-	kind, keys := r.keys()
+	exact, keys := r.keys()
+	in := t.prefixes
+	if exact {
+		in = t.exact
+	}
 	for _, key := range keys {
-		if kind == exactPath {
-			t.exact[key] = insertSorted(t.exact[key], r, &conflicts)
-			continue
+		before := in[key]
+		for _, other := range before.all() {
+			if r.conflicts(other) {
+				conflicts = append(conflicts, other)
+			}
 		}
-		at := t.prefixes[key]
-		if at == nil {
-			at = &prefixRoutes{}
-			t.prefixes[key] = at
-		}
-		if kind == regexPath {
-			at.patterns = insertSorted(at.patterns, r, &conflicts)
-		} else {
-			at.plain = insertSorted(at.plain, r, &conflicts)
-		}
+		// what is compared with each request lies close together in memory, and not
+		// where the configuration was read
+		in[strings.Clone(key)] = before.with(r)
 	}
 	return conflicts
 }
 
-func insertSorted(all []*route, r *route, conflicts *[]*route) []*route {
-	for _, other := range all {
-		if r.conflicts(other) {
-			*conflicts = append(*conflicts, other)
+func (c candidates) all() []*route {
+	if c.first == nil {
+		return nil
+	}
+	return append([]*route{c.first}, c.rest...)
+}
+
+func (c candidates) with(r *route) candidates {
+	all := append(c.all(), r)
+	slices.SortStableFunc(all, (*route).before)
+	return candidates{first: all[0], rest: all[1:]}
+}
+
+// find returns the first that accepts a request, nil if none does.
+func (c candidates) find(req *wire.Request, path string) *route {
+	if c.first == nil || c.first.accepts(req, path) {
+		return c.first
+	}
+	for _, r := range c.rest {
+		if r.accepts(req, path) {
+			return r
 		}
 	}
-	all = append(all, r)
-	slices.SortStableFunc(all, (*route).before)
-	return all
+	return nil
 }
 
 // isAt says where something stands.
@@ -169,7 +188,7 @@ func (t *hostTable) find(req *wire.Request) *route {
 // find goes from the whole path to ever shorter beginnings that end before or
 // behind a slash.
 func (t *pathTable) find(req *wire.Request, path string) *route {
-	if r := first(t.exact[path], req, path); r != nil {
+	if r := t.exact[path].find(req, path); r != nil {
 		return r
 	}
 	if len(t.prefixes) == 0 {
@@ -179,23 +198,7 @@ func (t *pathTable) find(req *wire.Request, path string) *route {
 		if i < len(path) && path[i] != '/' && path[i-1] != '/' {
 			continue
 		}
-		at := t.prefixes[path[:i]]
-		if at == nil {
-			continue
-		}
-		if r := first(at.patterns, req, path); r != nil {
-			return r
-		}
-		if r := first(at.plain, req, path); r != nil {
-			return r
-		}
-	}
-	return nil
-}
-
-func first(candidates []*route, req *wire.Request, path string) *route {
-	for _, r := range candidates {
-		if r.accepts(req, path) {
+		if r := t.prefixes[path[:i]].find(req, path); r != nil {
 			return r
 		}
 	}

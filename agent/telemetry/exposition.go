@@ -151,11 +151,11 @@ func (d *descriptions) requests(out chan<- prometheus.Metric, r reading) {
 		counter(out, d.responseBytes, b.out, r.labels(consumer))
 	}
 	counter(out, d.retries, r.path.retries.Load(), r.labels())
-	r.histogram(out, d.proxy, &r.path.proxy)
-	if r.path.upstream.sum.Load() > 0 {
-		r.histogram(out, d.upstream, &r.path.upstream)
+	r.histogram(out, d.proxy, inProxy)
+	if r.path.times.sums[inUpstream].Load() > 0 {
+		r.histogram(out, d.upstream, inUpstream)
 	}
-	r.histogram(out, d.duration, &r.path.duration)
+	r.histogram(out, d.duration, inAll)
 }
 
 // connections shows what a path of connections counts.
@@ -166,7 +166,7 @@ func (d *descriptions) connections(out chan<- prometheus.Metric, r reading) {
 	gauge(out, d.active, r.path.active.Load(), r.labels())
 	counter(out, d.received, r.path.in.Load(), r.labels())
 	counter(out, d.sent, r.path.out.Load(), r.labels())
-	r.histogram(out, d.lifetime, &r.path.duration)
+	r.histogram(out, d.lifetime, inAll)
 }
 
 func counter(out chan<- prometheus.Metric, d *prometheus.Desc, value int64, labels []string) {
@@ -177,8 +177,8 @@ func gauge(out chan<- prometheus.Metric, d *prometheus.Desc, value int64, labels
 	out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(value), labels...)
 }
 
-func (r reading) histogram(out chan<- prometheus.Metric, d *prometheus.Desc, h *histogram) {
-	cumulative, count, sum := h.read(r.site.bounds)
+func (r reading) histogram(out chan<- prometheus.Metric, d *prometheus.Desc, k kind) {
+	cumulative, count, sum := r.path.times.read(k, r.site.bounds)
 	out <- prometheus.MustNewConstHistogram(d, count, sum, cumulative, r.labels()...)
 }
 

@@ -5,12 +5,24 @@ import (
 	"time"
 )
 
-// histogram counts durations in fixed buckets. Its zero value is ready for use,
-// observing costs two atomic additions.
-type histogram struct {
-	counts [len(bounds{}) + 1]atomic.Int64 // not cumulative; the last is beyond all bounds
-	sum    atomic.Int64                    // nanoseconds
+// histograms count durations of three kinds in the same fixed buckets. Of one
+// exchange they are much alike, so that what is counted of it lies close
+// together in memory. The zero value is ready for use, observing costs two
+// atomic additions.
+type histograms struct {
+	sums   [kinds]atomic.Int64                    // nanoseconds
+	counts [len(bounds{}) + 1][kinds]atomic.Int64 // not cumulative; the last is beyond all bounds
 }
+
+// kind is what a duration is of.
+type kind int
+
+const (
+	inProxy kind = iota
+	inUpstream
+	inAll
+	kinds
+)
 
 // bounds are upper bounds of buckets, in ascending order.
 type bounds [19]time.Duration
@@ -36,7 +48,7 @@ func connectionBounds() *bounds {
 }
 
 // observe counts d in the first bucket whose bound is not below it.
-func (h *histogram) observe(b *bounds, d time.Duration) {
+func (h *histograms) observe(k kind, b *bounds, d time.Duration) {
 	low, high := 0, len(b)
 	for low < high {
 		if middle := (low + high) / 2; b[middle] < d {
@@ -45,18 +57,18 @@ func (h *histogram) observe(b *bounds, d time.Duration) {
 			high = middle
 		}
 	}
-	h.counts[low].Add(1)
-	h.sum.Add(int64(max(0, d)))
+	h.counts[low][k].Add(1)
+	h.sums[k].Add(int64(max(0, d)))
 }
 
 // read returns the cumulative counts by bound in seconds, how many durations
 // there were, and their sum in seconds.
-func (h *histogram) read(b *bounds) (cumulative map[float64]uint64, count uint64, sum float64) {
+func (h *histograms) read(k kind, b *bounds) (cumulative map[float64]uint64, count uint64, sum float64) {
 	// The sum first: what is observed meanwhile should not be in it uncounted.
-	sum = time.Duration(h.sum.Load()).Seconds()
+	sum = time.Duration(h.sums[k].Load()).Seconds()
 	cumulative = make(map[float64]uint64, len(b))
 	for i := range h.counts {
-		count += uint64(h.counts[i].Load())
+		count += uint64(h.counts[i][k].Load())
 		if i < len(b) {
 			cumulative[b[i].Seconds()] = count
 		}

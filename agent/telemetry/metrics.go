@@ -116,10 +116,10 @@ func (s *site) request(p *Place, x *wire.Exchange) {
 		one.out.Add(x.BytesOut)
 	}
 	upstream, proxy := x.Upstream()
-	path.proxy.observe(s.bounds, proxy)
-	path.duration.observe(s.bounds, duration(x))
+	path.times.observe(inProxy, s.bounds, proxy)
+	path.times.observe(inAll, s.bounds, duration(x))
 	if tries := len(x.Attempts); tries > 0 {
-		path.upstream.observe(s.bounds, upstream)
+		path.times.observe(inUpstream, s.bounds, upstream)
 		if tries > 1 {
 			path.retries.Add(int64(tries - 1))
 		}

@@ -57,6 +57,11 @@ func (o *Observer) HTTP(p Place) wire.Layer {
 	}
 }
 
+// Route finds what is counted of one route without looking it up by its names:
+// the layer that finds the route sets [wire.Exchange.Counted] to its Route. The
+// zero value is ready for use. A Route must not be copied once it is used.
+type Route struct{ path atomic.Pointer[path] }
+
 // watch sees the end of exchanges at one place.
 type watch struct {
 	place Place
@@ -99,6 +104,6 @@ type connection struct {
 func (c *connection) End(x *wire.Exchange) {
 	c.path.active.Add(-1)
 	c.site.count(c.path, x)
-	c.path.duration.observe(c.site.bounds, duration(x))
+	c.path.times.observe(inAll, c.site.bounds, duration(x))
 	c.log.Log(&c.place, x)
 }

@@ -83,7 +83,7 @@ func runConnect(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	return p.Run(c.Context)
+	return serve(c.Context, p, log)
 }
 
 // drainDelay is below 0 if the user says that there shall be none.

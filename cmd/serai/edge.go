@@ -84,7 +84,7 @@ func runLoaded(c *cli.Context, read func() (*config.Config, error)) error {
 	ctx, stop := context.WithCancel(c.Context)
 	defer stop()
 	go reloadOnHangup(ctx, a, load, log)
-	return a.Run(ctx)
+	return serve(ctx, a, log)
 }
 
 // bindAdmin puts the flag over what the files say.

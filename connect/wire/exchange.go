@@ -86,6 +86,9 @@ type Exchange struct {
 	Peer *Peer
 	// Names, "" until known.
 	ID, Listener, Consumer, API, Route, Cluster string
+	// Counted is where the observer of exchanges finds what it counts of Route; nil
+	// if it has to look for it by the names.
+	Counted any
 	// Start is when the request's first byte was seen, HeadSent when the
 	// response's head was handed to the downstream connection.
 	Start, HeadSent, Finish time.Time
@@ -157,6 +160,7 @@ func (x *Exchange) Reset(control Control, peer *Peer, start time.Time) {
 	x.mu.Unlock()
 	x.Peer, x.control, x.Start = peer, control, start
 	x.ID, x.Listener, x.Consumer, x.API, x.Route, x.Cluster = "", "", "", "", "", ""
+	x.Counted = nil
 	x.HeadSent, x.Finish, x.Deadline, x.Timeout, x.HeadWait = time.Time{}, time.Time{}, time.Time{}, 0, 0
 	x.Method, x.Authority, x.Path, x.GRPC = "", "", "", false
 	x.Status, x.Flag, x.Err = 0, FlagNone, nil

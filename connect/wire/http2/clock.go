@@ -69,6 +69,9 @@ func (l *link) check() {
 	l.keepAlive(now)
 	if len(l.streams) == 0 && !l.flushing {
 		l.spare = nil
+		if len(l.out) == 0 {
+			l.out = nil
+		}
 	}
 	if l.tick != nil {
 		l.tick(now)

@@ -88,7 +88,7 @@ func (c *conn) preface(read []byte) error {
 	if d := c.srv.cfg.HeaderTimeout; d > 0 {
 		c.nc.SetReadDeadline(time.Now().Add(d)) //nolint:errcheck // the read tells
 	}
-	in := c.in
+	in := c.buffer()
 	in.w = copy(in.b, read)
 	if in.w < len(read) {
 		return connError{http2.ErrCodeProtocol, "too much was read"}

@@ -44,7 +44,7 @@ type link struct {
 	pong     func(data [8]byte)
 
 	// owned by the reader
-	in      *buffer
+	input
 	settled bool // the other side's first frame, SETTINGS, was there
 	whole   bytes.Reader
 	framer  *http2.Framer // reads rare frames from whole
@@ -92,7 +92,7 @@ type link struct {
 
 func (l *link) init(nc net.Conn, bounds *Bounds, r role) {
 	l.nc, l.bounds, l.role = nc, bounds, r
-	l.streams, l.enc, l.in = map[uint32]*stream{}, newEncoder(), bounds.Buffers.get(true)
+	l.streams, l.enc, l.raw = map[uint32]*stream{}, newEncoder(), newRawReader(nc, l)
 	l.sendLeft, l.sendFirst, l.sendFrame, l.recvLeft = initialWindow, initialWindow, maxFrame, initialWindow
 	l.lastRead = time.Now()
 	l.resets = budget{most: bounds.MaxResets, perSecond: 33}
@@ -174,23 +174,6 @@ func (l *link) read() error {
 	}
 }
 
-// fill waits for more bytes.
-func (l *link) fill() error {
-	in := l.in
-	if in.r == in.w {
-		in.r, in.w = 0, 0
-	} else if len(in.b)-in.r < frameHead+maxFrame {
-		in.w = copy(in.b, in.b[in.r:in.w])
-		in.r = 0
-	}
-	n, err := l.nc.Read(in.b[in.w:])
-	in.w += n
-	if n > 0 {
-		return nil
-	}
-	return err
-}
-
 // take takes all frames that have arrived whole. The lock is held, and those who
 // wait wake up only when it is given back.
 func (l *link) take() error {
@@ -198,6 +181,9 @@ func (l *link) take() error {
 		return l.dead // nothing that comes now could be answered
 	}
 	in := l.in
+	if in == nil {
+		return nil
+	}
 	if in.w > in.r {
 		l.lastRead, l.pinged = time.Now(), time.Time{}
 	}
