@@ -12,6 +12,7 @@ import (
 
 	"github.com/serai-net/serai/connect/spiffe"
 	"github.com/serai-net/serai/connect/wire"
+	"github.com/serai-net/serai/connect/wire/bulk"
 )
 
 // run accepts until the listener is closed.
@@ -144,7 +145,7 @@ func (l *listener) handshake(conn net.Conn, config *tls.Config, peer *wire.Peer)
 		l.overflow.Add(1)
 		return nil
 	}
-	secured := tls.Server(conn, config)
+	secured := tls.Server(bulk.Under(conn, l.buffers), config)
 	ctx, cancel := context.WithTimeout(context.Background(), l.config.HandshakeTimeout)
 	defer cancel()
 	if err := secured.HandshakeContext(ctx); err != nil {

@@ -21,6 +21,7 @@ import (
 
 	"github.com/serai-net/serai/connect/mesh"
 	"github.com/serai-net/serai/connect/wire"
+	"github.com/serai-net/serai/connect/wire/bulk"
 )
 
 // Handler serves one connection and closes it. It registers the connection in
@@ -134,13 +135,14 @@ func (s Stats) All() iter.Seq2[string, int64] {
 
 // listener is the runtime of one address.
 type listener struct {
-	config Config
-	log    *slog.Logger
-	spec   atomic.Pointer[Spec]
-	socket atomic.Pointer[socket]
-	once   sync.Once     // guards the closing of:
-	closed chan struct{} // by close
-	ended  chan struct{} // by run
+	config  Config
+	log     *slog.Logger
+	buffers *bulk.Buffers
+	spec    atomic.Pointer[Spec]
+	socket  atomic.Pointer[socket]
+	once    sync.Once     // guards the closing of:
+	closed  chan struct{} // by close
+	ended   chan struct{} // by run
 
 	accepted, active, handshakes     atomic.Int64
 	overflow, noChain, badHandshakes atomic.Int64

@@ -12,12 +12,14 @@ import (
 	"time"
 
 	"github.com/serai-net/serai/connect/wire"
+	"github.com/serai-net/serai/connect/wire/bulk"
 )
 
 // Set is all listeners of a data plane. It is safe for concurrent use.
 type Set struct {
-	config Config
-	log    *slog.Logger
+	config  Config
+	log     *slog.Logger
+	buffers bulk.Buffers
 
 	mu        sync.Mutex           // guards:
 	listeners map[string]*listener // by address
@@ -90,7 +92,7 @@ func (s *Set) prepare(next []*Spec, before map[string]*listener) (map[string]*li
 }
 
 func (s *Set) bind(spec *Spec) (*listener, error) {
-	l := &listener{config: s.config, log: s.log, closed: make(chan struct{}), ended: make(chan struct{})}
+	l := &listener{config: s.config, log: s.log, buffers: &s.buffers, closed: make(chan struct{}), ended: make(chan struct{})}
 	l.spec.Store(spec)
 	bound, err := bind(spec.Address)
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/serai-net/serai/connect/wire"
+	"github.com/serai-net/serai/connect/wire/bulk"
 )
 
 // relay is a living connection with its upstream, or on its way to one.
@@ -73,22 +74,23 @@ func (r *relay) Kill() {
 	r.down.Close()
 }
 
-// pipe copies both ways until both directions have ended, or nothing has moved
-// for idle (0: for ever).
+// pipe moves bytes both ways until both directions have ended, or nothing has
+// moved for idle (0: for ever).
 func (t *TCP) pipe(r *relay, up net.Conn, idle time.Duration) {
 	var last atomic.Int64
 	last.Store(time.Now().UnixNano())
+	buffers := t.clusters.Buffers()
 	in := half{
 		relay: r, dst: up, src: r.down, dstLost: wire.FlagUpstreamReset, srcLost: wire.FlagDownstreamReset,
-		idle: idle, last: &last, counts: [2]*atomic.Int64{&t.bytesIn, r.in},
+		idle: idle, last: &last, counts: [2]*atomic.Int64{&t.bytesIn, r.in}, moving: bulk.NewPipe(up, r.down, buffers),
 	}
 	out := half{
 		relay: r, dst: r.down, src: up, dstLost: wire.FlagDownstreamReset, srcLost: wire.FlagUpstreamReset,
-		idle: idle, last: &last, counts: [2]*atomic.Int64{&t.bytesOut, r.out},
+		idle: idle, last: &last, counts: [2]*atomic.Int64{&t.bytesOut, r.out}, moving: bulk.NewPipe(r.down, up, buffers),
 	}
 	var both sync.WaitGroup
-	both.Go(in.copy)
-	out.copy()
+	both.Go(in.run)
+	out.run()
 	both.Wait()
 	r.x.BytesIn, r.x.BytesOut = in.moved, out.moved
 }
@@ -97,6 +99,7 @@ func (t *TCP) pipe(r *relay, up net.Conn, idle time.Duration) {
 type half struct {
 	relay    *relay
 	dst, src net.Conn
+	moving   *bulk.Pipe
 	// dstLost and srcLost are the flags of a connection that breaks.
 	dstLost, srcLost wire.Flag
 	idle             time.Duration
@@ -105,27 +108,27 @@ type half struct {
 	moved            int64
 }
 
-// copy copies src to dst and passes the end on as a half-close. Any error ends
-// both directions, and so does a dst that takes nothing for idle.
-func (h *half) copy() {
-	buffer := make([]byte, copyBuffer)
+// run moves bytes from src to dst and passes the end on as a half-close. Any error
+// ends both directions, and so does a dst that takes nothing for idle.
+func (h *half) run() {
+	defer h.moving.Close()
 	for {
 		if h.idle > 0 {
 			h.src.SetReadDeadline(time.Unix(0, h.last.Load()).Add(h.idle)) //nolint:errcheck // the read will tell
 		}
-		n, err := h.src.Read(buffer)
+		n, err := h.moving.Take()
 		if n > 0 {
 			h.count(n)
 			if h.idle > 0 {
 				h.dst.SetWriteDeadline(time.Now().Add(h.idle)) //nolint:errcheck // the write will tell
 			}
-			if _, werr := h.dst.Write(buffer[:n]); werr != nil {
-				h.lost(h.dstLost, werr)
+			if err := h.moving.Give(); err != nil {
+				h.lost(h.dstLost, err)
 				return
 			}
+			continue
 		}
 		switch {
-		case err == nil:
 		case errors.Is(err, io.EOF):
 			if end, ok := h.dst.(interface{ CloseWrite() error }); !ok || end.CloseWrite() != nil {
 				h.dst.Close()

@@ -14,9 +14,6 @@ import (
 	"github.com/serai-net/serai/connect/wire"
 )
 
-// copyBuffer is the memory that each direction of a connection holds.
-const copyBuffer = 32 << 10
-
 // TCP is a living chain of network filters that ends in tcp_proxy: intentions,
 // connection limit, upstream. Its configuration is swapped by Update while its
 // connections live. It is safe for concurrent use.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/serai-net/serai/connect/mesh"
 	"github.com/serai-net/serai/connect/mtls"
+	"github.com/serai-net/serai/connect/wire/bulk"
 	"github.com/serai-net/serai/connect/wire/http1"
 	"github.com/serai-net/serai/connect/wire/http2"
 )
@@ -22,6 +23,7 @@ type Set struct {
 	loader  mtls.Loader
 	buffers http1.Buffers
 	shared  http2.Buffers
+	bulk    bulk.Buffers
 	renamed chan struct{} // has room for one; told that names should be looked up
 
 	clusters atomic.Pointer[map[string]*Cluster]
@@ -38,6 +40,9 @@ func NewSet(log *slog.Logger) *Set {
 	s.clusters.Store(&map[string]*Cluster{})
 	return s
 }
+
+// Buffers lends memory to who moves raw bytes.
+func (s *Set) Buffers() *bulk.Buffers { return &s.bulk }
 
 // Cluster returns the cluster of that name, nil if there is none.
 func (s *Set) Cluster(name string) *Cluster { return (*s.clusters.Load())[name] }

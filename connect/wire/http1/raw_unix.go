@@ -3,7 +3,6 @@
 package http1
 
 import (
-	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -103,8 +102,12 @@ type peeker struct {
 
 // newPeeker returns nil if conn has no socket that can be looked at.
 func newPeeker(conn net.Conn) *peeker {
-	if t, ok := conn.(*tls.Conn); ok {
-		conn = t.NetConn()
+	for {
+		below, ok := conn.(interface{ NetConn() net.Conn }) // TLS, and what lies below
+		if !ok {
+			break
+		}
+		conn = below.NetConn()
 	}
 	sock := socket(conn)
 	if sock == nil {
