@@ -112,6 +112,11 @@ type TCPProxy struct {
 	Targets    []Target
 	// IdleTimeout without a byte in either direction; 0 means none.
 	IdleTimeout time.Duration
+	// MaxDuration ends a connection that has been open for so long; 0 means none.
+	MaxDuration time.Duration
+	// ConnectAttempts to the upstream, each of which may try several endpoints
+	// that refuse; 0 means 1.
+	ConnectAttempts uint32
 }
 
 // HTTP serves HTTP on a connection (xDS: http_connection_manager.v3).

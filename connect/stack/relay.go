@@ -54,6 +54,17 @@ func (r *relay) done() {
 	r.x.Done(time.Now())
 }
 
+// expire ends the connection after most (0: never), whatever it does then.
+func (r *relay) expire(most time.Duration) (stop func() bool) {
+	if most == 0 {
+		return func() bool { return false }
+	}
+	return time.AfterFunc(most, func() {
+		r.because(wire.FlagNone, errTooOld)
+		r.Kill()
+	}).Stop
+}
+
 // because tells why the connection ends; what is told first counts.
 func (r *relay) because(flag wire.Flag, err error) {
 	r.reason.CompareAndSwap(nil, &reason{flag, err})
@@ -106,36 +117,31 @@ type half struct {
 	last             *atomic.Int64 // when a byte last moved, in Unix nanoseconds
 	counts           [2]*atomic.Int64
 	moved            int64
+	// takeBy is the deadline of writes to dst; it is moved only now and then.
+	takeBy time.Time
 }
 
 // run moves bytes from src to dst and passes the end on as a half-close. Any error
 // ends both directions, and so does a dst that takes nothing for idle.
 func (h *half) run() {
 	defer h.moving.Close()
+	h.await()
 	for {
-		if h.idle > 0 {
-			h.src.SetReadDeadline(time.Unix(0, h.last.Load()).Add(h.idle)) //nolint:errcheck // the read will tell
-		}
 		n, err := h.moving.Take()
-		if n > 0 {
+		switch {
+		case err == nil:
 			h.count(n)
-			if h.idle > 0 {
-				h.dst.SetWriteDeadline(time.Now().Add(h.idle)) //nolint:errcheck // the write will tell
-			}
 			if err := h.moving.Give(); err != nil {
 				h.lost(h.dstLost, err)
 				return
 			}
-			continue
-		}
-		switch {
 		case errors.Is(err, io.EOF):
 			if end, ok := h.dst.(interface{ CloseWrite() error }); !ok || end.CloseWrite() != nil {
 				h.dst.Close()
 			}
 			return
-		case errors.Is(err, os.ErrDeadlineExceeded) && time.Since(time.Unix(0, h.last.Load())) < h.idle:
-			// the other direction has moved since
+		case errors.Is(err, os.ErrDeadlineExceeded) && time.Since(h.moment()) < h.idle:
+			h.await() // something has moved since the deadline was set
 		default:
 			h.lost(h.srcLost, err)
 			return
@@ -143,16 +149,36 @@ func (h *half) run() {
 	}
 }
 
+// moment is when a byte last moved, either way.
+func (h *half) moment() time.Time { return time.Unix(0, h.last.Load()) }
+
+// await sets how long src may be silent.
+func (h *half) await() {
+	if h.idle > 0 {
+		h.src.SetReadDeadline(h.moment().Add(h.idle)) //nolint:errcheck // the read will tell
+	}
+}
+
+// count notes that n bytes are on their way to dst, and sets how long it may take
+// for them.
 func (h *half) count(n int) {
-	h.last.Store(time.Now().UnixNano())
+	now := time.Now()
+	h.last.Store(now.UnixNano())
 	h.moved += int64(n)
 	for _, count := range h.counts {
 		count.Add(int64(n))
 	}
+	if h.idle > 0 && h.takeBy.Sub(now) < h.idle {
+		h.takeBy = now.Add(h.idle + h.idle/8)
+		h.dst.SetWriteDeadline(h.takeBy) //nolint:errcheck // the write will tell
+	}
 }
 
-// errIdle is why a connection ends on which nothing has moved.
-var errIdle = errors.New("idle for too long")
+// Why a connection ends by itself.
+var (
+	errIdle   = errors.New("idle for too long")
+	errTooOld = errors.New("open for as long as it may be")
+)
 
 // lost ends both directions. A connection that was idle for too long is not lost
 // by anybody.

@@ -17,6 +17,7 @@ func BenchmarkPipe(b *testing.B) {
 	bare.bare = true
 	for name, ends := range map[string][2]end{
 		"plain":      {{network: "tcp"}, {network: "tcp"}},
+		"copied":     {{network: "tcp"}, {network: "tcp", wrapped: true}},
 		"tls":        {{network: "tcp"}, secured},
 		"tls bare":   {{network: "tcp"}, bare},
 		"both tls":   {secured, secured},

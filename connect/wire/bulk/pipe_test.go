@@ -22,7 +22,11 @@ type end struct {
 	network string
 	version uint16 // of TLS; 0 for none
 	bare    bool   // TLS without a Conn below
+	wrapped bool   // nobody can see that it is a socket
 }
+
+// wrapped is a connection that may do more than its socket.
+type wrapped struct{ net.Conn }
 
 func (e end) String() string {
 	return fmt.Sprintf("%s %s bare=%t", e.network, tls.VersionName(e.version), e.bare)
@@ -33,6 +37,9 @@ func (e end) connect(tb testing.TB, buffers *bulk.Buffers) (ours, theirs net.Con
 	tb.Helper()
 	ours, theirs = pair(tb, e.network)
 	if e.version == 0 {
+		if e.wrapped {
+			ours = wrapped{ours}
+		}
 		return ours, theirs
 	}
 	server, client := configs(tb, e.version)
@@ -282,7 +289,6 @@ func TestSplice(t *testing.T) {
 		t.Error("10 bytes are spliced again")
 	}
 	// An end that wraps a socket is one.
-	type wrapped struct{ net.Conn }
 	if bulk.NewPipe(wrapped{dst}, src, buffers).Splices() {
 		t.Error("spliced past a wrapper that may do more")
 	}
