@@ -45,7 +45,7 @@ func floors() map[int][]string {
 		},
 		2: {"connect/match", "connect/mtls", "connect/wire/http1", "connect/wire/http2", "plugins"},
 		1: {"connect/mesh", "connect/wire"},
-		0: {"connect/spiffe", "connect/wire/grammar", "connect/wire/bulk"},
+		0: {"connect/spiffe", "connect/wire/grammar", "connect/wire/bulk", "connect/wire/proxyproto"},
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -89,14 +90,23 @@ func (l *listener) take(conn net.Conn) {
 	}
 	peer := &wire.Peer{Addr: addrPort(conn.RemoteAddr()), Local: addrPort(conn.LocalAddr())}
 	held := &holder{conn}
-	chain := l.hold(held, peer)
-	if chain == nil {
-		l.active.Add(-1)
-		l.noChain.Add(1)
-		conn.Close()
+	if header := l.spec.Load().ProxyHeader; header != nil {
+		l.pending.Add(held)
+		go l.introduce(conn, peer, header, held)
 		return
 	}
-	go l.serve(conn, peer, chain, held)
+	if chain := l.hold(held, peer); chain != nil {
+		go l.serve(conn, peer, chain, held)
+	} else {
+		l.refuse(conn, &l.noChain)
+	}
+}
+
+// refuse closes a connection that is not served, and counts it.
+func (l *listener) refuse(conn net.Conn, count *atomic.Int64) {
+	count.Add(1)
+	conn.Close()
+	l.active.Add(-1)
 }
 
 // hold registers a connection with its chain; nil if there is none for it. A

@@ -148,7 +148,9 @@ func (s *Set) drainAway(chain *Chain, l *listener) {
 	defer cancel()
 	select {
 	case <-l.closed:
-		<-l.ended // all that it has accepted is known now
+		<-l.ended           // all that it has accepted is known now
+		l.pending.Wait(ctx) //nolint:errcheck // what is late is killed with the rest
+		l.pending.Kill()
 	default:
 	}
 	chain.drain.CloseIdle()
@@ -239,7 +241,13 @@ func finish(ctx context.Context, listeners []*listener, chains []*Chain) (killed
 	for _, chain := range chains {
 		chain.drain.CloseIdle()
 	}
+	for _, l := range listeners {
+		if l.pending.Wait(ctx) != nil {
+			killed += kill(&l.pending)
+		}
+	}
 	for _, chain := range chains {
+		chain.drain.CloseIdle() // those that were pending, too
 		if chain.drain.Wait(ctx) != nil {
 			killed += kill(&chain.drain)
 		}

@@ -61,6 +61,9 @@ func (cs *chains) Prepare(next *mesh.Snapshot) (commit func(), err error) {
 	var commits []func()
 	for _, l := range sorted(next.Listeners) {
 		spec := &listen.Spec{Name: l.Name, Address: l.Address, Outbound: l.Direction == mesh.Outbound}
+		if l.ProxyProtocol != nil {
+			spec.ProxyHeader = &listen.ProxyHeader{Optional: l.ProxyProtocol.Optional}
+		}
 		for i, definition := range definitions(l) {
 			c, commit := cs.prepare(l, i, definition, next.Routes)
 			living[c.key] = c

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/serai-net/serai/connect/upstream"
 	"github.com/serai-net/serai/connect/wire"
 	"github.com/serai-net/serai/connect/wire/bulk"
 )
@@ -40,7 +41,7 @@ type reason struct {
 
 func newRelay(down net.Conn, peer *wire.Peer) *relay {
 	r := &relay{down: down, peer: peer}
-	r.ctx, r.cancel = context.WithCancel(context.Background())
+	r.ctx, r.cancel = context.WithCancel(upstream.For(context.Background(), peer))
 	r.x.Reset(nil, peer, time.Now())
 	return r
 }

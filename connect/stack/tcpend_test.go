@@ -54,8 +54,8 @@ func TestMaxDuration(t *testing.T) {
 	chain := toC()
 	chain.TCP.MaxDuration = 300 * time.Millisecond
 	r := relayTo(t, echo(t), chain)
-	conn := dial(t, r.address)
 	begin := time.Now()
+	conn := dial(t, r.address)
 	for err := error(nil); err == nil; {
 		one := []byte("x")
 		if _, err = conn.Write(one); err == nil {

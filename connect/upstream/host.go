@@ -79,6 +79,12 @@ func (h *Host) dial(ctx context.Context, c *config, secure *tls.Config, buffers 
 	if err != nil {
 		return nil, fmt.Errorf("connect: %w", err)
 	}
+	if c.ProxyProtocol != 0 {
+		if err := introduce(ctx, conn, c.ProxyProtocol); err != nil {
+			conn.Close()
+			return nil, err
+		}
+	}
 	if secure == nil {
 		return conn, nil
 	}

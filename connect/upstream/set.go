@@ -64,6 +64,9 @@ func (s *Set) Prepare(next map[string]*mesh.Cluster) (commit func(), err error) 
 
 func (s *Set) compile(definition *mesh.Cluster) *config {
 	c := &config{Cluster: definition, refusal: definition.Refusal}
+	if definition.ProxyProtocol != 0 && definition.Protocol != mesh.HTTP1 && c.refusal == "" {
+		c.refusal = "the PROXY protocol with HTTP/2, whose connections serve many clients, is not possible"
+	}
 	if definition.TLS == nil {
 		return c
 	}

@@ -158,6 +158,19 @@ func TestTCPProxy(t *testing.T) {
 	}
 }
 
+func TestProxyProtocolFilter(t *testing.T) {
+	t.Parallel()
+	filter := func(more string) *mesh.Listener {
+		return listener(t, `{"name":"l",`+address+`,"filterChains":[{"filters":[`+tcp+`]}],"listenerFilters":[{"name":"p","typedConfig":{"@type":"`+googleapis+
+			`extensions.filters.listener.proxy_protocol.v3.ProxyProtocol"`+more+`}}]}`)
+	}
+	equal(t, &mesh.ProxyProtocol{}, filter("").ProxyProtocol)
+	equal(t, &mesh.ProxyProtocol{Optional: true}, filter(`,"allowRequestsWithoutProxyProtocol":true`).ProxyProtocol)
+	if got := filter(`,"disallowedVersions":["V1"]`); !strings.Contains(got.Refusal, "disallowed_versions is not supported") {
+		t.Errorf("%+v", got)
+	}
+}
+
 // TestRefusedListeners: what is not understood refuses no more than it must.
 func TestRefusedListeners(t *testing.T) {
 	t.Parallel()
