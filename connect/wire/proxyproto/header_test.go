@@ -76,13 +76,13 @@ func TestRead(t *testing.T) {
 			if err != nil || got != want {
 				t.Errorf("%s %q: %+v, %v", name, text, got, err)
 			}
-			if left, _ := io.ReadAll(rest); string(left) != "what follows" { //nolint:errcheck // a string
+			if left, _ := io.ReadAll(rest); string(left) != "what follows" {
 				t.Errorf("%s %q: %q is left", name, text, left)
 			}
 			_, present, conn, err := proxyproto.ReadOptional(&reading{Reader: wrap(strings.NewReader(text + "x"))})
 			if err != nil || !present {
 				t.Errorf("%s %q: present %t, %v", name, text, present, err)
-			} else if left, _ := io.ReadAll(conn); string(left) != "x" { //nolint:errcheck // a string
+			} else if left, _ := io.ReadAll(conn); string(left) != "x" {
 				t.Errorf("%s %q: %q is left", name, text, left)
 			}
 		}
@@ -192,7 +192,7 @@ func FuzzRead(f *testing.F) {
 			t.Fatalf("a header that is none: %t, %v", present, optional)
 		}
 		if !present && optional == nil {
-			if all, _ := io.ReadAll(conn); !bytes.Equal(all, b) { //nolint:errcheck // bytes
+			if all, _ := io.ReadAll(conn); !bytes.Equal(all, b) {
 				t.Fatalf("%q became %q", b, all)
 			}
 		}

@@ -112,7 +112,7 @@ func readLine(conn io.Reader, b []byte) (string, error) {
 // more fills p. Only if it is the first, io.EOF is no error of the header.
 func more(conn io.Reader, p []byte, first bool) error {
 	n, err := io.ReadFull(conn, p)
-	if errors.Is(err, io.EOF) && !(first && n == 0) {
+	if errors.Is(err, io.EOF) && (!first || n > 0) {
 		return io.ErrUnexpectedEOF
 	}
 	return err
@@ -138,5 +138,5 @@ func (r *resumed) CloseWrite() error {
 	if half, ok := r.Conn.(interface{ CloseWrite() error }); ok {
 		return half.CloseWrite()
 	}
-	return r.Conn.Close()
+	return r.Close()
 }
