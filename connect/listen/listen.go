@@ -100,8 +100,9 @@ type Config struct {
 	// MaxConnections at one time on one listener; 0 means 65536. What is over
 	// it is closed at once and counted.
 	MaxConnections int
-	// MaxHandshakes at one time on one listener, headers of the PROXY protocol that
-	// have not come yet included; 0 means 1024. What is over it is closed.
+	// MaxHandshakes at one time on all listeners, headers of the PROXY protocol that
+	// have not come yet included; 0 means 1024. What is over it is closed at once
+	// and counted.
 	MaxHandshakes int
 	// HandshakeTimeout for each; 0 means 10 s.
 	HandshakeTimeout time.Duration
@@ -165,7 +166,9 @@ type listener struct {
 	closed  chan struct{} // by close
 	ended   chan struct{} // by run
 
-	accepted, active, handshakes     atomic.Int64
+	handshakes *atomic.Int64 // of the Set
+
+	accepted, active                 atomic.Int64
 	overflow, noChain, badHandshakes atomic.Int64
 	badHeaders                       atomic.Int64
 	// pending are connections that have no chain yet.

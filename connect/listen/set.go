@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/serai-net/serai/connect/wire"
@@ -20,6 +21,8 @@ type Set struct {
 	config  Config
 	log     *slog.Logger
 	buffers bulk.Buffers
+	// handshakes under way on all listeners
+	handshakes atomic.Int64
 
 	mu        sync.Mutex           // guards:
 	listeners map[string]*listener // by address
@@ -92,7 +95,7 @@ func (s *Set) prepare(next []*Spec, before map[string]*listener) (map[string]*li
 }
 
 func (s *Set) bind(spec *Spec) (*listener, error) {
-	l := &listener{config: s.config, log: s.log, buffers: &s.buffers, closed: make(chan struct{}), ended: make(chan struct{})}
+	l := &listener{config: s.config, log: s.log, buffers: &s.buffers, handshakes: &s.handshakes, closed: make(chan struct{}), ended: make(chan struct{})}
 	l.spec.Store(spec)
 	bound, err := bind(spec.Address)
 	if err != nil {

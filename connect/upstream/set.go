@@ -3,6 +3,7 @@ package upstream
 import (
 	"context"
 	"log/slog"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -57,18 +58,26 @@ func (s *Set) Prepare(next map[string]*mesh.Cluster) (commit func(), err error) 
 		if c := s.Cluster(name); c != nil && c.config.Load().Cluster == definition {
 			continue
 		}
-		compiled[name] = s.compile(definition)
+		compiled[name] = s.compile(definition, s.Cluster(name))
 	}
 	return func() { s.commit(next, compiled) }, nil
 }
 
-func (s *Set) compile(definition *mesh.Cluster) *config {
+// compile makes a configuration; old is the cluster as it is, nil if it is new. With
+// the same leaf, roots and names, sessions live on.
+func (s *Set) compile(definition *mesh.Cluster, old *Cluster) *config {
 	c := &config{Cluster: definition, refusal: definition.Refusal}
 	if definition.ProxyProtocol != 0 && definition.Protocol != mesh.HTTP1 && c.refusal == "" {
 		c.refusal = "the PROXY protocol with HTTP/2, whose connections serve many clients, is not possible"
 	}
 	if definition.TLS == nil {
 		return c
+	}
+	if old != nil {
+		if last := old.config.Load(); last.tls != nil && reflect.DeepEqual(last.TLS, definition.TLS) {
+			c.tls, c.tls2 = last.tls, last.tls2
+			return c
+		}
 	}
 	secured, err := s.loader.Client(definition.TLS)
 	if err != nil {
