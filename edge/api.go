@@ -100,6 +100,10 @@ type Upstream struct {
 	Protocol string `hcl:"protocol,optional"`
 	// ConnectTimeout of one connection; 0 means 5 s. For a Service Consul says.
 	ConnectTimeout time.Duration `hcl:"connect_timeout,optional"`
+	// ProxyProtocol begins each connection with a header that tells the client's
+	// address: "v1" or "v2"; "" means none. Each request then has a connection of its
+	// own. Not for a Service.
+	ProxyProtocol string `hcl:"proxy_protocol,optional"`
 	// Pos is where the block and its arguments stand.
 	Pos Positions `hcl:",pos"`
 }

@@ -81,21 +81,13 @@ type Listener struct {
 	Address netip.AddrPort `hcl:"address"`
 	// TLS makes it HTTPS; nil means plain HTTP.
 	TLS *TLS `hcl:"tls,block"`
+	// ProxyProtocol is how connections begin behind a load balancer that speaks it;
+	// nil means that they do not.
+	ProxyProtocol *ProxyProtocol `hcl:"proxy_protocol,block"`
 	// MaxHeaderSize bounds a request's header in bytes; 0 means 60 KiB.
 	MaxHeaderSize int `hcl:"max_header_size,optional,size"`
 	// IdleTimeout closes connections without a request; 0 means 1 minute.
 	IdleTimeout time.Duration `hcl:"idle_timeout,optional"`
-	// Pos is where the block and its arguments stand.
-	Pos Positions `hcl:",pos"`
-}
-
-// TLS is a listener's certificate. The files are read again when they change.
-type TLS struct {
-	// CertificateFile is a PEM file with the certificate first and then its
-	// intermediates; relative to the configuration file.
-	CertificateFile string `hcl:"certificate_file,path"`
-	// KeyFile is the PEM file with the certificate's private key.
-	KeyFile string `hcl:"key_file,path"`
 	// Pos is where the block and its arguments stand.
 	Pos Positions `hcl:",pos"`
 }

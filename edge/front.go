@@ -1,7 +1,6 @@
 package edge
 
 import (
-	"crypto/tls"
 	"log/slog"
 	"net/netip"
 	"sync/atomic"
@@ -22,7 +21,7 @@ type front struct {
 	spec  *listen.Spec
 	codec telemetry.Codec
 	// certificate is nil for plain HTTP.
-	certificate *cert.File
+	certificate *cert.Listener
 
 	// service is loaded once for each exchange.
 	service atomic.Pointer[wire.Service]
@@ -30,17 +29,17 @@ type front struct {
 
 // shape is what cannot be changed under a living connection.
 type shape struct {
-	name             string
-	address          netip.AddrPort
-	certificate, key string
-	maxHeader        int
-	idle             time.Duration
+	name       string
+	address    netip.AddrPort
+	tls, proxy string
+	maxHeader  int
+	idle       time.Duration
 }
 
 func shapeOf(l *Listener) shape {
-	s := shape{name: l.Name, address: l.Address, maxHeader: l.MaxHeaderSize, idle: l.IdleTimeout}
-	if l.TLS != nil {
-		s.certificate, s.key = l.TLS.CertificateFile, l.TLS.KeyFile
+	s := shape{
+		name: l.Name, address: l.Address, maxHeader: l.MaxHeaderSize, idle: l.IdleTimeout,
+		tls: l.TLS.identity(), proxy: l.ProxyProtocol.identity(),
 	}
 	if s.idle == 0 {
 		s.idle = defaultIdleTimeout
@@ -48,21 +47,23 @@ func shapeOf(l *Listener) shape {
 	return s
 }
 
-// newFront reads the listener's certificate, if it has one; it binds nothing.
-func newFront(s shape, log *slog.Logger) (*front, error) {
+// newFront reads the listener's certificates, if it has any; it binds nothing.
+func newFront(l *Listener, log *slog.Logger) (*front, error) {
+	s := shapeOf(l)
 	f := &front{shape: s}
 	chain := &listen.Chain{Name: s.name}
-	if s.certificate != "" {
-		file, err := cert.Open(s.certificate, s.key, nil, log)
+	if l.TLS != nil {
+		secured, err := cert.OpenListener(l.TLS.config(), nil, log)
 		if err != nil {
 			return nil, err
 		}
-		chain.TLS = func() *tls.Config { return file.Config() }
-		f.certificate = file
+		chain.TLS, f.certificate = secured.Config, secured
 	}
 	config := stack.ServerConfig{MaxHeaderBytes: s.maxHeader, IdleTimeout: s.idle}
 	server := stack.NewServer(config, func() wire.Service { return *f.service.Load() }, log)
 	chain.Handler, f.codec = server, telemetry.Codec{Listener: s.name, Stats: server.Stats}
-	f.spec = &listen.Spec{Name: s.name, Address: mesh.Address{AddrPort: s.address}, Chains: []*listen.Chain{chain}}
+	f.spec = &listen.Spec{
+		Name: s.name, Address: mesh.Address{AddrPort: s.address}, ProxyHeader: l.ProxyProtocol.header(), Chains: []*listen.Chain{chain},
+	}
 	return f, nil
 }

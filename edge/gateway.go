@@ -203,9 +203,9 @@ func (g *Gateway) withCurrent(next map[string]*mesh.Cluster) map[string]*mesh.Cl
 func (g *Gateway) prepareFront(next *generation, l *Listener) error {
 	f := g.fronts[l.Name]
 	if f == nil || f.shape != shapeOf(l) {
-		fresh, err := newFront(shapeOf(l), g.log)
+		fresh, err := newFront(l, g.log)
 		if err != nil {
-			return fmt.Errorf("%slistener %q, tls: %w; give certificate_file and key_file as PEM files that exist "+
+			return fmt.Errorf("%slistener %q, tls: %w; give PEM files that exist "+
 				"(paths are relative to the configuration file)", prefix(l.TLS.Pos.At("certificate_file")), l.Name, err)
 		}
 		f = fresh

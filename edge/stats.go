@@ -64,7 +64,7 @@ func (g *Gateway) living() ([]telemetry.Codec, iter.Seq[*x509.Certificate]) {
 		f := g.fronts[g.current.Listeners[i].Name]
 		codecs = append(codecs, f.codec)
 		if f.certificate != nil {
-			leaves = append(leaves, f.certificate.Leaf())
+			leaves = append(leaves, f.certificate.Leaves()...)
 		}
 	}
 	return codecs, func(yield func(*x509.Certificate) bool) {

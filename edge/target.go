@@ -62,8 +62,14 @@ func (u *Upstream) clusterName() string {
 	if u.ConnectTimeout != 0 {
 		name += "/connect_timeout=" + u.ConnectTimeout.String() // nor in this
 	}
+	if u.ProxyProtocol != "" {
+		name += "/proxy_protocol=" + u.ProxyProtocol
+	}
 	return name
 }
+
+// proxyProtocols are the values of Upstream.ProxyProtocol and what they mean.
+func proxyProtocols() map[string]int { return map[string]int{"": 0, "v1": 1, "v2": 2} }
 
 // staticName names fixed addresses: by the first, and if there are more by their number and hash. It is looked up by
 // each request, and written in logs.
@@ -93,6 +99,7 @@ const (
 // cluster is the plain cluster that clusterName names; the Upstream is valid.
 func (u *Upstream) cluster(name string) *mesh.Cluster {
 	c := &mesh.Cluster{Name: name, Kind: mesh.ClusterEDS, ConnectTimeout: u.ConnectTimeout, Protocol: u.protocol()}
+	c.ProxyProtocol = proxyProtocols()[u.ProxyProtocol]
 	if u.Catalog != "" {
 		return c
 	}

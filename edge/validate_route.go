@@ -96,6 +96,7 @@ func (u *Upstream) validate(p *problems, who string) {
 		p.add(u.Pos.At("connect_timeout"), "%s: connect_timeout of a mesh service is set in Consul's service-resolver", who)
 	}
 	u.validateProtocol(p, who)
+	u.validateProxyProtocol(p, who)
 	sockets, names := 0, 0
 	for _, text := range u.Addresses {
 		address, name, problem := parseAddress(text)
@@ -121,6 +122,19 @@ func (u *Upstream) validateProtocol(p *problems, who string) {
 		p.add(u.Pos.At("protocol"), "%s: protocol of a mesh service is set in Consul's service-defaults", who)
 	case u.Protocol != protocolHTTP && u.Protocol != protocolHTTP2:
 		p.add(u.Pos.At("protocol"), "%s: protocol is %q; write %q or %q", who, u.Protocol, protocolHTTP, protocolHTTP2)
+	}
+}
+
+func (u *Upstream) validateProxyProtocol(p *problems, who string) {
+	_, known := proxyProtocols()[u.ProxyProtocol]
+	switch {
+	case !known:
+		p.add(u.Pos.At("proxy_protocol"), "%s: proxy_protocol is %q; write \"v1\" or \"v2\"", who, u.ProxyProtocol)
+	case u.ProxyProtocol == "":
+	case u.Service != "":
+		p.add(u.Pos.At("proxy_protocol"), "%s: proxy_protocol goes with catalog or addresses; a mesh service knows its callers by mTLS", who)
+	case u.Protocol == protocolHTTP2:
+		p.add(u.Pos.At("proxy_protocol"), "%s: proxy_protocol is of one client, and connections of HTTP/2 are shared; leave one of the two out", who)
 	}
 }
 

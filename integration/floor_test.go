@@ -44,8 +44,8 @@ func floors() map[int][]string {
 			"connect/filter/*", "connect/xds/ads", "connect/xds/resource", "agent/catalog", "plugins/bundled/*",
 		},
 		2: {"connect/match", "connect/mtls", "connect/wire/http1", "connect/wire/http2", "plugins"},
-		1: {"connect/mesh", "connect/wire"},
-		0: {"connect/spiffe", "connect/wire/grammar", "connect/wire/socket"},
+		1: {"connect/mesh", "connect/wire", "connect/wire/bulk"},
+		0: {"connect/spiffe", "connect/wire/grammar", "connect/wire/socket", "connect/wire/proxyproto"},
 	}
 }
 

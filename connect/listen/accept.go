@@ -7,12 +7,13 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"sync/atomic"
 	"syscall"
 	"time"
 
 	"github.com/serai-net/serai/connect/spiffe"
 	"github.com/serai-net/serai/connect/wire"
-	"github.com/serai-net/serai/connect/wire/socket"
+	"github.com/serai-net/serai/connect/wire/bulk"
 )
 
 // run accepts until the listener is closed.
@@ -89,14 +90,23 @@ func (l *listener) take(conn net.Conn) {
 	}
 	peer := &wire.Peer{Addr: addrPort(conn.RemoteAddr()), Local: addrPort(conn.LocalAddr())}
 	held := &holder{conn}
-	chain := l.hold(held, peer)
-	if chain == nil {
-		l.active.Add(-1)
-		l.noChain.Add(1)
-		conn.Close()
+	if header := l.spec.Load().ProxyHeader; header != nil {
+		l.pending.Add(held)
+		go l.introduce(conn, peer, header, held)
 		return
 	}
-	go l.serve(conn, peer, chain, held)
+	if chain := l.hold(held, peer); chain != nil {
+		go l.serve(conn, peer, chain, held)
+	} else {
+		l.refuse(conn, &l.noChain)
+	}
+}
+
+// refuse closes a connection that is not served, and counts it.
+func (l *listener) refuse(conn net.Conn, count *atomic.Int64) {
+	count.Add(1)
+	conn.Close()
+	l.active.Add(-1)
 }
 
 // hold registers a connection with its chain; nil if there is none for it. A
@@ -145,7 +155,7 @@ func (l *listener) handshake(conn net.Conn, config *tls.Config, peer *wire.Peer)
 		l.overflow.Add(1)
 		return nil
 	}
-	secured := tls.Server(socket.New(conn), config)
+	secured := tls.Server(bulk.Under(conn, l.buffers), config)
 	ctx, cancel := context.WithTimeout(context.Background(), l.config.HandshakeTimeout)
 	defer cancel()
 	if err := secured.HandshakeContext(ctx); err != nil {

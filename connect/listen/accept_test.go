@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/serai-net/serai/connect/listen"
+	"github.com/serai-net/serai/connect/wire/bulk"
 	"github.com/serai-net/serai/connect/wire/socket"
 )
 
@@ -85,8 +86,12 @@ func TestHandshake(t *testing.T) {
 	if !ok {
 		t.Fatalf("%T", served)
 	}
-	if _, ok := secured.NetConn().(*socket.Conn); !ok {
-		t.Errorf("%T below TLS", secured.NetConn())
+	below, ok := secured.NetConn().(*bulk.Conn)
+	if !ok {
+		t.Fatalf("%T below TLS", secured.NetConn())
+	}
+	if _, ok := below.NetConn().(*socket.Conn); !ok {
+		t.Errorf("%T below that", below.NetConn())
 	}
 }
 

@@ -21,6 +21,7 @@ import (
 
 	"github.com/serai-net/serai/connect/mesh"
 	"github.com/serai-net/serai/connect/wire"
+	"github.com/serai-net/serai/connect/wire/bulk"
 )
 
 // Handler serves one connection and closes it. It registers the connection in
@@ -49,11 +50,12 @@ type Chain struct {
 func (c *Chain) Drain() *wire.Drain { return &c.drain }
 
 func (c *Chain) matches(source netip.Addr) bool {
-	if len(c.SourcePrefixes) == 0 {
-		return true
-	}
+	return len(c.SourcePrefixes) == 0 || within(c.SourcePrefixes, source)
+}
+
+func within(prefixes []netip.Prefix, source netip.Addr) bool {
 	source = source.Unmap().WithZone("")
-	return slices.ContainsFunc(c.SourcePrefixes, func(p netip.Prefix) bool { return p.Contains(source) })
+	return slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return p.Contains(source) })
 }
 
 // Spec is what one listener should be.
@@ -63,9 +65,25 @@ type Spec struct {
 	// Outbound listeners accept until the very end of a shutdown, since the
 	// application beside us may still call.
 	Outbound bool
+	// ProxyHeader is how connections begin before anything else; nil means that
+	// they do not begin with a header of the PROXY protocol.
+	ProxyHeader *ProxyHeader
 	// Chains, the first that matches is taken. With none, or where none
 	// matches, connections are closed.
 	Chains []*Chain
+}
+
+// ProxyHeader is the header of the PROXY protocol, version 1 or 2, at the beginning
+// of each connection. The address in it is the peer's, for all that comes after.
+type ProxyHeader struct {
+	// Trusted may send a header; empty means everybody.
+	Trusted []netip.Prefix
+	// Optional also takes connections without one. Such clients must speak first.
+	Optional bool
+}
+
+func (p *ProxyHeader) trusts(source netip.Addr) bool {
+	return len(p.Trusted) == 0 || within(p.Trusted, source)
 }
 
 func (s *Spec) choose(peer *wire.Peer) *Chain {
@@ -82,9 +100,11 @@ type Config struct {
 	// MaxConnections at one time on one listener; 0 means 65536. What is over
 	// it is closed at once and counted.
 	MaxConnections int
-	// MaxHandshakes at one time on one listener; 0 means 1024.
+	// MaxHandshakes at one time on all listeners, headers of the PROXY protocol that
+	// have not come yet included; 0 means 1024. What is over it is closed at once
+	// and counted.
 	MaxHandshakes int
-	// HandshakeTimeout; 0 means 10 s.
+	// HandshakeTimeout for each; 0 means 10 s.
 	HandshakeTimeout time.Duration
 	// ChainDrain is how long connections of a chain that is gone may live on;
 	// 0 means 60 s.
@@ -117,8 +137,10 @@ type Stats struct {
 	// Accepted counts connections, Active are those that live.
 	Accepted, Active int64
 	// Overflow were closed for a limit, NoChain since no chain matched,
-	// BadHandshakes since TLS failed, but not those that left without a word.
-	Overflow, NoChain, BadHandshakes int64
+	// BadHandshakes since TLS failed, but not those that left without a word,
+	// BadProxyHeaders for a header of the PROXY protocol that was missing, broken or
+	// not from who may send one.
+	Overflow, NoChain, BadHandshakes, BadProxyHeaders int64
 }
 
 // All yields the counters by Envoy's names where there is one.
@@ -128,22 +150,29 @@ func (s Stats) All() iter.Seq2[string, int64] {
 			yield("downstream_cx_active", s.Active) &&
 			yield("downstream_cx_overflow", s.Overflow) &&
 			yield("no_filter_chain_match", s.NoChain) &&
-			yield("ssl.connection_error", s.BadHandshakes)
+			yield("ssl.connection_error", s.BadHandshakes) &&
+			yield("proxy_proto.denied", s.BadProxyHeaders)
 	}
 }
 
 // listener is the runtime of one address.
 type listener struct {
-	config Config
-	log    *slog.Logger
-	spec   atomic.Pointer[Spec]
-	socket atomic.Pointer[gate]
-	once   sync.Once     // guards the closing of:
-	closed chan struct{} // by close
-	ended  chan struct{} // by run
+	config  Config
+	log     *slog.Logger
+	buffers *bulk.Buffers
+	spec    atomic.Pointer[Spec]
+	socket  atomic.Pointer[gate]
+	once    sync.Once     // guards the closing of:
+	closed  chan struct{} // by close
+	ended   chan struct{} // by run
 
-	accepted, active, handshakes     atomic.Int64
+	handshakes *atomic.Int64 // of the Set
+
+	accepted, active                 atomic.Int64
 	overflow, noChain, badHandshakes atomic.Int64
+	badHeaders                       atomic.Int64
+	// pending are connections that have no chain yet.
+	pending wire.Drain
 }
 
 func (l *listener) stats() Stats {
@@ -156,5 +185,6 @@ func (l *listener) stats() Stats {
 		Name: spec.Name, Address: address, Bound: bound != nil,
 		Accepted: l.accepted.Load(), Active: l.active.Load(),
 		Overflow: l.overflow.Load(), NoChain: l.noChain.Load(), BadHandshakes: l.badHandshakes.Load(),
+		BadProxyHeaders: l.badHeaders.Load(),
 	}
 }

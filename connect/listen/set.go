@@ -9,15 +9,20 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/serai-net/serai/connect/wire"
+	"github.com/serai-net/serai/connect/wire/bulk"
 )
 
 // Set is all listeners of a data plane. It is safe for concurrent use.
 type Set struct {
-	config Config
-	log    *slog.Logger
+	config  Config
+	log     *slog.Logger
+	buffers bulk.Buffers
+	// handshakes under way on all listeners
+	handshakes atomic.Int64
 
 	mu        sync.Mutex           // guards:
 	listeners map[string]*listener // by address
@@ -90,7 +95,7 @@ func (s *Set) prepare(next []*Spec, before map[string]*listener) (map[string]*li
 }
 
 func (s *Set) bind(spec *Spec) (*listener, error) {
-	l := &listener{config: s.config, log: s.log, closed: make(chan struct{}), ended: make(chan struct{})}
+	l := &listener{config: s.config, log: s.log, buffers: &s.buffers, handshakes: &s.handshakes, closed: make(chan struct{}), ended: make(chan struct{})}
 	l.spec.Store(spec)
 	bound, err := bind(spec.Address)
 	if err != nil {
@@ -146,7 +151,9 @@ func (s *Set) drainAway(chain *Chain, l *listener) {
 	defer cancel()
 	select {
 	case <-l.closed:
-		<-l.ended // all that it has accepted is known now
+		<-l.ended           // all that it has accepted is known now
+		l.pending.Wait(ctx) //nolint:errcheck // what is late is killed with the rest
+		l.pending.Kill()
 	default:
 	}
 	chain.drain.CloseIdle()
@@ -237,7 +244,13 @@ func finish(ctx context.Context, listeners []*listener, chains []*Chain) (killed
 	for _, chain := range chains {
 		chain.drain.CloseIdle()
 	}
+	for _, l := range listeners {
+		if l.pending.Wait(ctx) != nil {
+			killed += kill(&l.pending)
+		}
+	}
 	for _, chain := range chains {
+		chain.drain.CloseIdle() // those that were pending, too
 		if chain.drain.Wait(ctx) != nil {
 			killed += kill(&chain.drain)
 		}

@@ -70,7 +70,7 @@ func TestServe(t *testing.T) {
 		got := maps.Collect(stats(t, s, l.Name).All())
 		want := map[string]int64{
 			"downstream_cx_total": 1, "downstream_cx_active": 1, "downstream_cx_overflow": 0,
-			"no_filter_chain_match": 0, "ssl.connection_error": 0,
+			"no_filter_chain_match": 0, "ssl.connection_error": 0, "proxy_proto.denied": 0,
 		}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("-want +got:\n%s", diff)

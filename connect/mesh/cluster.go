@@ -50,8 +50,12 @@ type Cluster struct {
 	ConnectTimeout time.Duration
 	Protocol       Protocol
 	// TLS is nil for plain connections.
-	TLS     *UpstreamTLS
-	Balance Balance
+	TLS *UpstreamTLS
+	// ProxyProtocol is the version of the header by which each connection begins,
+	// before TLS, 1 or 2, and tells whom it serves; 0 means none. HTTP/1 then has a
+	// connection for each exchange, HTTP/2 is not possible.
+	ProxyProtocol int
+	Balance       Balance
 	// PanicPercent: with fewer healthy endpoints than this, all are used.
 	PanicPercent uint32
 	Limits       Limits

@@ -74,9 +74,18 @@ type Listener struct {
 	Default *FilterChain
 	// InspectTLS asks to read the ClientHello before a chain is chosen.
 	InspectTLS bool
+	// ProxyProtocol, if not nil, says that connections begin with a header that
+	// tells who the peer is (xDS: filters.listener.proxy_protocol.v3).
+	ProxyProtocol *ProxyProtocol
 	// Refusal, if not "", says why no connection can be served here: the
 	// listener is bound, and closes what it accepts (fail closed).
 	Refusal string
+}
+
+// ProxyProtocol is how the header of the PROXY protocol is taken.
+type ProxyProtocol struct {
+	// Optional also takes connections without one.
+	Optional bool
 }
 
 // ChainMatch chooses a filter chain; a zero field matches everything.
@@ -112,6 +121,11 @@ type TCPProxy struct {
 	Targets    []Target
 	// IdleTimeout without a byte in either direction; 0 means none.
 	IdleTimeout time.Duration
+	// MaxDuration ends a connection that has been open for so long; 0 means none.
+	MaxDuration time.Duration
+	// ConnectAttempts to the upstream, each of which may try several endpoints
+	// that refuse; 0 means 1.
+	ConnectAttempts uint32
 }
 
 // HTTP serves HTTP on a connection (xDS: http_connection_manager.v3).

@@ -1,5 +1,12 @@
 package mesh
 
+import (
+	"crypto/sha256"
+	"fmt"
+	"maps"
+	"slices"
+)
+
 // Leaf is a certificate chain with its key, both PEM.
 type Leaf struct {
 	CertificatePEM, KeyPEM string
@@ -31,6 +38,17 @@ type DownstreamTLS struct {
 	// TrustDomains maps SPIFFE trust domains to their roots (peering); if set
 	// it replaces Roots.
 	TrustDomains map[string]Roots
+}
+
+// Trust names all by which client certificates are believed: with the same Trust
+// the same clients are.
+func (t *DownstreamTLS) Trust() string {
+	h := sha256.New()
+	fmt.Fprintf(h, "%t%q", t.RequireClient, t.Roots.PEM)
+	for _, domain := range slices.Sorted(maps.Keys(t.TrustDomains)) {
+		fmt.Fprintf(h, "%q%q", domain, t.TrustDomains[domain].PEM)
+	}
+	return string(h.Sum(nil))
 }
 
 // UpstreamTLS is TLS on connections that we make.

@@ -34,18 +34,28 @@ const maxKept = 256
 
 // Server returns the configuration for connections that we accept. It must not
 // be changed afterwards. Each has session ticket keys of its own, so a session
-// can only be resumed where it was made.
+// can only be resumed where it was made, or where [Tickets] are used for several.
 func (l *Loader) Server(t *mesh.DownstreamTLS) (*tls.Config, error) {
 	if len(t.Leaves) == 0 {
 		return nil, errors.New("tls: no certificate to show")
 	}
-	config := &tls.Config{MinVersion: tls.VersionTLS12} // params may raise it
+	config := &tls.Config{
+		MinVersion: tls.VersionTLS12, // params may raise it
+		// Records are not begun small: nobody in the mesh renders a page meanwhile.
+		DynamicRecordSizingDisabled: true,
+	}
+	var certificates []*tls.Certificate
 	for _, leaf := range t.Leaves {
 		certificate, err := l.leaf(leaf)
 		if err != nil {
 			return nil, err
 		}
-		config.Certificates = append(config.Certificates, *certificate)
+		certificates = append(certificates, certificate)
+	}
+	if len(certificates) == 1 {
+		config.Certificates = []tls.Certificate{*certificates[0]}
+	} else {
+		config.GetCertificate = NewChoice(certificates).Get
 	}
 	if err := params(config, &t.Params); err != nil {
 		return nil, err
@@ -77,6 +87,8 @@ func (l *Loader) Client(t *mesh.UpstreamTLS) (*tls.Config, error) {
 		ServerName:         t.ServerName,
 		InsecureSkipVerify: true, // VerifyConnection below verifies
 		ClientSessionCache: tls.NewLRUClientSessionCache(32),
+		// Records are not begun small: nobody in the mesh renders a page meanwhile.
+		DynamicRecordSizingDisabled: true,
 	}
 	if err := params(config, &t.Params); err != nil {
 		return nil, err

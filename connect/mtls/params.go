@@ -2,8 +2,10 @@ package mtls
 
 import (
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/serai-net/serai/connect/mesh"
 )
@@ -25,9 +27,12 @@ func params(config *tls.Config, p *mesh.TLSParams) error {
 	if len(p.CipherSuites) == 0 {
 		return nil
 	}
-	for _, name := range p.CipherSuites {
-		if id := suite(name); id != 0 {
-			config.CipherSuites = append(config.CipherSuites, id)
+	for _, group := range p.CipherSuites {
+		// Envoy writes suites that are as good as one another as [A|B].
+		for name := range strings.SplitSeq(strings.Trim(group, "[]"), "|") {
+			if id, err := Suite(name); err == nil {
+				config.CipherSuites = append(config.CipherSuites, id)
+			}
 		}
 	}
 	if len(config.CipherSuites) == 0 {
@@ -36,24 +41,60 @@ func params(config *tls.Config, p *mesh.TLSParams) error {
 	return nil
 }
 
-// suite finds a secure TLS 1.2 suite by its OpenSSL or IANA name, 0 if there is
-// none.
-func suite(name string) uint16 {
-	openssl := map[string]uint16{
-		"ECDHE-ECDSA-AES128-GCM-SHA256": tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
-		"ECDHE-ECDSA-AES256-GCM-SHA384": tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
-		"ECDHE-ECDSA-CHACHA20-POLY1305": tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
-		"ECDHE-RSA-AES128-GCM-SHA256":   tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
-		"ECDHE-RSA-AES256-GCM-SHA384":   tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
-		"ECDHE-RSA-CHACHA20-POLY1305":   tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+// Reasons for which a suite cannot be chosen.
+var (
+	// ErrSuite13: TLS 1.3 always has all of its three suites.
+	ErrSuite13 = errors.New("is of TLS 1.3, whose suites cannot be chosen")
+	// ErrInsecureSuite: it has no forward secrecy, or is broken.
+	ErrInsecureSuite = errors.New("is not secure")
+	// ErrUnknownSuite is for all other names.
+	ErrUnknownSuite = errors.New("is not known")
+)
+
+// Suite finds a suite of TLS 1.2 by its name, as IANA and Go, or OpenSSL, Envoy and
+// Consul spell it.
+func Suite(name string) (uint16, error) {
+	if id := openSSL(name); id != 0 {
+		return id, nil
 	}
-	if id, ok := openssl[name]; ok {
-		return id
-	}
+	named := func(s *tls.CipherSuite) bool { return s.Name == name }
 	all := tls.CipherSuites()
-	i := slices.IndexFunc(all, func(s *tls.CipherSuite) bool { return s.Name == name })
-	if i < 0 {
-		return 0
+	if i := slices.IndexFunc(all, named); i >= 0 {
+		if slices.Contains(all[i].SupportedVersions, tls.VersionTLS12) {
+			return all[i].ID, nil
+		}
+		return 0, ErrSuite13
 	}
-	return all[i].ID
+	// OpenSSL's names without a key exchange are those of RSA, without forward secrecy.
+	if slices.ContainsFunc(tls.InsecureCipherSuites(), named) || strings.HasPrefix(name, "AES128-") || strings.HasPrefix(name, "AES256-") {
+		return 0, ErrInsecureSuite
+	}
+	return 0, ErrUnknownSuite
+}
+
+// openSSL is a suite by OpenSSL's name, 0 if it is none.
+func openSSL(name string) uint16 {
+	switch name {
+	case "ECDHE-ECDSA-AES128-GCM-SHA256":
+		return tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
+	case "ECDHE-ECDSA-AES256-GCM-SHA384":
+		return tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384
+	case "ECDHE-ECDSA-CHACHA20-POLY1305":
+		return tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256
+	case "ECDHE-RSA-AES128-GCM-SHA256":
+		return tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256
+	case "ECDHE-RSA-AES256-GCM-SHA384":
+		return tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384
+	case "ECDHE-RSA-CHACHA20-POLY1305":
+		return tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256
+	case "ECDHE-ECDSA-AES128-SHA":
+		return tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA
+	case "ECDHE-ECDSA-AES256-SHA":
+		return tls.TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA
+	case "ECDHE-RSA-AES128-SHA":
+		return tls.TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA
+	case "ECDHE-RSA-AES256-SHA":
+		return tls.TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA
+	}
+	return 0
 }

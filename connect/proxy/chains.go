@@ -42,6 +42,7 @@ type chain struct {
 	key     string
 	listen  *listen.Chain
 	tls     atomic.Pointer[tls.Config]
+	tickets mtls.Tickets
 	service atomic.Pointer[wire.Service]
 	tcp     *stack.TCP
 	// codec is that of an HTTP chain; its Stats are nil for others
@@ -61,6 +62,9 @@ func (cs *chains) Prepare(next *mesh.Snapshot) (commit func(), err error) {
 	var commits []func()
 	for _, l := range sorted(next.Listeners) {
 		spec := &listen.Spec{Name: l.Name, Address: l.Address, Outbound: l.Direction == mesh.Outbound}
+		if l.ProxyProtocol != nil {
+			spec.ProxyHeader = &listen.ProxyHeader{Optional: l.ProxyProtocol.Optional}
+		}
 		for i, definition := range definitions(l) {
 			c, commit := cs.prepare(l, i, definition, next.Routes)
 			living[c.key] = c
@@ -189,6 +193,7 @@ func (cs *chains) compile(l *mesh.Listener, i int, d *mesh.FilterChain, routes m
 	}
 	return c, func() {
 		if secured != nil {
+			c.tickets.Use(secured, d.TLS.Trust(), time.Now())
 			c.tls.Store(secured)
 		}
 		commit()
@@ -199,7 +204,10 @@ func (cs *chains) compile(l *mesh.Listener, i int, d *mesh.FilterChain, routes m
 func (cs *chains) assemble(c *chain, l *mesh.Listener, d *mesh.FilterChain) {
 	c.listen = &listen.Chain{Name: c.key, SourcePrefixes: d.Match.SourcePrefixes}
 	if d.TLS != nil {
-		c.listen.TLS = c.tls.Load
+		c.listen.TLS = func() *tls.Config {
+			c.tickets.Turn(time.Now())
+			return c.tls.Load()
+		}
 	}
 	if d.TCP != nil {
 		c.tcp = stack.NewTCP(cs.clusters, cs.observe.TCP(cs.place(l)), cs.log)

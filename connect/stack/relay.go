@@ -11,7 +11,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/serai-net/serai/connect/upstream"
 	"github.com/serai-net/serai/connect/wire"
+	"github.com/serai-net/serai/connect/wire/bulk"
 )
 
 // relay is a living connection with its upstream, or on its way to one.
@@ -39,7 +41,7 @@ type reason struct {
 
 func newRelay(down net.Conn, peer *wire.Peer) *relay {
 	r := &relay{down: down, peer: peer}
-	r.ctx, r.cancel = context.WithCancel(context.Background())
+	r.ctx, r.cancel = context.WithCancel(upstream.For(context.Background(), peer))
 	r.x.Reset(nil, peer, time.Now())
 	return r
 }
@@ -51,6 +53,17 @@ func (r *relay) done() {
 		r.x.Flag, r.x.Err = reason.flag, reason.err
 	}
 	r.x.Done(time.Now())
+}
+
+// expire ends the connection after most (0: never), whatever it does then.
+func (r *relay) expire(most time.Duration) (stop func() bool) {
+	if most == 0 {
+		return func() bool { return false }
+	}
+	return time.AfterFunc(most, func() {
+		r.because(wire.FlagNone, errTooOld)
+		r.Kill()
+	}).Stop
 }
 
 // because tells why the connection ends; what is told first counts.
@@ -73,22 +86,23 @@ func (r *relay) Kill() {
 	r.down.Close()
 }
 
-// pipe copies both ways until both directions have ended, or nothing has moved
-// for idle (0: for ever).
+// pipe moves bytes both ways until both directions have ended, or nothing has
+// moved for idle (0: for ever).
 func (t *TCP) pipe(r *relay, up net.Conn, idle time.Duration) {
 	var last atomic.Int64
 	last.Store(time.Now().UnixNano())
+	buffers := t.clusters.Buffers()
 	in := half{
 		relay: r, dst: up, src: r.down, dstLost: wire.FlagUpstreamReset, srcLost: wire.FlagDownstreamReset,
-		idle: idle, last: &last, counts: [2]*atomic.Int64{&t.bytesIn, r.in},
+		idle: idle, last: &last, counts: [2]*atomic.Int64{&t.bytesIn, r.in}, moving: bulk.NewPipe(up, r.down, buffers),
 	}
 	out := half{
 		relay: r, dst: r.down, src: up, dstLost: wire.FlagDownstreamReset, srcLost: wire.FlagUpstreamReset,
-		idle: idle, last: &last, counts: [2]*atomic.Int64{&t.bytesOut, r.out},
+		idle: idle, last: &last, counts: [2]*atomic.Int64{&t.bytesOut, r.out}, moving: bulk.NewPipe(r.down, up, buffers),
 	}
 	var both sync.WaitGroup
-	both.Go(in.copy)
-	out.copy()
+	both.Go(in.run)
+	out.run()
 	both.Wait()
 	r.x.BytesIn, r.x.BytesOut = in.moved, out.moved
 }
@@ -97,42 +111,38 @@ func (t *TCP) pipe(r *relay, up net.Conn, idle time.Duration) {
 type half struct {
 	relay    *relay
 	dst, src net.Conn
+	moving   *bulk.Pipe
 	// dstLost and srcLost are the flags of a connection that breaks.
 	dstLost, srcLost wire.Flag
 	idle             time.Duration
 	last             *atomic.Int64 // when a byte last moved, in Unix nanoseconds
 	counts           [2]*atomic.Int64
 	moved            int64
+	// takeBy is the deadline of writes to dst; it is moved only now and then.
+	takeBy time.Time
 }
 
-// copy copies src to dst and passes the end on as a half-close. Any error ends
-// both directions, and so does a dst that takes nothing for idle.
-func (h *half) copy() {
-	buffer := make([]byte, copyBuffer)
+// run moves bytes from src to dst and passes the end on as a half-close. Any error
+// ends both directions, and so does a dst that takes nothing for idle.
+func (h *half) run() {
+	defer h.moving.Close()
+	h.await()
 	for {
-		if h.idle > 0 {
-			h.src.SetReadDeadline(time.Unix(0, h.last.Load()).Add(h.idle)) //nolint:errcheck // the read will tell
-		}
-		n, err := h.src.Read(buffer)
-		if n > 0 {
-			h.count(n)
-			if h.idle > 0 {
-				h.dst.SetWriteDeadline(time.Now().Add(h.idle)) //nolint:errcheck // the write will tell
-			}
-			if _, werr := h.dst.Write(buffer[:n]); werr != nil {
-				h.lost(h.dstLost, werr)
-				return
-			}
-		}
+		n, err := h.moving.Take()
 		switch {
 		case err == nil:
+			h.count(n)
+			if err := h.moving.Give(); err != nil {
+				h.lost(h.dstLost, err)
+				return
+			}
 		case errors.Is(err, io.EOF):
 			if end, ok := h.dst.(interface{ CloseWrite() error }); !ok || end.CloseWrite() != nil {
 				h.dst.Close()
 			}
 			return
-		case errors.Is(err, os.ErrDeadlineExceeded) && time.Since(time.Unix(0, h.last.Load())) < h.idle:
-			// the other direction has moved since
+		case errors.Is(err, os.ErrDeadlineExceeded) && time.Since(h.moment()) < h.idle:
+			h.await() // something has moved since the deadline was set
 		default:
 			h.lost(h.srcLost, err)
 			return
@@ -140,16 +150,36 @@ func (h *half) copy() {
 	}
 }
 
+// moment is when a byte last moved, either way.
+func (h *half) moment() time.Time { return time.Unix(0, h.last.Load()) }
+
+// await sets how long src may be silent.
+func (h *half) await() {
+	if h.idle > 0 {
+		h.src.SetReadDeadline(h.moment().Add(h.idle)) //nolint:errcheck // the read will tell
+	}
+}
+
+// count notes that n bytes are on their way to dst, and sets how long it may take
+// for them.
 func (h *half) count(n int) {
-	h.last.Store(time.Now().UnixNano())
+	now := time.Now()
+	h.last.Store(now.UnixNano())
 	h.moved += int64(n)
 	for _, count := range h.counts {
 		count.Add(int64(n))
 	}
+	if h.idle > 0 && h.takeBy.Sub(now) < h.idle {
+		h.takeBy = now.Add(h.idle + h.idle/8)
+		h.dst.SetWriteDeadline(h.takeBy) //nolint:errcheck // the write will tell
+	}
 }
 
-// errIdle is why a connection ends on which nothing has moved.
-var errIdle = errors.New("idle for too long")
+// Why a connection ends by itself.
+var (
+	errIdle   = errors.New("idle for too long")
+	errTooOld = errors.New("open for as long as it may be")
+)
 
 // lost ends both directions. A connection that was idle for too long is not lost
 // by anybody.

@@ -14,9 +14,6 @@ import (
 	"github.com/serai-net/serai/connect/wire"
 )
 
-// copyBuffer is the memory that each direction of a connection holds.
-const copyBuffer = 32 << 10
-
 // TCP is a living chain of network filters that ends in tcp_proxy: intentions,
 // connection limit, upstream. Its configuration is swapped by Update while its
 // connections live. It is safe for concurrent use.
@@ -108,6 +105,7 @@ func (t *TCP) Serve(conn net.Conn, peer *wire.Peer, drain *wire.Drain) {
 		t.see(r)
 		return
 	}
+	defer r.expire(cfg.proxy.MaxDuration)()
 	up, err := t.dial(r, cfg)
 	if err != nil {
 		t.failed.Add(1)
@@ -149,7 +147,17 @@ func (t *TCP) dial(r *relay, cfg *tcpConfig) (net.Conn, error) {
 	if cluster == nil {
 		return nil, &wire.Fault{Flag: wire.FlagNoCluster, Err: fmt.Errorf("cluster %q is not known", target.Cluster)}
 	}
-	a := r.x.NewAttempt(target.Cluster, time.Now())
+	for n := uint32(1); ; n++ {
+		up, err := r.connect(cluster, target.Cluster)
+		if err == nil || n >= cfg.proxy.ConnectAttempts || r.ctx.Err() != nil || wire.AsFault(err).Flag != wire.FlagUpstreamConnect {
+			return up, err
+		}
+	}
+}
+
+// connect makes one attempt, in which the cluster may try several endpoints.
+func (r *relay) connect(cluster *upstream.Cluster, name string) (net.Conn, error) {
+	a := r.x.NewAttempt(name, time.Now())
 	up, host, err := cluster.Dial(r.ctx)
 	if err != nil {
 		a.End, a.Flag = time.Now(), wire.AsFault(err).Flag

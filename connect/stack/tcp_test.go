@@ -353,37 +353,3 @@ func TestIdleTimeout(t *testing.T) {
 		mustEnd(t, r)
 	})
 }
-
-// A connection that is killed while its upstream is being dialled ends at once.
-func TestKillDuringDial(t *testing.T) {
-	t.Parallel()
-	mute := tcp(t, func(conn net.Conn) {
-		io.Copy(io.Discard, conn) //nolint:errcheck // until somebody closes it
-	})
-	set := upstream.NewSet(slog.New(slog.DiscardHandler))
-	commit, err := set.Prepare(map[string]*mesh.Cluster{"c": {
-		Name: "c", Kind: mesh.ClusterStatic, Endpoints: endpoint(mute), ConnectTimeout: time.Minute,
-		TLS: &mesh.UpstreamTLS{Roots: roots(t), AnyPeer: true},
-	}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	commit()
-	r := listen(t, set, web(t))
-	r.update(t, toC())
-	conn := dial(t, r.address)
-	eventually(t, "dialled", func() bool { return set.Cluster("c").Stats().Connects == 1 })
-	r.drain.Kill()
-	mustEnd(t, r)
-	mustBeClosed(t, conn)
-	r.seen.want(t, "DR web c in 0 out 0 tries 1")
-	if got := set.Cluster("c").Stats(); got.Active != 0 {
-		t.Errorf("%+v", got)
-	}
-}
-
-// roots are of a certificate that nobody shows.
-func roots(t *testing.T) mesh.Roots {
-	t.Helper()
-	return mesh.Roots{PEM: encode(certificate(t, nil).Raw)}
-}

@@ -65,7 +65,7 @@ func (c *Cluster) dial(ctx context.Context, host *Host, http2 bool) (net.Conn, e
 	if http2 {
 		secure = cfg.tls2
 	}
-	conn, err := host.dial(ctx, cfg, secure)
+	conn, err := host.dial(ctx, cfg, secure, &c.set.bulk)
 	if err != nil {
 		c.connectFails.Add(1)
 		if ctx.Err() == nil || errors.Is(ctx.Err(), context.DeadlineExceeded) {
@@ -90,6 +90,9 @@ func (c *countedConn) Close() error {
 	}
 	return c.Conn.Close()
 }
+
+// PlainConn implements bulk.Plain.
+func (c *countedConn) PlainConn() net.Conn { return c.Conn }
 
 // CloseWrite ends our direction and leaves the other open.
 func (c *countedConn) CloseWrite() error {

@@ -10,8 +10,8 @@ import (
 	"time"
 
 	"github.com/serai-net/serai/connect/mesh"
+	"github.com/serai-net/serai/connect/wire/bulk"
 	"github.com/serai-net/serai/connect/wire/http1"
-	"github.com/serai-net/serai/connect/wire/socket"
 )
 
 const (
@@ -71,7 +71,7 @@ func (h *Host) close() {
 
 // dial connects and does the TLS handshake by secure, nil for none. The peer's
 // identity is verified before it returns.
-func (h *Host) dial(ctx context.Context, c *config, secure *tls.Config) (net.Conn, error) {
+func (h *Host) dial(ctx context.Context, c *config, secure *tls.Config, buffers *bulk.Buffers) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.connectTimeout())
 	defer cancel()
 	dialer := net.Dialer{KeepAlive: 15 * time.Second}
@@ -79,10 +79,16 @@ func (h *Host) dial(ctx context.Context, c *config, secure *tls.Config) (net.Con
 	if err != nil {
 		return nil, fmt.Errorf("connect: %w", err)
 	}
+	if c.ProxyProtocol != 0 {
+		if err := introduce(ctx, conn, c.ProxyProtocol); err != nil {
+			conn.Close()
+			return nil, err
+		}
+	}
 	if secure == nil {
 		return conn, nil
 	}
-	secured := tls.Client(socket.New(conn), secure)
+	secured := tls.Client(bulk.Under(conn, buffers), secure)
 	if err := secured.HandshakeContext(ctx); err != nil {
 		conn.Close()
 		return nil, fmt.Errorf("tls with %s: %w", h.text, err)

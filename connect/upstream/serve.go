@@ -158,6 +158,10 @@ func (c *Cluster) try(
 		return c.tryShared(x, a, req, host)
 	}
 	var conn *http1.ClientConn
+	release := host.release
+	if c.config.Load().ProxyProtocol != 0 {
+		fresh, release = true, discard
+	}
 	if !fresh {
 		conn = host.pool.get(now, req.Idempotent())
 	}
@@ -168,7 +172,7 @@ func (c *Cluster) try(
 			a.Flag, a.End = wire.AsFault(err).Flag, time.Now()
 			return false, nil, err
 		}
-		conn = http1.NewClientConn(made, http1.ClientConfig{Buffers: &c.set.buffers}, host.release)
+		conn = http1.NewClientConn(made, http1.ClientConfig{Buffers: &c.set.buffers}, release)
 		a.Connected = time.Now()
 	}
 	reused = a.Reused
@@ -198,7 +202,7 @@ func (c *Cluster) connect(x *wire.Exchange, host *Host, http2 bool) (net.Conn, e
 // patiently calls what may take a while to get a connection, and ends it with the
 // client and its deadline. Its error is a fault.
 func (c *Cluster) patiently(x *wire.Exchange, get func(ctx context.Context) error) error {
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(For(context.Background(), x.Peer))
 	defer cancel()
 	if !x.Deadline.IsZero() {
 		var stop context.CancelFunc

@@ -3,6 +3,7 @@ package upstream
 import (
 	"context"
 	"log/slog"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/serai-net/serai/connect/mesh"
 	"github.com/serai-net/serai/connect/mtls"
+	"github.com/serai-net/serai/connect/wire/bulk"
 	"github.com/serai-net/serai/connect/wire/http1"
 	"github.com/serai-net/serai/connect/wire/http2"
 )
@@ -22,6 +24,7 @@ type Set struct {
 	loader  mtls.Loader
 	buffers http1.Buffers
 	shared  http2.Buffers
+	bulk    bulk.Buffers
 	renamed chan struct{} // has room for one; told that names should be looked up
 
 	clusters atomic.Pointer[map[string]*Cluster]
@@ -39,6 +42,9 @@ func NewSet(log *slog.Logger) *Set {
 	return s
 }
 
+// Buffers lends memory to who moves raw bytes.
+func (s *Set) Buffers() *bulk.Buffers { return &s.bulk }
+
 // Cluster returns the cluster of that name, nil if there is none.
 func (s *Set) Cluster(name string) *Cluster { return (*s.clusters.Load())[name] }
 
@@ -52,15 +58,26 @@ func (s *Set) Prepare(next map[string]*mesh.Cluster) (commit func(), err error) 
 		if c := s.Cluster(name); c != nil && c.config.Load().Cluster == definition {
 			continue
 		}
-		compiled[name] = s.compile(definition)
+		compiled[name] = s.compile(definition, s.Cluster(name))
 	}
 	return func() { s.commit(next, compiled) }, nil
 }
 
-func (s *Set) compile(definition *mesh.Cluster) *config {
+// compile makes a configuration; old is the cluster as it is, nil if it is new. With
+// the same leaf, roots and names, sessions live on.
+func (s *Set) compile(definition *mesh.Cluster, old *Cluster) *config {
 	c := &config{Cluster: definition, refusal: definition.Refusal}
+	if definition.ProxyProtocol != 0 && definition.Protocol != mesh.HTTP1 && c.refusal == "" {
+		c.refusal = "the PROXY protocol with HTTP/2, whose connections serve many clients, is not possible"
+	}
 	if definition.TLS == nil {
 		return c
+	}
+	if old != nil {
+		if last := old.config.Load(); last.tls != nil && reflect.DeepEqual(last.TLS, definition.TLS) {
+			c.tls, c.tls2 = last.tls, last.tls2
+			return c
+		}
 	}
 	secured, err := s.loader.Client(definition.TLS)
 	if err != nil {

@@ -92,6 +92,9 @@ func (c *conn) Kill() {
 
 // base is the connection below TLS, whose Close does not wait for anybody.
 func base(nc net.Conn) net.Conn {
+	if sock := socket.Of(nc); sock != nil {
+		return sock
+	}
 	if t, ok := nc.(*tls.Conn); ok {
 		return t.NetConn()
 	}

@@ -1,13 +1,24 @@
 package http2
 
+import "github.com/serai-net/serai/connect/wire/socket"
+
 // input is what a link reads through. It belongs to the reader.
 type input struct {
 	// in is nil while nothing has arrived that was not taken: a connection that
 	// waits holds no memory for what may come.
-	in  *buffer
-	raw *rawReader // nil if only net.Conn.Read will do
-	one [1]byte
+	in   *buffer
+	sock *socket.Conn // what is read, if it is a plain socket; else nil
+	one  [1]byte
 }
+
+// Lend implements [socket.Memory].
+func (l *link) Lend() []byte {
+	in := l.buffer()
+	return in.b[in.w:]
+}
+
+// TakeBack implements [socket.Memory].
+func (l *link) TakeBack() { l.release() }
 
 // buffer is the one that is read into.
 func (l *link) buffer() *buffer {
@@ -41,8 +52,12 @@ func (l *link) fill() error {
 
 // receive reads once.
 func (l *link) receive() (int, error) {
-	if l.raw != nil {
-		return l.raw.receive()
+	if l.sock != nil {
+		n, err := l.sock.Receive(l)
+		if n > 0 {
+			l.in.w += n
+		}
+		return n, err
 	}
 	if l.in == nil {
 		// The first byte is waited for without a buffer. What came with it is at hand

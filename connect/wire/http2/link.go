@@ -9,6 +9,8 @@ import (
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
+
+	"github.com/serai-net/serai/connect/wire/socket"
 )
 
 // role is what a server and a client do in their own ways with what a link
@@ -91,8 +93,9 @@ type link struct {
 }
 
 func (l *link) init(nc net.Conn, bounds *Bounds, r role) {
-	l.nc, l.bounds, l.role = nc, bounds, r
-	l.streams, l.enc, l.raw = map[uint32]*stream{}, newEncoder(), newRawReader(nc, l)
+	l.nc, l.bounds, l.role = socket.New(nc), bounds, r
+	l.sock, _ = l.nc.(*socket.Conn)
+	l.streams, l.enc = map[uint32]*stream{}, newEncoder()
 	l.sendLeft, l.sendFirst, l.sendFrame, l.recvLeft = initialWindow, initialWindow, maxFrame, initialWindow
 	l.lastRead = time.Now()
 	l.resets = budget{most: bounds.MaxResets, perSecond: 33}

@@ -1,7 +1,6 @@
 package socket
 
 import (
-	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -45,14 +44,19 @@ func New(conn net.Conn) net.Conn {
 	return c
 }
 
-// Of returns conn, or the socket on which its TLS runs, as New made it; nil if
-// there is none.
+// Of returns conn, or the socket below its layers, of which each has a NetConn as
+// [tls.Conn] has, if New made it; otherwise nil.
 func Of(conn net.Conn) *Conn {
-	if t, ok := conn.(*tls.Conn); ok {
-		conn = t.NetConn()
+	for {
+		if c, ok := conn.(*Conn); ok {
+			return c
+		}
+		layer, ok := conn.(interface{ NetConn() net.Conn })
+		if !ok {
+			return nil
+		}
+		conn = layer.NetConn()
 	}
-	c, _ := conn.(*Conn)
-	return c
 }
 
 // NetConn is what New was given.

@@ -64,7 +64,7 @@ func (d *decoder) cluster(msg *clusterv3.Cluster, c *mesh.Cluster) error {
 	if err := d.balance(msg, c); err != nil {
 		return err
 	}
-	if c.TLS, err = d.upstreamTLS(msg.GetTransportSocket()); err != nil {
+	if err := d.upstreamSocket(msg.GetTransportSocket(), c); err != nil {
 		return err
 	}
 	if c.Protocol, err = d.protocol(msg); err != nil {

@@ -5,6 +5,7 @@ import (
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	proxyprotocolv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/listener/proxy_protocol/v3"
 
 	"github.com/serai-net/serai/connect/mesh"
 )
@@ -13,6 +14,7 @@ import (
 const (
 	tlsInspectorType  = "envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector"
 	httpInspectorType = "envoy.extensions.filters.listener.http_inspector.v3.HttpInspector"
+	proxyProtocolType = "envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol"
 )
 
 // Listener reads a listener. If its address is none that can be bound, the
@@ -92,6 +94,16 @@ func (d *decoder) listenerFilter(f *listenerv3.ListenerFilter, l *mesh.Listener)
 	switch typeOf(f.GetTypedConfig()) {
 	case tlsInspectorType:
 		l.InspectTLS = true
+	case proxyProtocolType:
+		msg := &proxyprotocolv3.ProxyProtocol{}
+		if err := unpack(f.GetTypedConfig(), msg); err != nil {
+			return err
+		}
+		// What a rule keeps of TLVs nothing here could ask for.
+		if err := d.only(msg, "allow_requests_without_proxy_protocol", "rules pass_through_tlvs tlv_location - stat_prefix"); err != nil {
+			return fmt.Errorf("listener filter %s: %w", f.GetName(), err)
+		}
+		l.ProxyProtocol = &mesh.ProxyProtocol{Optional: msg.GetAllowRequestsWithoutProxyProtocol()}
 	case httpInspectorType:
 		// Whether a connection speaks HTTP/1.1 or HTTP/2 is seen from its first
 		// bytes on every HTTP chain; what this filter adds is a chain match on it,

@@ -131,6 +131,46 @@ func TestHTTPDefaults(t *testing.T) {
 	}
 }
 
+func TestTCPProxy(t *testing.T) {
+	t.Parallel()
+	proxy := func(more string) *mesh.FilterChain {
+		return listener(t, `{"name":"l",`+address+`,"filterChains":[{"filters":[{"name":"tcp","typedConfig":{"@type":"`+network+`tcp_proxy.v3.TcpProxy","statPrefix":"s",`+
+			more+`}}]}]}`).Chains[0]
+	}
+	equal(t, &mesh.TCPProxy{
+		StatPrefix: "s", Targets: []mesh.Target{{Cluster: "a", Weight: 1}, {Cluster: "b", Weight: 3}},
+		MaxDuration: time.Minute, ConnectAttempts: 2,
+	}, proxy(`"weightedClusters":{"clusters":[{"name":"a","weight":1},{"name":"b","weight":3}]},"idleTimeout":"0s","maxConnectAttempts":2,"maxDownstreamConnectionDuration":"60s"`).TCP)
+	if got := proxy(`"cluster":"a","maxConnectAttempts":1000`).TCP; got.ConnectAttempts != 16 {
+		t.Errorf("%+v", got)
+	}
+	for more, want := range map[string]string{
+		`"cluster":"a","maxConnectAttempts":0`:             "max_connect_attempts is 0",
+		`"cluster":"a","tunnelingConfig":{"hostname":"x"}`: "tunneling_config is not supported",
+		`"cluster":"a","metadataMatch":{}`:                 "metadata_match is not supported",
+		`"weightedClusters":{"clusters":[]}`:               "no cluster",
+		`"cluster":"a","onDemand":{}`:                      "on_demand is not supported",
+		`"cluster":"a","proxyProtocolTlvs":[{"type":1}]`:   "proxy_protocol_tlvs is not supported",
+	} {
+		if got := proxy(more); got.TCP != nil || !strings.Contains(got.Refusal, want) {
+			t.Errorf("%s: %+v", more, got)
+		}
+	}
+}
+
+func TestProxyProtocolFilter(t *testing.T) {
+	t.Parallel()
+	filter := func(more string) *mesh.Listener {
+		return listener(t, `{"name":"l",`+address+`,"filterChains":[{"filters":[`+tcp+`]}],"listenerFilters":[{"name":"p","typedConfig":{"@type":"`+googleapis+
+			`extensions.filters.listener.proxy_protocol.v3.ProxyProtocol"`+more+`}}]}`)
+	}
+	equal(t, &mesh.ProxyProtocol{}, filter("").ProxyProtocol)
+	equal(t, &mesh.ProxyProtocol{Optional: true}, filter(`,"allowRequestsWithoutProxyProtocol":true`).ProxyProtocol)
+	if got := filter(`,"disallowedVersions":["V1"]`); !strings.Contains(got.Refusal, "disallowed_versions is not supported") {
+		t.Errorf("%+v", got)
+	}
+}
+
 // TestRefusedListeners: what is not understood refuses no more than it must.
 func TestRefusedListeners(t *testing.T) {
 	t.Parallel()

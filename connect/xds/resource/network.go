@@ -24,6 +24,9 @@ const (
 // tcpIdle is Envoy's default idle timeout of a TCP proxy.
 const tcpIdle = time.Hour
 
+// maxAttempts bounds max_connect_attempts.
+const maxAttempts = 16
+
 // networkFilter adds one filter to the chain. Filters are known by their type;
 // names are free text in the protocol.
 func (d *decoder) networkFilter(f *listenerv3.Filter, c *mesh.FilterChain) error {
@@ -80,14 +83,24 @@ func (d *decoder) tcpProxy(f *listenerv3.Filter, c *mesh.FilterChain) error {
 	if err := unpack(f.GetTypedConfig(), msg); err != nil {
 		return err
 	}
-	err := d.only(msg, "stat_prefix cluster weighted_clusters idle_timeout",
-		"access_log max_connect_attempts backoff_options hash_policy access_log_options access_log_flush_interval"+
-			" flush_access_log_on_connected max_downstream_connection_duration max_downstream_connection_duration_jitter_percentage"+
+	err := d.only(msg, "stat_prefix cluster weighted_clusters idle_timeout max_connect_attempts max_downstream_connection_duration",
+		"access_log backoff_options hash_policy access_log_options access_log_flush_interval"+
+			" flush_access_log_on_connected max_downstream_connection_duration_jitter_percentage"+
 			" downstream_idle_timeout upstream_idle_timeout max_early_data_bytes check_drain_close")
 	if err != nil {
 		return err
 	}
-	tcp := &mesh.TCPProxy{StatPrefix: msg.GetStatPrefix(), IdleTimeout: duration(msg.GetIdleTimeout(), tcpIdle)}
+	tcp := &mesh.TCPProxy{
+		StatPrefix: msg.GetStatPrefix(), IdleTimeout: duration(msg.GetIdleTimeout(), tcpIdle),
+		MaxDuration: duration(msg.GetMaxDownstreamConnectionDuration(), 0), ConnectAttempts: msg.GetMaxConnectAttempts().GetValue(),
+	}
+	if msg.GetMaxConnectAttempts() != nil && tcp.ConnectAttempts == 0 {
+		return fmt.Errorf("max_connect_attempts is 0")
+	}
+	if tcp.ConnectAttempts > maxAttempts {
+		d.note("TcpProxy.max_connect_attempts counts up to %d", maxAttempts)
+		tcp.ConnectAttempts = maxAttempts
+	}
 	if weighted := msg.GetWeightedClusters(); weighted != nil {
 		for _, w := range weighted.GetClusters() {
 			if err := d.only(w, "name weight", ""); err != nil {

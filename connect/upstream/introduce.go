@@ -1,0 +1,45 @@
+package upstream
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/serai-net/serai/connect/wire"
+	"github.com/serai-net/serai/connect/wire/http1"
+	"github.com/serai-net/serai/connect/wire/proxyproto"
+)
+
+// peerKey is the key of the downstream peer in the context of a dial.
+type peerKey struct{}
+
+// For tells who is served by what is dialled with ctx: clusters with the PROXY
+// protocol pass the addresses on. Without it they speak for themselves.
+func For(ctx context.Context, peer *wire.Peer) context.Context {
+	return context.WithValue(ctx, peerKey{}, peer)
+}
+
+// introduce sends the header of the PROXY protocol, before anything else.
+func introduce(ctx context.Context, conn net.Conn, version int) error {
+	var h proxyproto.Header
+	if peer, ok := ctx.Value(peerKey{}).(*wire.Peer); ok && peer != nil {
+		h.Source, h.Destination = peer.Addr, peer.Local
+	}
+	if until, ok := ctx.Deadline(); ok {
+		if err := conn.SetWriteDeadline(until); err != nil {
+			return fmt.Errorf("proxy protocol: %w", err)
+		}
+	}
+	if _, err := conn.Write(h.Append(make([]byte, 0, 128), version)); err != nil {
+		return fmt.Errorf("proxy protocol: %w", err)
+	}
+	return conn.SetWriteDeadline(time.Time{})
+}
+
+// discard closes a connection after its exchange: it is that of one client.
+func discard(conn *http1.ClientConn, reusable bool) {
+	if reusable {
+		conn.Close()
+	}
+}
