@@ -129,6 +129,9 @@ func (c *ClientConn) release() {
 		c.idleSince = time.Now()
 		c.finishIfIdle()
 	}
+	if c.cfg.Released != nil {
+		c.cfg.Released()
+	}
 }
 
 // RoundTrip sends req and returns the response when its head is there. The caller
