@@ -71,7 +71,7 @@ func TestShares(t *testing.T) {
 		{mesh.Balance{Policy: mesh.RoundRobin}, byWeight, .001},
 		{mesh.Balance{Policy: mesh.Random}, equal, .03},
 		{mesh.Balance{Policy: mesh.LeastRequest}, byWeight, .03}, // all idle
-		{mesh.Balance{Policy: mesh.LeastRequest, HasBias: true}, byWeight, .001},
+		{mesh.Balance{Policy: mesh.LeastRequest, HasBias: true}, byWeight, .03},
 		{mesh.Balance{Policy: mesh.RingHash}, byWeight, .08},
 		{mesh.Balance{Policy: mesh.RingHash, MinRing: 1 << 16}, byWeight, .03},
 		{mesh.Balance{Policy: mesh.Maglev}, byWeight, .02},

@@ -52,6 +52,27 @@ func (h *Host) CameAt(t time.Time) {
 // SlowShare is the share of its weight that a host of that age has.
 func SlowShare(s mesh.SlowStart, age time.Duration) float64 { return share(&s, age) }
 
+// SpellOver tells whether an ejection of so many times is over at now.
+func SpellOver(o *mesh.Outlier, times int, jitter time.Duration, since, now time.Time) bool {
+	s := spell{since: since, jitter: jitter, times: times}
+	return s.over(o, now)
+}
+
+// Answered notes an answer of h.
+func (c *Cluster) Answered(h *Host, grpc bool, resp *wire.Response) { c.answered(h, grpc, resp) }
+
+// Ejected tells whether the host is.
+func (h *Host) Ejected() bool { return h.outlier.Load().ejected.Load() }
+
+// Queued is how many exchanges wait for a connection.
+func (c *Cluster) Queued() int { return int(c.queue.waiting.Load()) }
+
+// SetActive makes n exchanges under way.
+func (c *Cluster) SetActive(n int64) { c.active.Store(n) }
+
+// Active is how many exchanges are under way with the host.
+func (h *Host) Active() int32 { return h.active.Load() }
+
 // Failed and Succeeded note the outcome of a dial.
 func (h *Host) Failed(now time.Time) { h.failed(now) }
 
