@@ -43,14 +43,19 @@ func (c *Cluster) await() error {
 // reserve counts a connection to be made, if there may be one.
 func (c *Cluster) reserve(h *Host) bool {
 	l := &c.config.Load().Limits
-	if c.conns.Add(1) <= limit(l.MaxConnections, l.HasConnections) {
-		h.conns.Add(1)
-		return true
+	most := limit(l.MaxConnections, l.HasConnections)
+	// Never counted beyond it, not even for a moment: somebody else would find no
+	// leave, and wait for what has already come.
+	for n := c.conns.Load(); n < most; n = c.conns.Load() {
+		if c.conns.CompareAndSwap(n, n+1) {
+			h.conns.Add(1)
+			return true
+		}
 	}
 	if h.conns.CompareAndSwap(0, 1) {
-		return true // one it may have
+		c.conns.Add(1) // one it may have
+		return true
 	}
-	c.conns.Add(-1)
 	return false
 }
 

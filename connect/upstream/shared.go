@@ -28,7 +28,6 @@ type sharedConn struct {
 	*http2.ClientConn
 	born   time.Time
 	served uint32
-	worn   bool // takes no more exchanges, and ends with those that it has
 }
 
 // dialing is a connection that is being made.
@@ -74,9 +73,8 @@ func (s *shared) acquire(p *mesh.Pool) *http2.ClientConn {
 func (s *shared) acquireLocked(p *mesh.Pool) *http2.ClientConn {
 	gone := false
 	for _, conn := range s.conns {
-		if !conn.worn && conn.Acquire() {
-			conn.served++
-			conn.worn = p.MaxRequests > 0 && conn.served >= p.MaxRequests || p.MaxAge > 0 && time.Since(conn.born) > p.MaxAge
+		if conn.Acquire() {
+			conn.serve(p)
 			return conn.ClientConn
 		}
 		gone = gone || conn.Gone()
@@ -85,6 +83,15 @@ func (s *shared) acquireLocked(p *mesh.Pool) *http2.ClientConn {
 		s.conns = slices.DeleteFunc(s.conns, (*sharedConn).Gone)
 	}
 	return nil
+}
+
+// serve counts an exchange; if it is the last that the connection may have, the
+// connection ends when all have.
+func (s *sharedConn) serve(p *mesh.Pool) {
+	s.served++
+	if p.MaxRequests > 0 && s.served >= p.MaxRequests {
+		s.Retire()
+	}
 }
 
 // share takes a place on a connection that is made now, by this exchange or by
@@ -157,8 +164,7 @@ func (c *Cluster) makeFor(ctx context.Context, host *Host, d *dialing, use bool)
 	made := &sharedConn{ClientConn: conn, born: time.Now()}
 	if use {
 		conn.Acquire()
-		made.served++
-		made.worn = c.config.Load().Cluster.Pool.MaxRequests == 1
+		made.serve(&c.config.Load().Cluster.Pool)
 	}
 	s.conns = append(s.conns, made)
 	if s.closed {
@@ -204,11 +210,13 @@ func (s *shared) sweep(limit, oldest time.Time) (idle int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.conns = slices.DeleteFunc(s.conns, func(conn *sharedConn) bool {
-		conn.worn = conn.worn || conn.born.Before(oldest)
-		if since := conn.IdleSince(); !since.IsZero() && (conn.worn || since.Before(limit)) {
-			if !conn.worn {
-				idle++
-			}
+		since := conn.IdleSince()
+		switch {
+		case conn.Gone():
+		case conn.born.Before(oldest):
+			conn.Retire()
+		case !since.IsZero() && since.Before(limit):
+			idle++
 			conn.Shutdown()
 		}
 		return conn.Gone()
