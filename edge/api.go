@@ -100,6 +100,13 @@ type Upstream struct {
 	Protocol string `hcl:"protocol,optional"`
 	// ConnectTimeout of one connection; 0 means 5 s. For a Service Consul says.
 	ConnectTimeout time.Duration `hcl:"connect_timeout,optional"`
+	// LoadBalancer, Limits, PassiveHealthCheck and Retry are those of Catalog or
+	// Addresses; nil means round robin, limits of 1024, and none of the others. For
+	// a Service Consul's config entries say.
+	LoadBalancer       *LoadBalancer       `hcl:"load_balancer,block"`
+	Limits             *Limits             `hcl:"limits,block"`
+	PassiveHealthCheck *PassiveHealthCheck `hcl:"passive_health_check,block"`
+	Retry              *Retry              `hcl:"retry,block"`
 	// Pos is where the block and its arguments stand.
 	Pos Positions `hcl:",pos"`
 }

@@ -62,6 +62,9 @@ func (u *Upstream) clusterName() string {
 	if u.ConnectTimeout != 0 {
 		name += "/connect_timeout=" + u.ConnectTimeout.String() // nor in this
 	}
+	if settings := u.settings(); settings != "" {
+		name += "/settings=" + settings
+	}
 	return name
 }
 
@@ -93,6 +96,7 @@ const (
 // cluster is the plain cluster that clusterName names; the Upstream is valid.
 func (u *Upstream) cluster(name string) *mesh.Cluster {
 	c := &mesh.Cluster{Name: name, Kind: mesh.ClusterEDS, ConnectTimeout: u.ConnectTimeout, Protocol: u.protocol()}
+	u.apply(c)
 	if u.Catalog != "" {
 		return c
 	}

@@ -96,6 +96,7 @@ func (u *Upstream) validate(p *problems, who string) {
 		p.add(u.Pos.At("connect_timeout"), "%s: connect_timeout of a mesh service is set in Consul's service-resolver", who)
 	}
 	u.validateProtocol(p, who)
+	u.validateSettings(p, who)
 	sockets, names := 0, 0
 	for _, text := range u.Addresses {
 		address, name, problem := parseAddress(text)
