@@ -19,7 +19,7 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/serai-net/serai/connect/mesh"
+	nouns "github.com/serai-net/serai/connect/mesh"
 	"github.com/serai-net/serai/connect/stack"
 	"github.com/serai-net/serai/connect/upstream"
 	"github.com/serai-net/serai/connect/wire"
@@ -256,7 +256,7 @@ func TestBalanceAsEnvoy(t *testing.T) {
 // setOf makes our clusters of Envoy's.
 func setOf(t *testing.T, texts map[string]string) *upstream.Set {
 	t.Helper()
-	next := map[string]*mesh.Cluster{}
+	next := map[string]*nouns.Cluster{}
 	for name, text := range texts {
 		msg := &clusterv3.Cluster{}
 		must(t, protojson.Unmarshal([]byte(text), msg))
@@ -288,7 +288,7 @@ func serveBy(t *testing.T, set *upstream.Set, name, path, user string) string {
 	defer func() { x.Done(time.Now()) }()
 	req := &wire.Request{Method: http.MethodGet, Scheme: "http", Authority: "x", Path: path, Proto: 1, Minor: 1}
 	req.Header.Add("x-user", user)
-	resp, err := stack.Forward(set, name, []mesh.HashPolicy{{Header: "x-user"}}, nil).Serve(x, req)
+	resp, err := stack.Forward(set, name, []nouns.HashPolicy{{Header: "x-user"}}, nil).Serve(x, req)
 	if err != nil {
 		return err.Error()
 	}

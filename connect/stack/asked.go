@@ -1,6 +1,7 @@
 package stack
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -104,7 +105,7 @@ func (a *asked) policy(p *retryPolicy) *retryPolicy {
 	}
 	r := changed.Retry
 	r.On |= a.on
-	r.Codes = append(r.Codes[:len(r.Codes):len(r.Codes)], a.codes...)
+	r.Codes = append(slices.Clip(r.Codes), a.codes...)
 	if a.hasRetries {
 		r.Retries = a.retries
 	}

@@ -3,6 +3,7 @@ package upstream_test
 import (
 	"fmt"
 	"math"
+	"runtime"
 	"slices"
 	"testing"
 	"time"
@@ -368,7 +369,9 @@ func TestSlowStartShape(t *testing.T) {
 		start mesh.SlowStart
 		want  float64 // after a quarter of the window
 	}{
-		{mesh.SlowStart{}, .25}, {mesh.SlowStart{Aggression: 2}, .5}, {mesh.SlowStart{Aggression: .5, HasMin: true}, .0625},
+		{mesh.SlowStart{}, .25},
+		{mesh.SlowStart{Aggression: 2}, .5},
+		{mesh.SlowStart{Aggression: .5, HasMin: true}, .0625},
 		{mesh.SlowStart{MinPercent: 40, HasMin: true}, .4},
 	} {
 		tt.start.Window = 100 * time.Second
@@ -423,5 +426,34 @@ func BenchmarkPlan(b *testing.B) {
 				s.SetEndpoints(definition.Endpoints)
 			}
 		})
+	}
+}
+
+// Tables are made only for clusters that ask for them, so that many clusters stay
+// small.
+func TestManyClusters(t *testing.T) {
+	const clusters = 100
+	measure := func(policy mesh.Policy) uint64 {
+		var definitions []*mesh.Cluster
+		for i := range clusters {
+			c := balanced(10, mesh.Balance{Policy: policy}, nil)
+			c.Name, c.Outlier = fmt.Sprint(i), mesh.DefaultOutlier()
+			definitions = append(definitions, c)
+		}
+		var before, after runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&before)
+		s := newSet(t, definitions...)
+		runtime.GC()
+		runtime.ReadMemStats(&after)
+		runtime.KeepAlive(s)
+		return (after.HeapAlloc - before.HeapAlloc) / clusters
+	}
+	for policy, most := range map[mesh.Policy]uint64{mesh.RoundRobin: 10 << 10, mesh.LeastRequest: 10 << 10, mesh.RingHash: 40 << 10, mesh.Maglev: 160 << 10} {
+		n := measure(policy)
+		t.Logf("%s: %d bytes for a cluster of 10 endpoints", policy, n)
+		if n > most {
+			t.Errorf("%s: %d bytes for a cluster of 10 endpoints", policy, n)
+		}
 	}
 }

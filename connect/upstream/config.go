@@ -44,11 +44,11 @@ func (c *config) connectTimeout() time.Duration {
 // idleSince is the time before which a connection must have been used not to be
 // closed at now, oldest that before which it must not have been made.
 func (c *config) idleSince(now time.Time) (idle, oldest time.Time) {
-	timeout := cmp.Or(c.Cluster.Pool.IdleTimeout, idleTimeout)
+	timeout := cmp.Or(c.Pool.IdleTimeout, idleTimeout)
 	if timeout > 0 {
 		idle = now.Add(-timeout)
 	}
-	if age := c.Cluster.Pool.MaxAge; age > 0 {
+	if age := c.Pool.MaxAge; age > 0 {
 		oldest = now.Add(-age)
 	}
 	return idle, oldest

@@ -80,8 +80,14 @@ func (c *Cluster) detect(d *mesh.Outlier) {
 
 // forget takes back what detection knows of a host.
 func (c *Cluster) forget(h *Host) {
+	e := c.ejections.Load()
+	if e == nil {
+		return
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	if o := h.outlier.Swap(nil); o != nil && o.ejected.Swap(false) {
-		c.ejections.Load().active.Add(-1)
+		e.active.Add(-1)
 	}
 }
 
@@ -98,6 +104,7 @@ func (c *Cluster) eject(h *Host, o *outlier, d *mesh.Outlier, why offence) {
 		o.gateway.Store(0)
 	case consecutiveLocalOrigin:
 		o.local.Store(0)
+	default: // the others count by the interval
 	}
 	if o.ejected.Load() || h.outlier.Load() != o {
 		return

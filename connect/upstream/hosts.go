@@ -73,7 +73,7 @@ func (c *Cluster) setEndpoints(set *mesh.EndpointSet, keep bool) {
 // plan puts all hosts in force as they are now. Callers hold the set's lock.
 func (c *Cluster) plan(all []*Host, now time.Time) {
 	next := &hosts{all: all}
-	next.plan(&c.config.Load().Cluster.Balance, c.config.Load().PanicPercent, now)
+	next.plan(&c.config.Load().Balance, c.config.Load().PanicPercent, now)
 	if next.panics {
 		c.panics.Add(1)
 	}

@@ -165,8 +165,14 @@ func TestMaxEjection(t *testing.T) {
 		ejected  int64
 		overflow bool
 	}{
-		{100, false, 4, 4, false}, {50, false, 4, 2, true}, {49, false, 4, 1, true}, {10, false, 10, 1, true},
-		{10, false, 4, 0, true}, {10, true, 4, 1, true}, {0, false, 4, 0, true}, {0, true, 1, 1, false},
+		{100, false, 4, 4, false},
+		{50, false, 4, 2, true},
+		{49, false, 4, 1, true},
+		{10, false, 10, 1, true},
+		{10, false, 4, 0, true},
+		{10, true, 4, 1, true},
+		{0, false, 4, 0, true},
+		{0, true, 1, 1, false},
 	} {
 		var status atomic.Int64
 		status.Store(500)

@@ -33,7 +33,7 @@ func (l *lease) release(_ *http1.ClientConn, reusable bool) {
 	switch {
 	case !reusable:
 		h.cluster.freed(h)
-	case l.worn(&h.cluster.config.Load().Cluster.Pool):
+	case l.worn(&h.cluster.config.Load().Pool):
 		h.cluster.cxMaxRequests.Add(1)
 		l.close()
 	default:

@@ -23,7 +23,7 @@ type want struct {
 // ready makes a connection to each of hosts that have come, if it is configured
 // that connections are made beforehand.
 func (c *Cluster) ready(hosts []*Host) {
-	if c.config.Load().Cluster.Pool.Preconnect <= 1 {
+	if c.config.Load().Pool.Preconnect <= 1 {
 		return
 	}
 	for _, h := range hosts {
@@ -36,7 +36,7 @@ func (c *Cluster) ready(hosts []*Host) {
 // preconnect asks for as many connections as there should be for those exchanges
 // of h that there are, and the one to come. It is called when one had to be made.
 func (c *Cluster) preconnect(h *Host) {
-	ratio := min(c.config.Load().Cluster.Pool.Preconnect, maxPreconnect)
+	ratio := min(c.config.Load().Pool.Preconnect, maxPreconnect)
 	if ratio <= 1 {
 		return
 	}

@@ -42,7 +42,7 @@ type dialing struct {
 // tryShared makes one try on a shared connection. It tells whether what went wrong
 // says nothing of the host: a connection that others use may end at any time.
 func (c *Cluster) tryShared(x *wire.Exchange, a *wire.Attempt, req *wire.Request, host *Host) (bool, *wire.Response, error) {
-	conn := host.shared.acquire(&c.config.Load().Cluster.Pool)
+	conn := host.shared.acquire(&c.config.Load().Pool)
 	if a.Reused = conn != nil; !a.Reused {
 		err := c.await()
 		if err == nil {
@@ -97,7 +97,7 @@ func (s *sharedConn) serve(p *mesh.Pool) {
 // share takes a place on a connection that is made now, by this exchange or by
 // another one that was first, or on one where a place comes free.
 func (c *Cluster) share(ctx context.Context, host *Host) (*http2.ClientConn, error) {
-	s, pool := &host.shared, &c.config.Load().Cluster.Pool
+	s, pool := &host.shared, &c.config.Load().Pool
 	reserved := false // a connection that we may make
 	defer func() {
 		if reserved {
@@ -164,7 +164,7 @@ func (c *Cluster) makeFor(ctx context.Context, host *Host, d *dialing, use bool)
 	made := &sharedConn{ClientConn: conn, born: time.Now()}
 	if use {
 		conn.Acquire()
-		made.serve(&c.config.Load().Cluster.Pool)
+		made.serve(&c.config.Load().Pool)
 	}
 	s.conns = append(s.conns, made)
 	if s.closed {
