@@ -104,6 +104,13 @@ type Upstream struct {
 	// address: "v1" or "v2"; "" means none. Each request then has a connection of its
 	// own. Not for a Service.
 	ProxyProtocol string `hcl:"proxy_protocol,optional"`
+	// LoadBalancer, Limits, PassiveHealthCheck and Retry are those of Catalog or
+	// Addresses; nil means round robin, limits of 1024, and none of the others. For
+	// a Service Consul's config entries say.
+	LoadBalancer       *LoadBalancer       `hcl:"load_balancer,block"`
+	Limits             *Limits             `hcl:"limits,block"`
+	PassiveHealthCheck *PassiveHealthCheck `hcl:"passive_health_check,block"`
+	Retry              *Retry              `hcl:"retry,block"`
 	// Pos is where the block and its arguments stand.
 	Pos Positions `hcl:",pos"`
 }

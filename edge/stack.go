@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/serai-net/serai/agent/telemetry"
+	"github.com/serai-net/serai/connect/stack"
 	"github.com/serai-net/serai/connect/wire"
 	"github.com/serai-net/serai/edge/auth"
 	"github.com/serai-net/serai/edge/consumer"
@@ -55,7 +56,7 @@ func (g *Gateway) upstream(r *route) wire.Service {
 	if u.Service != "" {
 		return g.mesh.service(meshService{u.Service, u.Datacenter})
 	}
-	return clusterNamed(g.plain, u.clusterName())
+	return stack.Forward(g.plain, u.clusterName(), u.hashPolicies(), u.Retry.policy())
 }
 
 // on notes the listener.

@@ -65,6 +65,9 @@ func (u *Upstream) clusterName() string {
 	if u.ProxyProtocol != "" {
 		name += "/proxy_protocol=" + u.ProxyProtocol
 	}
+	if settings := u.settings(); settings != "" {
+		name += "/settings=" + settings
+	}
 	return name
 }
 
@@ -100,6 +103,7 @@ const (
 func (u *Upstream) cluster(name string) *mesh.Cluster {
 	c := &mesh.Cluster{Name: name, Kind: mesh.ClusterEDS, ConnectTimeout: u.ConnectTimeout, Protocol: u.protocol()}
 	c.ProxyProtocol = proxyProtocols()[u.ProxyProtocol]
+	u.apply(c)
 	if u.Catalog != "" {
 		return c
 	}

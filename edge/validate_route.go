@@ -97,6 +97,7 @@ func (u *Upstream) validate(p *problems, who string) {
 	}
 	u.validateProtocol(p, who)
 	u.validateProxyProtocol(p, who)
+	u.validateSettings(p, who)
 	sockets, names := 0, 0
 	for _, text := range u.Addresses {
 		address, name, problem := parseAddress(text)

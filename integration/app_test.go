@@ -90,6 +90,12 @@ func (a *app) handler() http.Handler {
 	mux.HandleFunc("/headers", func(w http.ResponseWriter, r *http.Request) {
 		_ = json.NewEncoder(w).Encode(seen{Host: r.Host, Path: r.URL.RequestURI(), Header: r.Header})
 	})
+	mux.HandleFunc("/fail/{only}", func(w http.ResponseWriter, r *http.Request) {
+		if r.PathValue("only") == a.name {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+		a.hello(w, r)
+	})
 	mux.HandleFunc("/echo", echo)
 	mux.HandleFunc("/body/{mode}", body)
 	mux.HandleFunc("/slow/{time}", func(w http.ResponseWriter, r *http.Request) {

@@ -86,18 +86,33 @@ func Clusters(all []upstream.Stats) iter.Seq[Sample] {
 			labels := []Label{{"cluster", s.Name}}
 			for _, sample := range []Sample{
 				{"serai_cluster_membership", "Endpoints.", Gauge, labels, number(s.Hosts)},
-				{"serai_cluster_membership_healthy", "Endpoints that Consul calls healthy.", Gauge, labels, number(s.Healthy)},
+				{"serai_cluster_membership_healthy", "Endpoints that Consul calls healthy and that are not ejected.", Gauge, labels, number(s.Healthy)},
 				{"serai_cluster_upstream_rq_total", "Requests and connections begun.", Counter, labels, number(s.Requests)},
 				{"serai_cluster_upstream_rq_active", "Requests and connections under way.", Gauge, labels, number(s.Active)},
 				{"serai_cluster_upstream_cx_total", "Connections tried.", Counter, labels, number(s.Connects)},
 				{"serai_cluster_upstream_cx_connect_fail_total", "Connections that could not be made.", Counter, labels, number(s.ConnectFails)},
 				{"serai_cluster_upstream_rq_repeated_total", "Tries after the first, for connections that were lost.", Counter, labels, number(s.Repeats)},
 				{"serai_cluster_upstream_rq_pending_overflow_total", "Requests and connections refused for a limit.", Counter, labels, number(s.Overflow)},
+				{"serai_cluster_upstream_cx_active", "Connections that live or are being made.", Gauge, labels, number(s.Conns)},
+				{"serai_cluster_upstream_cx_overflow_total", "Exchanges that had to wait, and connections refused, for the limit of connections.", Counter, labels, number(s.Waited)},
+				{"serai_cluster_upstream_rq_pending_active", "Requests that wait for a connection.", Gauge, labels, number(s.Pending)},
+				{"serai_cluster_upstream_rq_retry_total", "Retries by a policy.", Counter, labels, number(s.Retries)},
+				{"serai_cluster_upstream_rq_retry_success_total", "Those of them that were answered well.", Counter, labels, number(s.RetrySuccess)},
+				{"serai_cluster_upstream_rq_retry_overflow_total", "Retries not made for the limit of retries.", Counter, labels, number(s.RetryOverflow)},
 				{"serai_cluster_upstream_cx_none_healthy_total", "Requests and connections for which no endpoint was healthy.", Counter, labels, number(s.NoHost)},
 			} {
 				if !yield(sample) {
 					return
 				}
+			}
+			if o := s.Outlier; o != nil && !(yield(Sample{
+				"serai_cluster_outlier_detection_ejections_active", "Endpoints that are ejected now.", Gauge, labels, number(o.Active),
+			}) && yield(Sample{
+				"serai_cluster_outlier_detection_ejections_enforced_total", "Ejections.", Counter, labels, number(o.EnforcedTotal()),
+			}) && yield(Sample{
+				"serai_cluster_outlier_detection_ejections_overflow_total", "Ejections not made, since too many endpoints are out.", Counter, labels, number(o.Overflow),
+			})) {
+				return
 			}
 		}
 	}

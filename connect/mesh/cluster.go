@@ -11,7 +11,8 @@ const (
 	ClusterEDS ClusterKind = iota
 	// ClusterStatic: Cluster.Endpoints.
 	ClusterStatic
-	// ClusterAggregate: the first of Members with a healthy endpoint.
+	// ClusterAggregate: the first of Members, and as far as its endpoints are not
+	// healthy the next ones, as between priorities.
 	ClusterAggregate
 	// ClusterStrictDNS: all addresses of each Cluster.Names.
 	ClusterStrictDNS
@@ -61,47 +62,11 @@ type Cluster struct {
 	Limits       Limits
 	// Outlier is nil if outlier detection is off.
 	Outlier *Outlier
+	Pool    Pool
 	// StatName is alt_stat_name; "" means Name.
 	StatName string
 	// Refusal says what is not understood: every request gets a 503.
 	Refusal string
-}
-
-// Policy is a load-balancing policy.
-type Policy uint8
-
-// Load-balancing policies.
-const (
-	RoundRobin Policy = iota
-	LeastRequest
-	Random
-	RingHash
-	Maglev
-)
-
-// Balance is how endpoints are chosen.
-type Balance struct {
-	Policy Policy
-	// Choices of LeastRequest; 0 means 2.
-	Choices uint32
-	// MinRing and MaxRing of RingHash; 0 means 1024 and 8 Mi.
-	MinRing, MaxRing uint64
-}
-
-// Limits are circuit-breaker thresholds; HasX false means Envoy's default of
-// 1024 (3 for retries).
-type Limits struct {
-	MaxConnections, MaxPending, MaxRequests, MaxRetries uint32
-	HasConnections, HasPending, HasRequests, HasRetries bool
-}
-
-// Outlier is outlier detection; zero fields have Envoy's defaults filled in by
-// whoever makes it.
-type Outlier struct {
-	Consecutive5xx          uint32
-	EnforcingConsecutive5xx uint32
-	Interval, BaseEjection  time.Duration
-	MaxEjectionPercent      uint32
 }
 
 // Health of an endpoint as the control plane sees it.
@@ -123,6 +88,9 @@ type Endpoint struct {
 	Weight   uint32
 	Health   Health
 	Priority uint32
+	// Locality tells the localities of a set apart; LocalityWeight is what all of
+	// one have together, for Balance.LocalityWeighted.
+	Locality, LocalityWeight uint32
 }
 
 // EndpointSet is all endpoints of one cluster (xDS: ClusterLoadAssignment).

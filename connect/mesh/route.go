@@ -130,18 +130,6 @@ type RegexRewrite struct {
 	StripPrefix           string
 }
 
-// Retry is a retry policy.
-type Retry struct {
-	// On has Envoy's retry_on tokens.
-	On []string
-	// Codes are retriable_status_codes.
-	Codes []int
-	// Retries after the first try.
-	Retries int
-	// PerTry limits each try; 0 means only the rule's Timeout does.
-	PerTry time.Duration
-}
-
 // HashPolicy gives a hash for consistent load balancing. One kind is set.
 type HashPolicy struct {
 	Header, Query string

@@ -1,12 +1,9 @@
 package stack
 
 import (
-	"errors"
-	"net/http"
-	"slices"
 	"time"
 
-	"github.com/serai-net/serai/connect/mesh"
+	"github.com/serai-net/serai/connect/upstream"
 	"github.com/serai-net/serai/connect/wire"
 )
 
@@ -14,20 +11,30 @@ import (
 const maxRetries = 10
 
 // retry serves a request and repeats it as the policy says, each time as a
-// whole exchange with the cluster.
-func retry(next wire.Service, policy *mesh.Retry, x *wire.Exchange, req *wire.Request) (*wire.Response, error) {
-	if policy == nil || policy.Retries <= 0 || req.Upgrade != "" {
-		return next.Serve(x, req)
+// whole exchange with the cluster. Nothing of a response has gone downstream as
+// long as its head is here, so what is repeated was not seen by the client.
+func retry(cluster *upstream.Cluster, policy *retryPolicy, x *wire.Exchange, req *wire.Request) (*wire.Response, error) {
+	if policy == nil || policy.Retries <= 0 || req.Upgrade != "" || !policy.takes(req) {
+		return cluster.Serve(x, req)
 	}
+	x.Choice.AvoidHosts, x.Choice.HostAttempts = policy.PreviousHosts, policy.HostAttempts
+	x.Choice.AvoidPriorities = policy.PreviousPriorities
 	replay, owner := wire.NewReplay(req.Body, wire.DefaultReplayLimit)
 	if owner {
 		defer replay.Settle()
 		req.Body = replay.Try()
 	}
-	pause := 25 * time.Millisecond // Envoy's base interval
+	place := retryPlace{cluster: cluster}
+	defer place.keep(x)
+	pauses := newBackOff(policy.Retry)
 	for n := 0; ; n++ {
-		resp, err := serveTry(next, policy.PerTry, x, req)
-		if n >= min(policy.Retries, maxRetries) || !wants(policy, resp, err) || !hasTime(x, pause) {
+		resp, err := serveTry(cluster, policy.tryTimeout(), x, req)
+		place.succeeded = err == nil && resp.Status < 500
+		if n >= min(policy.Retries, maxRetries) || !policy.wants(x.GRPC, resp, err) {
+			return resp, err
+		}
+		pause := pauses.next(resp)
+		if !hasTime(x, pause) || !place.take() {
 			return resp, err
 		}
 		if replay != nil {
@@ -44,9 +51,35 @@ func retry(next wire.Service, policy *mesh.Retry, x *wire.Exchange, req *wire.Re
 		if err := wait(x, pause); err != nil {
 			return nil, err
 		}
-		pause = min(2*pause, 250*time.Millisecond)
 	}
 }
+
+// retryPlace is a place among the retries that a cluster allows, held from the
+// decision to retry until the next one, or the end of the exchange.
+type retryPlace struct {
+	cluster         *upstream.Cluster
+	held, succeeded bool
+}
+
+// take gives up the place of the retry before and takes one for the next.
+func (p *retryPlace) take() bool {
+	if p.held {
+		p.cluster.EndRetry(false)
+	}
+	p.held = p.cluster.BeginRetry()
+	return p.held
+}
+
+// keep holds the place, if there is one, until the exchange ends.
+func (p *retryPlace) keep(x *wire.Exchange) {
+	if p.held {
+		held := *p
+		x.OnEnd(&held)
+	}
+}
+
+// End implements [wire.End].
+func (p *retryPlace) End(*wire.Exchange) { p.cluster.EndRetry(p.succeeded) }
 
 // serveTry limits one try to perTry, if that is not 0, until its head is there.
 func serveTry(next wire.Service, perTry time.Duration, x *wire.Exchange, req *wire.Request) (*wire.Response, error) {
@@ -87,51 +120,3 @@ func wait(x *wire.Exchange, pause time.Duration) error {
 type wake chan struct{}
 
 func (w wake) Cancel() { close(w) }
-
-// wants tells whether the outcome is one that the policy names (Envoy's
-// x-envoy-retry-on tokens).
-func wants(policy *mesh.Retry, resp *wire.Response, err error) bool {
-	for _, token := range policy.On {
-		if wantsToken(policy, token, resp, err) {
-			return true
-		}
-	}
-	return false
-}
-
-func wantsToken(policy *mesh.Retry, token string, resp *wire.Response, err error) bool {
-	if err != nil {
-		fault, ok := errors.AsType[*wire.Fault](err)
-		return ok && wantsFault(token, fault)
-	}
-	switch token {
-	case "5xx":
-		return resp.Status >= 500
-	case "gateway-error":
-		return resp.Status >= 502 && resp.Status <= 504
-	case "retriable-4xx":
-		return resp.Status == http.StatusConflict
-	case "retriable-status-codes":
-		return slices.Contains(policy.Codes, resp.Status)
-	}
-	return false
-}
-
-// wantsFault tells whether a policy names what went wrong upstream. Where no
-// upstream was asked, as for a limit, nothing is repeated.
-func wantsFault(token string, fault *wire.Fault) bool {
-	switch fault.Flag {
-	case wire.FlagUpstreamConnect, wire.FlagUpstreamReset, wire.FlagUpstreamTimeout, wire.FlagUpstreamProtocol:
-	default:
-		return false
-	}
-	switch token {
-	case "5xx", "gateway-error", "reset":
-		return true
-	case "connect-failure":
-		return fault.Flag == wire.FlagUpstreamConnect
-	case "reset-before-request":
-		return fault.Repeat == wire.RepeatAny
-	}
-	return false
-}

@@ -25,6 +25,12 @@ func retrying(t *testing.T, policy mesh.Retry, address string) wire.Service {
 	return compile(t, &mesh.HTTP{Route: toward(func(r *mesh.Rule) { r.Retry = &policy })}, clusters(t, map[string]string{"c": address}))
 }
 
+// retryOn is a set of tokens.
+func retryOn(tokens ...string) mesh.RetryOn {
+	on, _ := mesh.ParseRetryOn(strings.Join(tokens, ","))
+	return on
+}
+
 // failing answers with each status in turn, then with 200 and the body.
 func failing(t *testing.T, statuses ...int) string {
 	t.Helper()
@@ -48,7 +54,7 @@ func TestRetryStatus(t *testing.T) {
 		Body   string
 		Tries  int
 	}
-	on := func(tokens ...string) mesh.Retry { return mesh.Retry{On: tokens, Retries: 2} }
+	on := func(tokens ...string) mesh.Retry { return mesh.Retry{On: retryOn(tokens...), Retries: 2} }
 	tests := []struct {
 		name     string
 		policy   mesh.Retry
@@ -65,7 +71,7 @@ func TestRetryStatus(t *testing.T) {
 		{"gateway-error", on("gateway-error"), []int{502, 504}, outcome{200, "3 body", 3}},
 		{"gateway-error is not 500", on("gateway-error"), []int{500}, outcome{500, "1 body", 1}},
 		{"retriable-4xx", on("retriable-4xx"), []int{409, 404}, outcome{404, "2 body", 2}},
-		{"codes", mesh.Retry{On: []string{"retriable-status-codes"}, Codes: []int{418, 404}, Retries: 5}, []int{418, 404, 500}, outcome{500, "3 body", 3}},
+		{"codes", mesh.Retry{On: retryOn("retriable-status-codes"), Codes: []int{418, 404}, Retries: 5}, []int{418, 404, 500}, outcome{500, "3 body", 3}},
 		{"any of several", on("connect-failure", "retriable-4xx", "5xx"), []int{409, 500}, outcome{200, "3 body", 3}},
 		{"connect-failure is no status", on("connect-failure", "reset"), []int{503}, outcome{503, "1 body", 1}},
 	}
@@ -120,13 +126,13 @@ func TestRetryFault(t *testing.T) {
 		{"5xx", garbled, wire.FlagUpstreamProtocol, 3},
 	}
 	for _, tt := range tests {
-		got := do(t, retrying(t, mesh.Retry{On: []string{tt.token}, Retries: 2}, tt.address), &wire.Peer{}, request(http.MethodPost, "/"))
+		got := do(t, retrying(t, mesh.Retry{On: retryOn(tt.token), Retries: 2}, tt.address), &wire.Peer{}, request(http.MethodPost, "/"))
 		if got.Flag != tt.flag || got.Tries != tt.tries {
 			t.Errorf("%s: %d %s after %d tries, want %s after %d", tt.token, got.Status, got.Flag, got.Tries, tt.flag, tt.tries)
 		}
 	}
 	never := []string{"5xx", "gateway-error", "reset", "connect-failure", "reset-before-request"}
-	table := toward(func(r *mesh.Rule) { r.Retry = &mesh.Retry{On: never, Retries: 2} })
+	table := toward(func(r *mesh.Rule) { r.Retry = &mesh.Retry{On: retryOn(never...), Retries: 2} })
 	set := upstream.NewSet(nil)
 	commit, err := set.Prepare(map[string]*mesh.Cluster{"c": {Name: "c"}})
 	if err != nil {
@@ -151,7 +157,7 @@ func TestRetryWithinLimit(t *testing.T) {
 		t.Fatal(err)
 	}
 	commit()
-	table := toward(func(r *mesh.Rule) { r.Retry = &mesh.Retry{On: []string{"5xx"}, Retries: 5} })
+	table := toward(func(r *mesh.Rule) { r.Retry = &mesh.Retry{On: mesh.Retry5xx, Retries: 5} })
 	got := do(t, compile(t, &mesh.HTTP{Route: table}, set), &wire.Peer{}, request(http.MethodGet, "/"))
 	if got.Status != 200 || got.Tries != 3 {
 		t.Errorf("%+v", got)
@@ -200,7 +206,7 @@ func TestRetryEarlyAnswer(t *testing.T) {
 	})
 	req := request(http.MethodPost, "/")
 	req.Body, req.ContentLength = streamed{reader}, wire.UnknownLength
-	got := do(t, retrying(t, mesh.Retry{On: []string{"5xx"}, Retries: 1}, address), &wire.Peer{}, req)
+	got := do(t, retrying(t, mesh.Retry{On: mesh.Retry5xx, Retries: 1}, address), &wire.Peer{}, req)
 	if got.Status != 200 || got.Body != "first, second, third" || got.Tries != 2 {
 		t.Errorf("%+v", got)
 	}
@@ -214,7 +220,7 @@ func TestRetryLargeBody(t *testing.T) {
 	req := request(http.MethodPost, "/")
 	size := 2 * wire.DefaultReplayLimit
 	req.Body, req.ContentLength = wire.NewBytes(make([]byte, size)), int64(size)
-	got := do(t, retrying(t, mesh.Retry{On: []string{"5xx"}, Retries: 3}, failing(t, 503, 503)), &wire.Peer{}, req)
+	got := do(t, retrying(t, mesh.Retry{On: mesh.Retry5xx, Retries: 3}, failing(t, 503, 503)), &wire.Peer{}, req)
 	if got.Status != 503 || got.Tries != 1 || !strings.HasPrefix(got.Body, "1 ") || len(got.Body) != size+2 {
 		t.Errorf("%d after %d tries, body of %d bytes", got.Status, got.Tries, len(got.Body))
 	}
@@ -230,7 +236,7 @@ func TestRetryPerTry(t *testing.T) {
 		}
 		fmt.Fprint(w, "well")
 	})
-	service := retrying(t, mesh.Retry{On: []string{"5xx"}, Retries: 1, PerTry: 100 * time.Millisecond}, address)
+	service := retrying(t, mesh.Retry{On: mesh.Retry5xx, Retries: 1, PerTry: 100 * time.Millisecond}, address)
 	x := exchange(&wire.Peer{})
 	whole := time.Now().Add(time.Minute)
 	x.Deadline = whole
@@ -243,7 +249,7 @@ func TestRetryPerTry(t *testing.T) {
 
 func TestRetryEnds(t *testing.T) {
 	t.Parallel()
-	policy := mesh.Retry{On: []string{"5xx"}, Retries: 10}
+	policy := mesh.Retry{On: mesh.Retry5xx, Retries: 10}
 	t.Run("at the deadline", func(t *testing.T) {
 		t.Parallel()
 		x := exchange(&wire.Peer{})

@@ -17,6 +17,7 @@ type router struct {
 	table    *route.Table
 	name     string
 	clusters *upstream.Set
+	retries  map[*mesh.Retry]*retryPolicy
 }
 
 func newRouter(table *mesh.Route, h *mesh.HTTP, clusters *upstream.Set) (*router, error) {
@@ -27,7 +28,18 @@ func newRouter(table *mesh.Route, h *mesh.HTTP, clusters *upstream.Set) (*router
 	if err != nil {
 		return nil, err
 	}
-	return &router{table: compiled, name: table.Name, clusters: clusters}, nil
+	r := &router{table: compiled, name: table.Name, clusters: clusters, retries: map[*mesh.Retry]*retryPolicy{}}
+	for _, vh := range table.VirtualHosts {
+		for _, rule := range vh.Rules {
+			if rule.Retry == nil || rule.Refusal != "" {
+				continue
+			}
+			if r.retries[rule.Retry], err = compileRetry(rule.Retry); err != nil {
+				return nil, fmt.Errorf("route %q: %w", table.Name, err)
+			}
+		}
+	}
+	return r, nil
 }
 
 // Serve implements [wire.Service].
@@ -80,17 +92,34 @@ func (r *router) forward(x *wire.Exchange, req *wire.Request, rule *route.Rule) 
 			Err: fmt.Errorf("cluster %q is not known", target.Cluster),
 		}
 	}
+	var ask asked
+	ask.take(x, req)
+	setCookie := ""
+	if len(rule.Hash) > 0 {
+		setCookie = hash(rule.Hash, x, req)
+	}
 	rule.Rewrite(req)
 	editRequest(&target.Edit, &req.Header)
 	for _, edit := range rule.Edits {
 		editRequest(edit, &req.Header)
 	}
-	if rule.Timeout > 0 && req.Upgrade == "" {
-		limit(x, x.Received(), rule.Timeout)
+	timeout := rule.Timeout
+	if ask.hasTimeout {
+		timeout = ask.timeout
 	}
-	resp, err := retry(cluster, rule.Retry, x, req)
+	if timeout > 0 && req.Upgrade == "" {
+		limit(x, x.Received(), timeout)
+	}
+	var policy *retryPolicy
+	if rule.Retry != nil {
+		policy = r.retries[rule.Retry]
+	}
+	resp, err := retry(cluster, ask.policy(policy), x, req)
 	if err != nil {
 		return nil, err
+	}
+	if setCookie != "" {
+		resp.Header.Add("set-cookie", setCookie)
 	}
 	editResponse(&target.Edit, &resp.Header)
 	for _, edit := range rule.Edits {

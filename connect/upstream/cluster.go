@@ -1,7 +1,8 @@
 package upstream
 
 import (
-	"iter"
+	"math/rand/v2"
+	"slices"
 	"sync/atomic"
 
 	"github.com/serai-net/serai/connect/mesh"
@@ -21,49 +22,22 @@ type Cluster struct {
 	lookedUp atomic.Int64
 
 	requests, active, connects, connectFails, repeats, overflow, noHost atomic.Int64
+
+	// conns are those that live or are being made, pending the exchanges without
+	// one, retrying those that a policy repeats.
+	conns, pending, retrying atomic.Int64
+	queue                    queue
+
+	pendingTotal, cxOverflow, cxMaxRequests, cxIdle, panics atomic.Int64
+	retries, retrySuccess, retryOverflow                    atomic.Int64
+
+	// stale says that the plan of hosts is to be made anew.
+	stale atomic.Bool
+	// ejections is nil without outlier detection, now and before.
+	ejections atomic.Pointer[ejections]
 }
 
 var _ wire.Service = (*Cluster)(nil)
-
-// Stats are the counters of a cluster since it was first configured.
-type Stats struct {
-	Name string
-	// Hosts and Healthy count endpoints now.
-	Hosts, Healthy int
-	// Requests and connections begun; Active are those that live.
-	Requests, Active int64
-	// Connects were tried, ConnectFails of them failed.
-	Connects, ConnectFails int64
-	// Repeats are tries after the first, Overflow was refused for a limit,
-	// NoHost since no endpoint was healthy.
-	Repeats, Overflow, NoHost int64
-}
-
-// All yields the counters by Envoy's names where there is one.
-func (s Stats) All() iter.Seq2[string, int64] {
-	return func(yield func(string, int64) bool) {
-		_ = yield("membership_total", int64(s.Hosts)) &&
-			yield("membership_healthy", int64(s.Healthy)) &&
-			yield("upstream_rq_total", s.Requests) &&
-			yield("upstream_rq_active", s.Active) &&
-			yield("upstream_cx_total", s.Connects) &&
-			yield("upstream_cx_connect_fail", s.ConnectFails) &&
-			yield("upstream_rq_repeated", s.Repeats) &&
-			yield("upstream_rq_pending_overflow", s.Overflow) &&
-			yield("upstream_cx_none_healthy", s.NoHost)
-	}
-}
-
-// Stats returns the counters.
-func (c *Cluster) Stats() Stats {
-	hs := c.hosts.Load()
-	return Stats{
-		Name: c.name, Hosts: len(hs.all), Healthy: hs.healthy,
-		Requests: c.requests.Load(), Active: c.active.Load(),
-		Connects: c.connects.Load(), ConnectFails: c.connectFails.Load(),
-		Repeats: c.repeats.Load(), Overflow: c.overflow.Load(), NoHost: c.noHost.Load(),
-	}
-}
 
 // Name is the cluster's name.
 func (c *Cluster) Name() string { return c.name }
@@ -71,42 +45,93 @@ func (c *Cluster) Name() string { return c.name }
 // Healthy is the number of endpoints that may be used; for an aggregate
 // cluster, those of the member in use.
 func (c *Cluster) Healthy() int {
-	if m := c.member(0); m != nil {
-		return m.hosts.Load().usable
+	var few [8]*Cluster
+	members := c.members(few[:0], 0)
+	if len(members) == 0 {
+		return 0
 	}
-	return 0
+	return anyOf(members).hosts.Load().usable
 }
 
 // maxDepth bounds aggregates in aggregates.
 const maxDepth = 4
 
-// member resolves an aggregate cluster to the first member with an endpoint
-// that may be used, else the first there is; nil if there is none.
-func (c *Cluster) member(depth int) *Cluster {
+// member resolves an aggregate cluster to one of its members; nil if there is
+// none. As between priorities, the first gets all that it is fit for.
+func (c *Cluster) member(p preference) *Cluster {
 	cfg := c.config.Load()
 	if cfg.Kind != mesh.ClusterAggregate || cfg.refusal != "" {
 		return c
 	}
-	if depth >= maxDepth {
+	var few [8]*Cluster
+	members := c.members(few[:0], 0)
+	if len(members) == 0 {
 		return nil
 	}
-	var first *Cluster
-	for _, name := range cfg.Members {
-		m := c.set.Cluster(name)
-		if m == nil {
-			continue
-		}
-		if m = m.member(depth + 1); m == nil {
-			continue
-		}
-		if len(m.hosts.Load().schedule) > 0 {
-			return m
-		}
-		if first == nil {
-			first = m
+	skip := len(p.tried)
+	if p.AvoidPriorities > 0 {
+		skip %= p.AvoidPriorities
+	}
+	total := uint32(0)
+	for _, m := range members {
+		if total < 100 && !m.avoided(&p, skip) {
+			total += m.hosts.Load().health
 		}
 	}
-	return first
+	if total == 0 {
+		return anyOf(members)
+	}
+	draw := uint32(p.Hash % uint64(min(total, 100)))
+	if total >= 100 && members[0].hosts.Load().health == 100 && !members[0].avoided(&p, skip) {
+		return members[0]
+	}
+	if !p.Hashed {
+		draw = rand.Uint32N(min(total, 100))
+	}
+	for _, m := range members {
+		if m.avoided(&p, skip) {
+			continue
+		}
+		health := m.hosts.Load().health
+		if draw < health {
+			return m
+		}
+		draw -= health
+	}
+	return anyOf(members)
+}
+
+// avoided tells whether one of the tries, but for the last skip, was made on c.
+func (c *Cluster) avoided(p *preference, skip int) bool {
+	return p.AvoidPriorities > 0 &&
+		slices.ContainsFunc(p.tried[:len(p.tried)-skip], func(a wire.Attempt) bool { return a.Cluster == c.name })
+}
+
+// members adds what c resolves to, in order.
+func (c *Cluster) members(all []*Cluster, depth int) []*Cluster {
+	cfg := c.config.Load()
+	if cfg.Kind != mesh.ClusterAggregate || cfg.refusal != "" {
+		return append(all, c)
+	}
+	if depth >= maxDepth {
+		return all
+	}
+	for _, name := range cfg.Members {
+		if m := c.set.Cluster(name); m != nil {
+			all = m.members(all, depth+1)
+		}
+	}
+	return all
+}
+
+// anyOf is the first that has a host to give, else the first there is.
+func anyOf(members []*Cluster) *Cluster {
+	for _, m := range members {
+		if m.hosts.Load().usable > 0 {
+			return m
+		}
+	}
+	return members[0]
 }
 
 func (c *Cluster) close() {

@@ -10,17 +10,14 @@ import (
 	"github.com/serai-net/serai/connect/wire"
 )
 
-func TestLimits(t *testing.T) {
+func TestMaxRequests(t *testing.T) {
 	t.Parallel()
-	for name, limits := range map[string]mesh.Limits{
-		"requests":    {MaxRequests: 1, HasRequests: true},
-		"connections": {MaxConnections: 1, HasConnections: true},
-		"both":        {MaxConnections: 5, HasConnections: true, MaxRequests: 1, HasRequests: true},
-	} {
-		t.Run(name, func(t *testing.T) {
+	for name, protocol := range map[string]mesh.Protocol{"1": mesh.HTTP1, "2": mesh.HTTP2} {
+		t.Run("HTTP/"+name, func(t *testing.T) {
 			t.Parallel()
-			definition := static("c", at(named(t, "one")))
-			definition.Limits = limits
+			definition := static("c", at(bothProtocols(t)))
+			definition.Protocol = protocol
+			definition.Limits = mesh.Limits{MaxRequests: 1, HasRequests: true}
 			c := newSet(t, definition).Cluster("c")
 			first := newExchange()
 			finish(t, first, c, request(http.MethodGet, ""))
@@ -28,18 +25,18 @@ func TestLimits(t *testing.T) {
 			if got.Status != 503 || got.Flag != wire.FlagUpstreamOverflow || len(got.Attempts) != 0 {
 				t.Errorf("over the limit: %+v", got)
 			}
-			if _, _, err := c.Dial(t.Context()); wire.AsFault(err).Flag != wire.FlagUpstreamOverflow {
-				t.Errorf("dial over the limit: %v", err)
-			}
 			// A policy that repeats the exchange needs no second place.
 			if again := finish(t, first, c, request(http.MethodGet, "")); again.Status != 200 || len(again.Attempts) != 2 {
 				t.Errorf("repeated: %+v", again)
+			}
+			if stats := c.Stats(); !stats.OpenRequests {
+				t.Errorf("%+v", stats)
 			}
 			first.Done(time.Now())
 			if got := do(t, c, request(http.MethodGet, "")); got.Status != 200 {
 				t.Errorf("after the end: %+v", got)
 			}
-			if stats := c.Stats(); stats.Active != 0 || stats.Overflow != 2 {
+			if stats := c.Stats(); stats.Active != 0 || stats.Overflow != 1 || stats.OpenRequests {
 				t.Errorf("%+v", stats)
 			}
 		})

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"cmp"
 	"crypto/tls"
 	"fmt"
 	"net/http"
@@ -11,8 +12,11 @@ import (
 	"github.com/serai-net/serai/connect/wire"
 )
 
-// defaultLimit is Envoy's default for connections and requests.
-const defaultLimit = 1024
+// Envoy's defaults for connections, requests and those pending, and for retries.
+const (
+	defaultLimit   = 1024
+	defaultRetries = 3
+)
 
 // config is a compiled cluster definition.
 type config struct {
@@ -37,18 +41,17 @@ func (c *config) connectTimeout() time.Duration {
 	return 5 * time.Second
 }
 
-// most is how many exchanges or connections may be active at one time: unless all
-// are HTTP/2, each exchange has a connection of its own.
-func (c *config) most() int64 {
-	if c.Protocol == mesh.HTTP2 {
-		return limit(c.Limits.MaxRequests, c.Limits.HasRequests)
+// idleSince is the time before which a connection must have been used not to be
+// closed at now, oldest that before which it must not have been made.
+func (c *config) idleSince(now time.Time) (idle, oldest time.Time) {
+	timeout := cmp.Or(c.Pool.IdleTimeout, idleTimeout)
+	if timeout > 0 {
+		idle = now.Add(-timeout)
 	}
-	return min(limit(c.Limits.MaxRequests, c.Limits.HasRequests), limit(c.Limits.MaxConnections, c.Limits.HasConnections))
-}
-
-// mostConns is how many connections of HTTP/2 one host may have.
-func (c *config) mostConns() int {
-	return int(limit(c.Limits.MaxConnections, c.Limits.HasConnections))
+	if age := c.Pool.MaxAge; age > 0 {
+		oldest = now.Add(-age)
+	}
+	return idle, oldest
 }
 
 // isHTTP2 tells whether req is sent by HTTP/2.

@@ -14,7 +14,7 @@ import (
 // Dial returns a connection to a host for raw bytes. Hosts that refuse are
 // passed over for others.
 func (c *Cluster) Dial(ctx context.Context) (net.Conn, *Host, error) {
-	if m := c.member(0); m != nil && m != c {
+	if m := c.member(preference{}); m != nil && m != c {
 		return m.Dial(ctx)
 	}
 	c.requests.Add(1)
@@ -22,28 +22,38 @@ func (c *Cluster) Dial(ctx context.Context) (net.Conn, *Host, error) {
 	if err := cfg.check(); err != nil {
 		return nil, nil, err
 	}
-	if !c.acquire(cfg) {
-		return nil, nil, &wire.Fault{Flag: wire.FlagUpstreamOverflow, Text: "too many connections"}
-	}
+	c.active.Add(1)
 	conn, host, err := c.dialAny(ctx)
 	if err != nil {
 		c.active.Add(-1)
 		return nil, nil, err
 	}
-	return &countedConn{Conn: conn, cluster: c}, host, nil
+	host.active.Add(1)
+	return &countedConn{Conn: conn, host: host}, host, nil
 }
 
 func (c *Cluster) dialAny(ctx context.Context) (net.Conn, *Host, error) {
 	var tried [maxTries]*Host
 	var last error
 	for n := range maxTries {
-		host := c.pick(time.Now(), tried[:n])
+		host := c.pick(time.Now(), preference{}, tried[:n])
 		if host == nil {
 			break
 		}
+		// Envoy's tcp_proxy does not wait for a place either.
+		if l := &c.config.Load().Limits; c.conns.Load() >= limit(l.MaxConnections, l.HasConnections) || !c.reserve(host) {
+			c.cxOverflow.Add(1)
+			c.overflow.Add(1)
+			return nil, nil, &wire.Fault{Flag: wire.FlagUpstreamOverflow, Text: "too many connections"}
+		}
 		conn, err := c.dial(ctx, host, false)
 		if err == nil {
+			c.connected(host)
 			return conn, host, nil
+		}
+		c.freed(host)
+		if ctx.Err() == nil {
+			c.faulted(host, &wire.Fault{Flag: wire.FlagUpstreamConnect})
 		}
 		last, tried[n] = err, host
 		if ctx.Err() != nil {
@@ -80,13 +90,15 @@ func (c *Cluster) dial(ctx context.Context, host *Host, http2 bool) (net.Conn, e
 // countedConn is an active connection of its cluster.
 type countedConn struct {
 	net.Conn
-	cluster *Cluster
-	closed  atomic.Bool
+	host   *Host
+	closed atomic.Bool
 }
 
 func (c *countedConn) Close() error {
 	if c.closed.CompareAndSwap(false, true) {
-		c.cluster.active.Add(-1)
+		c.host.active.Add(-1)
+		c.host.cluster.active.Add(-1)
+		defer c.host.cluster.freed(c.host)
 	}
 	return c.Conn.Close()
 }

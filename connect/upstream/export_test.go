@@ -3,22 +3,75 @@ package upstream
 import (
 	"context"
 	"time"
+
+	"github.com/serai-net/serai/connect/mesh"
+	"github.com/serai-net/serai/connect/wire"
 )
 
 // Pick is what Serve and Dial pick at now.
-func (c *Cluster) Pick(now time.Time, tried ...*Host) *Host { return c.pick(now, tried) }
+func (c *Cluster) Pick(now time.Time, tried ...*Host) *Host { return c.pick(now, preference{}, tried) }
+
+// PickAs is what an exchange picks at now.
+func (c *Cluster) PickAs(now time.Time, choice wire.Choice, tries ...wire.Attempt) *Host {
+	return c.pick(now, preference{choice, tries}, nil)
+}
 
 // Hosts are all hosts in the order of their endpoints.
 func (c *Cluster) Hosts() []*Host { return c.hosts.Load().all }
 
-// Schedule is one round of picks.
+// Schedule is one round of picks on the level that has the most.
 func (c *Cluster) Schedule() []string {
 	var all []string
-	for _, h := range c.hosts.Load().schedule {
-		all = append(all, h.text)
+	var best level
+	for _, l := range c.hosts.Load().levels {
+		if l.load > best.load {
+			best = l
+		}
+	}
+	switch p := best.picker.(type) {
+	case rotation:
+		for _, h := range p.schedule {
+			all = append(all, h.text)
+		}
+	case single:
+		all = append(all, p.host.text)
 	}
 	return all
 }
+
+// Busy makes n exchanges under way of the host.
+func (h *Host) Busy(n int) { h.active.Store(int32(n)) }
+
+// CameAt says when the host came.
+func (h *Host) CameAt(t time.Time) {
+	h.cluster.set.mu.Lock()
+	defer h.cluster.set.mu.Unlock()
+	h.since = t
+}
+
+// SlowShare is the share of its weight that a host of that age has.
+func SlowShare(s mesh.SlowStart, age time.Duration) float64 { return share(&s, age) }
+
+// SpellOver tells whether an ejection of so many times is over at now.
+func SpellOver(o *mesh.Outlier, times int, jitter time.Duration, since, now time.Time) bool {
+	s := spell{since: since, jitter: jitter, times: times}
+	return s.over(o, now)
+}
+
+// Answered notes an answer of h.
+func (c *Cluster) Answered(h *Host, grpc bool, resp *wire.Response) { c.answered(h, grpc, resp) }
+
+// Ejected tells whether the host is.
+func (h *Host) Ejected() bool { return h.outlier.Load().ejected.Load() }
+
+// Queued is how many exchanges wait for a connection.
+func (c *Cluster) Queued() int { return int(c.queue.waiting.Load()) }
+
+// SetActive makes n exchanges under way.
+func (c *Cluster) SetActive(n int64) { c.active.Store(n) }
+
+// Active is how many exchanges are under way with the host.
+func (h *Host) Active() int32 { return h.active.Load() }
 
 // Failed and Succeeded note the outcome of a dial.
 func (h *Host) Failed(now time.Time) { h.failed(now) }

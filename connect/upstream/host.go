@@ -1,38 +1,49 @@
 package upstream
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"fmt"
 	"net"
-	"sync"
+	"slices"
 	"sync/atomic"
 	"time"
 
 	"github.com/serai-net/serai/connect/mesh"
+	"github.com/serai-net/serai/connect/wire"
 	"github.com/serai-net/serai/connect/wire/bulk"
-	"github.com/serai-net/serai/connect/wire/http1"
 )
 
 const (
-	// idleTimeout closes pooled connections. It is under the minute after which
-	// many a server does.
-	idleTimeout = 55 * time.Second
-	// maxIdle bounds the pooled connections of one host.
-	maxIdle = 512
 	// firstPause is how long a host that refused a connection is passed over
 	// where there is another; it doubles up to lastPause.
+	//
+	// A pause only ranks hosts that the control plane and outlier detection leave:
+	// it is no ejection, counts for neither panic nor ejection percentages, and an
+	// ejection that ends takes it back.
 	firstPause, lastPause = 500 * time.Millisecond, 15 * time.Second
+	// keepalive and probes are TCP's where nothing else is said.
+	keepalive, probes = 15 * time.Second, 9
 )
 
 // Host is one endpoint of a cluster with what we know of it. It lives as long
 // as endpoint sets name its address.
 type Host struct {
+	cluster  *Cluster
 	address  mesh.Address
 	text     string
 	endpoint atomic.Pointer[mesh.Endpoint]
 	pool     pool   // of HTTP/1
 	shared   shared // of HTTP/2
+
+	// active counts the exchanges under way, conns the connections, those being
+	// made included.
+	active, conns atomic.Int32
+	// since is when the host came or became healthy; guarded by Set.mu.
+	since time.Time
+	// outlier is nil without outlier detection.
+	outlier atomic.Pointer[outlier]
 
 	// pausedUntil is a time in Unix nanoseconds until which the host is passed
 	// over; pause is the length of that pause in nanoseconds.
@@ -63,6 +74,20 @@ func (h *Host) succeeded() {
 	}
 }
 
+// healthy tells whether the control plane says so and the host is not ejected.
+func (h *Host) healthy() bool {
+	if h.endpoint.Load().Health != mesh.Healthy {
+		return false
+	}
+	o := h.outlier.Load()
+	return o == nil || !o.ejected.Load()
+}
+
+// triedIn tells whether one of tried was made on this host.
+func (h *Host) triedIn(tried []wire.Attempt) bool {
+	return slices.ContainsFunc(tried, func(a wire.Attempt) bool { return a.Endpoint == h.text })
+}
+
 // close closes idle connections, and the others when they become so.
 func (h *Host) close() {
 	h.pool.close()
@@ -74,7 +99,10 @@ func (h *Host) close() {
 func (h *Host) dial(ctx context.Context, c *config, secure *tls.Config, buffers *bulk.Buffers) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.connectTimeout())
 	defer cancel()
-	dialer := net.Dialer{KeepAlive: 15 * time.Second}
+	k := c.Pool.Keepalive
+	dialer := net.Dialer{KeepAliveConfig: net.KeepAliveConfig{
+		Enable: true, Idle: cmp.Or(k.Idle, keepalive), Interval: cmp.Or(k.Interval, keepalive), Count: cmp.Or(k.Probes, probes),
+	}}
 	conn, err := dialer.DialContext(ctx, h.address.Network(), h.text)
 	if err != nil {
 		return nil, fmt.Errorf("connect: %w", err)
@@ -94,80 +122,4 @@ func (h *Host) dial(ctx context.Context, c *config, secure *tls.Config, buffers 
 		return nil, fmt.Errorf("tls with %s: %w", h.text, err)
 	}
 	return secured, nil
-}
-
-// pool keeps idle HTTP/1 connections; the one used last is taken first, so that
-// those not needed grow old and are closed.
-type pool struct {
-	mu     sync.Mutex // guards:
-	idle   []idleConn
-	closed bool
-}
-
-type idleConn struct {
-	conn  *http1.ClientConn
-	since time.Time
-}
-
-// warm is how long a connection counts as in use after an exchange. What the other
-// side sends or closes then would as often come just after a look, and be
-// under way when the next request leaves.
-const warm = 100 * time.Microsecond
-
-// get returns a living idle connection, nil if there is none. For a request that
-// may be repeated, one that is warm is taken without a look.
-func (p *pool) get(now time.Time, repeatable bool) *http1.ClientConn {
-	for {
-		p.mu.Lock()
-		last := len(p.idle) - 1
-		if last < 0 {
-			p.mu.Unlock()
-			return nil
-		}
-		conn, since := p.idle[last].conn, p.idle[last].since
-		p.idle[last] = idleConn{}
-		p.idle = p.idle[:last]
-		p.mu.Unlock()
-		if repeatable && now.Sub(since) < warm || conn.Alive() {
-			return conn
-		}
-		conn.Close()
-	}
-}
-
-func (p *pool) put(conn *http1.ClientConn) {
-	p.mu.Lock()
-	full := p.closed || len(p.idle) >= maxIdle
-	if !full {
-		p.idle = append(p.idle, idleConn{conn, conn.Used()})
-	}
-	p.mu.Unlock()
-	if full {
-		conn.Close()
-	}
-}
-
-func (p *pool) closeIdleSince(limit time.Time) {
-	p.mu.Lock()
-	old := 0
-	for old < len(p.idle) && p.idle[old].since.Before(limit) {
-		old++
-	}
-	gone := append([]idleConn(nil), p.idle[:old]...)
-	p.idle = append(p.idle[:0], p.idle[old:]...)
-	p.mu.Unlock()
-	for _, c := range gone {
-		c.conn.Close()
-	}
-}
-
-// close closes idle connections, and those that come back.
-func (p *pool) close() {
-	p.mu.Lock()
-	gone := p.idle
-	p.idle, p.closed = nil, true
-	p.mu.Unlock()
-	for _, c := range gone {
-		c.conn.Close()
-	}
 }

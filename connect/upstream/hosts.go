@@ -11,16 +11,19 @@ import (
 // immutable and swapped whole.
 type hosts struct {
 	all []*Host
-	// healthy counts those that the control plane calls so, usable those that
-	// are in the schedule.
+	// healthy counts those that the control plane calls so and that are not
+	// ejected, usable those on levels that get requests.
 	healthy, usable int
-	// schedule is the order in which hosts are taken: each as often as its
-	// weight says, spread evenly. Unhealthy hosts are in it only in a panic.
-	schedule []*Host
+	// health is how much of the requests the healthy ones are fit for, 0 to 100.
+	health uint32
+	// panics says that a level takes unhealthy hosts, for want of others.
+	panics bool
+	// ramping says that a host has not its full weight yet: the plan must be made
+	// anew as time goes on.
+	ramping bool
+	// levels are the priorities that have hosts, the best first.
+	levels []level
 }
-
-// maxSchedule bounds a schedule; weights beyond it are scaled down.
-const maxSchedule = 4096
 
 // setEndpoints joins the new set with the hosts that are there, or makes all
 // anew if they are not to be kept. An address that occurs twice counts once.
@@ -30,7 +33,9 @@ func (c *Cluster) setEndpoints(set *mesh.EndpointSet, keep bool) {
 	for _, h := range c.hosts.Load().all {
 		gone[h.address] = h
 	}
-	next := &hosts{}
+	now := time.Now()
+	detects := c.config.Load().Outlier != nil
+	var all, fresh []*Host
 	if set != nil {
 		seen := make(map[mesh.Address]bool, len(set.Endpoints))
 		for i := range set.Endpoints {
@@ -41,19 +46,38 @@ func (c *Cluster) setEndpoints(set *mesh.EndpointSet, keep bool) {
 			seen[endpoint.Address] = true
 			h := gone[endpoint.Address]
 			if h == nil || !keep {
-				h = &Host{address: endpoint.Address, text: endpoint.Address.String()}
+				h = &Host{cluster: c, address: endpoint.Address, text: endpoint.Address.String()}
+				h.since = now
+				fresh = append(fresh, h)
 			} else {
 				delete(gone, endpoint.Address)
+				if h.endpoint.Load().Health != mesh.Healthy {
+					h.since = now // it begins slowly again
+				}
 			}
 			h.endpoint.Store(endpoint)
-			next.all = append(next.all, h)
+			if detects && h.outlier.Load() == nil {
+				h.outlier.Store(&outlier{})
+			}
+			all = append(all, h)
 		}
 	}
-	next.plan(c.config.Load().PanicPercent)
-	c.hosts.Store(next)
+	c.plan(all, now)
 	for _, h := range gone {
+		c.forget(h)
 		h.close()
 	}
+	c.ready(fresh)
+}
+
+// plan puts all hosts in force as they are now. Callers hold the set's lock.
+func (c *Cluster) plan(all []*Host, now time.Time) {
+	next := &hosts{all: all}
+	next.plan(&c.config.Load().Balance, c.config.Load().PanicPercent, now)
+	if next.panics {
+		c.panics.Add(1)
+	}
+	c.hosts.Store(next)
 }
 
 // set is the endpoints as they were given.
@@ -65,97 +89,77 @@ func (hs *hosts) set() *mesh.EndpointSet {
 	return set
 }
 
-// plan makes the schedule of the healthy hosts of the best priority (0 is
-// better than 1) that has any.
-func (hs *hosts) plan(panicPercent uint32) {
-	var usable []*Host
-	var best uint32
-	for _, h := range hs.all {
-		endpoint := h.endpoint.Load()
-		if endpoint.Health != mesh.Healthy {
-			continue
-		}
-		hs.healthy++
-		if len(usable) == 0 || endpoint.Priority < best {
-			best, usable = endpoint.Priority, nil
-		}
-		if endpoint.Priority == best {
-			usable = append(usable, h)
-		}
+// plan makes the levels.
+func (hs *hosts) plan(b *mesh.Balance, panicPercent uint32, now time.Time) {
+	hs.levels = levelsOf(hs.all)
+	for i := range hs.levels {
+		l := &hs.levels[i]
+		hs.healthy += len(l.hosts)
+		hs.health = min(100, hs.health+l.health)
 	}
-	if len(hs.all) > 0 && uint32(100*hs.healthy/len(hs.all)) < panicPercent {
-		usable = hs.all
+	spreadLoad(hs.levels, hs.health)
+	hs.panic(panicPercent)
+	hs.levels = slices.DeleteFunc(hs.levels, func(l level) bool { return len(l.hosts) == 0 })
+	for i := range hs.levels {
+		l := &hs.levels[i]
+		if l.load > 0 {
+			hs.usable += len(l.hosts)
+		}
+		var ramping bool
+		l.picker, ramping = newPicker(b, l.hosts, l.all, now)
+		hs.ramping = hs.ramping || ramping
+		l.all = nil
 	}
-	hs.usable = len(usable)
-	hs.schedule = spread(usable)
 }
 
-// spread makes a schedule by smooth weighted round robin: at each step every
-// host gains its weight, the richest is taken and pays the total.
-func spread(all []*Host) []*Host {
-	weights := make([]int, len(all))
-	divisor, total := 0, 0
-	for i, h := range all {
-		weights[i] = int(max(1, h.endpoint.Load().Weight))
-		divisor = gcd(divisor, weights[i])
+// panic lets levels with too few healthy hosts use all that they have. It does so
+// as Envoy does: not as long as all levels together are fit for all requests.
+func (hs *hosts) panic(percent uint32) {
+	if percent == 0 || hs.health == 100 || len(hs.all) == 0 {
+		return
 	}
-	for i := range weights {
-		weights[i] /= divisor
-		total += weights[i]
-	}
-	for total > maxSchedule && total > len(all) {
-		total = 0
-		for i := range weights {
-			weights[i] = max(1, weights[i]/2)
-			total += weights[i]
+	total := true
+	for i := range hs.levels {
+		l := &hs.levels[i]
+		if uint64(100*len(l.hosts)) < uint64(percent)*uint64(len(l.all)) {
+			l.hosts = l.all
+			hs.panics = true
+		} else {
+			total = false
 		}
 	}
-	if total == len(all) {
-		return all
+	if !total {
+		return
 	}
-	schedule := make([]*Host, 0, total)
-	credit := make([]int, len(all))
-	for range total {
-		best := 0
-		for i := range credit {
-			credit[i] += weights[i]
-			if credit[i] > credit[best] {
-				best = i
-			}
-		}
-		credit[best] -= total
-		schedule = append(schedule, all[best])
+	// As many requests to each level as it has hosts.
+	left := uint32(100)
+	for i := range hs.levels {
+		l := &hs.levels[i]
+		l.load = uint32(100 * len(l.all) / len(hs.all))
+		left -= l.load
 	}
-	return schedule
+	hs.levels[0].load += left
 }
 
-func gcd(a, b int) int {
-	for b != 0 {
-		a, b = b, a%b
-	}
-	return a
-}
-
-// pick returns the next host that is not paused and not in tried. If all are
-// paused, the next that was not tried is as good as any; nil if there is none.
-func (c *Cluster) pick(now time.Time, tried []*Host) *Host {
-	schedule := c.hosts.Load().schedule
-	if len(schedule) == 0 {
+// pick returns the next host that is neither paused nor in passed, as p wants it.
+// If all are paused, one that was not passed over is as good as any; nil if there
+// is none.
+func (c *Cluster) pick(now time.Time, p preference, passed []*Host) *Host {
+	hs := c.hosts.Load()
+	if len(hs.levels) == 0 {
 		return nil
 	}
-	start := int(c.turn.Add(1) % uint64(len(schedule)))
-	var second *Host
-	for i := range schedule {
-		h := schedule[(start+i)%len(schedule)]
-		if slices.Contains(tried, h) {
-			continue
-		}
-		if !h.paused(now) {
-			return h
-		}
-		if second == nil {
-			second = h
+	seed := c.seed(&p)
+	best := hs.level(seed, &p)
+	if h := best.pick(now, seed, &p, passed); h != nil || len(hs.levels) == 1 {
+		return h
+	}
+	for i := range hs.levels {
+		if l := &hs.levels[i]; l != best {
+			if h := l.pick(now, seed, &p, passed); h != nil {
+				return h
+			}
 		}
 	}
-	return second
+	return nil
 }

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/serai-net/serai/connect/wire"
-	"github.com/serai-net/serai/connect/wire/http1"
 	"github.com/serai-net/serai/connect/wire/proxyproto"
 )
 
@@ -35,11 +34,4 @@ func introduce(ctx context.Context, conn net.Conn, version int) error {
 		return fmt.Errorf("proxy protocol: %w", err)
 	}
 	return conn.SetWriteDeadline(time.Time{})
-}
-
-// discard closes a connection after its exchange: it is that of one client.
-func discard(conn *http1.ClientConn, reusable bool) {
-	if reusable {
-		conn.Close()
-	}
 }

@@ -23,7 +23,7 @@ const (
 // Serve implements [wire.Service]: it picks a host, takes a connection to it
 // and sends the request.
 func (c *Cluster) Serve(x *wire.Exchange, req *wire.Request) (*wire.Response, error) {
-	if m := c.member(0); m != nil && m != c {
+	if m := c.member(preference{x.Choice, x.Attempts}); m != nil && m != c {
 		return m.Serve(x, req)
 	}
 	x.Cluster = c.name
@@ -31,12 +31,13 @@ func (c *Cluster) Serve(x *wire.Exchange, req *wire.Request) (*wire.Response, er
 		return nil, err
 	}
 	replay, owner := replayOf(req)
+	prefer := preference{x.Choice, x.Attempts}
 	var failed [maxTries]*Host
 	passed := failed[:0]
 	var last error
 	for n := 1; ; n++ {
 		now := time.Now()
-		host := c.pick(now, passed)
+		host := c.pick(now, prefer, passed)
 		if host == nil {
 			return nil, c.without(last)
 		}
@@ -44,12 +45,17 @@ func (c *Cluster) Serve(x *wire.Exchange, req *wire.Request) (*wire.Response, er
 		// the others in the pool may be as old: what follows it is a new one.
 		reused, resp, err := c.try(x, req, host, now, last != nil)
 		if err == nil {
+			c.answered(host, x.GRPC, resp)
 			if owner {
 				replay.Settle()
 			}
 			return resp, nil
 		}
-		if n == maxTries || !mayRepeat(x, req, err) || !again(req, replay) {
+		repeat := n < maxTries && mayRepeat(x, req, err) && again(req, replay)
+		if !repeat || !reused {
+			c.faulted(host, err)
+		}
+		if !repeat {
 			return nil, err
 		}
 		if last = err; !reused {
@@ -83,24 +89,12 @@ func (c *Cluster) enter(x *wire.Exchange) error {
 			return nil
 		}
 	}
-	if !c.acquire(cfg) {
-		return &wire.Fault{
-			Status: http.StatusServiceUnavailable, Flag: wire.FlagUpstreamOverflow,
-			Text: "upstream connect error or disconnect/reset before headers. reset reason: overflow",
-		}
+	if l := &cfg.Limits; c.active.Add(1) > limit(l.MaxRequests, l.HasRequests) {
+		c.active.Add(-1)
+		return c.overflowed()
 	}
 	x.OnEnd((*leave)(c))
 	return nil
-}
-
-// acquire takes one of the places that the limits allow; active counts them.
-func (c *Cluster) acquire(cfg *config) bool {
-	if c.active.Add(1) > cfg.most() {
-		c.active.Add(-1)
-		c.overflow.Add(1)
-		return false
-	}
-	return true
 }
 
 // leave is the end of an exchange with a cluster.
@@ -157,36 +151,64 @@ func (c *Cluster) try(
 	if c.config.Load().isHTTP2(req) {
 		return c.tryShared(x, a, req, host)
 	}
-	var conn *http1.ClientConn
-	release := host.release
-	if c.config.Load().ProxyProtocol != 0 {
-		fresh, release = true, discard
-	}
-	if !fresh {
-		conn = host.pool.get(now, req.Idempotent())
+	single := c.config.Load().ProxyProtocol != 0 // its header is that of one client
+	var l *lease
+	if !fresh && !single {
+		l = host.pool.get(now, req.Idempotent())
 	}
 	a.Connected = now
-	if a.Reused = conn != nil; !a.Reused {
-		made, err := c.connect(x, host, false)
-		if err != nil {
+	if a.Reused = l != nil; !a.Reused {
+		if l, err = c.connectFor(x, host); err != nil {
 			a.Flag, a.End = wire.AsFault(err).Flag, time.Now()
 			return false, nil, err
 		}
-		conn = http1.NewClientConn(made, http1.ClientConfig{Buffers: &c.set.buffers}, release)
-		a.Connected = time.Now()
+		l.single = single
+		a.Reused, a.Connected = l.served > 0, time.Now() // served: it was waited for
 	}
 	reused = a.Reused
-	if resp, err = conn.RoundTrip(x, a, req); err != nil {
+	host.active.Add(1)
+	if resp, err = l.conn.RoundTrip(x, a, req); err != nil {
 		a.End = time.Now()
 	}
 	return reused, resp, err
 }
 
-// release takes a connection back after an exchange.
-func (h *Host) release(conn *http1.ClientConn, reusable bool) {
-	if reusable {
-		h.pool.put(conn)
+// connectFor makes a connection for x, or waits for one that comes back if there
+// may be no more.
+func (c *Cluster) connectFor(x *wire.Exchange, host *Host) (*lease, error) {
+	if err := c.await(); err != nil {
+		return nil, err
 	}
+	defer c.pending.Add(-1)
+	if !c.reserve(host) {
+		var o offer
+		err := c.patiently(x, func(ctx context.Context) (err error) {
+			o, err = c.wait(ctx, host, false, func() (offer, bool) {
+				if l := host.pool.get(time.Time{}, false); l != nil {
+					return offer{lease: l}, true
+				}
+				return offer{slot: true}, c.reserve(host)
+			})
+			return err
+		})
+		if err != nil || o.lease != nil {
+			return o.lease, err
+		}
+	}
+	made, err := c.connect(x, host, false)
+	if err != nil {
+		c.freed(host)
+		return nil, err
+	}
+	c.preconnect(host)
+	return c.lease(host, made), nil
+}
+
+// lease makes a connection of HTTP/1 of made.
+func (c *Cluster) lease(host *Host, made net.Conn) *lease {
+	l := &lease{host: host, born: time.Now()}
+	l.conn = http1.NewClientConn(made, http1.ClientConfig{Buffers: &c.set.buffers}, l.release)
+	return l
 }
 
 // connect dials for an exchange: it ends with the client and its deadline.

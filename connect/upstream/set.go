@@ -25,7 +25,8 @@ type Set struct {
 	buffers http1.Buffers
 	shared  http2.Buffers
 	bulk    bulk.Buffers
-	renamed chan struct{} // has room for one; told that names should be looked up
+	nudged  chan struct{} // has room for one; told that Run should look at once
+	wanted  chan want     // connections to be made beforehand; what has no room is not made
 
 	clusters atomic.Pointer[map[string]*Cluster]
 
@@ -37,7 +38,7 @@ type Set struct {
 
 // NewSet returns a Set without clusters.
 func NewSet(log *slog.Logger) *Set {
-	s := &Set{log: log, renamed: make(chan struct{}, 1), endpoints: map[string]*mesh.EndpointSet{}}
+	s := &Set{log: log, nudged: make(chan struct{}, 1), wanted: make(chan want, maxWanted), endpoints: map[string]*mesh.EndpointSet{}}
 	s.clusters.Store(&map[string]*Cluster{})
 	return s
 }
@@ -123,6 +124,7 @@ func (s *Set) commit(next map[string]*mesh.Cluster, compiled map[string]*config)
 func (s *Set) configure(c *Cluster, fresh *config) {
 	old := c.config.Swap(fresh)
 	keep := old == nil || old.samePeers(fresh)
+	c.detect(fresh.Outlier)
 	switch {
 	case !fresh.named():
 		c.setEndpoints(s.endpointsOf(fresh), keep)
@@ -131,10 +133,15 @@ func (s *Set) configure(c *Cluster, fresh *config) {
 	default:
 		c.setEndpoints(nil, keep)
 		c.lookedUp.Store(0)
-		select {
-		case s.renamed <- struct{}{}:
-		default: // told already
-		}
+		s.nudge()
+	}
+}
+
+// nudge makes Run look at once.
+func (s *Set) nudge() {
+	select {
+	case s.nudged <- struct{}{}:
+	default: // told already
 	}
 }
 
@@ -160,17 +167,23 @@ func (s *Set) SetEndpoints(set *mesh.EndpointSet) {
 }
 
 // Run looks after what time does to clusters: it closes connections that were
-// idle for too long and looks names up. It returns when ctx ends.
+// idle for too long, makes those that are wanted beforehand, looks names up, and
+// ejects hosts and takes them back. It returns when ctx ends.
 func (s *Set) Run(ctx context.Context) error {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	lookups := newResolver(s)
 	defer lookups.wait()
+	var making sync.WaitGroup
+	defer making.Wait()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-s.renamed:
+		case w := <-s.wanted:
+			making.Go(func() { w.host.prepare(ctx, w.n) })
+			continue
+		case <-s.nudged:
 		case <-tick.C:
 		}
 		s.sweep(ctx, lookups, time.Now())
@@ -179,11 +192,20 @@ func (s *Set) Run(ctx context.Context) error {
 
 func (s *Set) sweep(ctx context.Context, lookups *resolver, now time.Time) {
 	for _, c := range *s.clusters.Load() {
-		for _, h := range c.hosts.Load().all {
-			h.pool.closeIdleSince(now.Add(-idleTimeout))
-			h.shared.closeIdleSince(now.Add(-idleTimeout))
+		idle, oldest := c.config.Load().idleSince(now)
+		hs := c.hosts.Load()
+		for _, h := range hs.all {
+			if n := h.pool.sweep(idle, oldest) + h.shared.sweep(idle, oldest); n > 0 {
+				c.cxIdle.Add(int64(n))
+			}
 		}
 		lookups.refresh(ctx, c, now)
+		c.examine(now)
+		if c.stale.Swap(false) || hs.ramping {
+			s.mu.Lock()
+			c.plan(c.hosts.Load().all, now)
+			s.mu.Unlock()
+		}
 	}
 }
 

@@ -4,11 +4,11 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
-	"net/http"
 	"slices"
 	"sync"
 	"time"
 
+	"github.com/serai-net/serai/connect/mesh"
 	"github.com/serai-net/serai/connect/wire"
 	"github.com/serai-net/serai/connect/wire/http2"
 )
@@ -18,9 +18,16 @@ import (
 // time, for which others wait.
 type shared struct {
 	mu     sync.Mutex // guards:
-	conns  []*http2.ClientConn
+	conns  []*sharedConn
 	dial   *dialing // that is under way; nil if none is
 	closed bool
+}
+
+// sharedConn is one connection with what its host knows of it.
+type sharedConn struct {
+	*http2.ClientConn
+	born   time.Time
+	served uint32
 }
 
 // dialing is a connection that is being made.
@@ -35,58 +42,96 @@ type dialing struct {
 // tryShared makes one try on a shared connection. It tells whether what went wrong
 // says nothing of the host: a connection that others use may end at any time.
 func (c *Cluster) tryShared(x *wire.Exchange, a *wire.Attempt, req *wire.Request, host *Host) (bool, *wire.Response, error) {
-	conn := host.shared.acquire()
+	conn := host.shared.acquire(&c.config.Load().Pool)
 	if a.Reused = conn != nil; !a.Reused {
-		err := c.patiently(x, func(ctx context.Context) (err error) {
-			conn, err = c.share(ctx, host)
-			return err
-		})
+		err := c.await()
+		if err == nil {
+			err = c.patiently(x, func(ctx context.Context) (err error) {
+				conn, err = c.share(ctx, host)
+				return err
+			})
+			c.pending.Add(-1)
+		}
 		if err != nil {
 			a.Flag = wire.AsFault(err).Flag
 			return false, nil, err
 		}
 	}
 	a.Connected = time.Now()
+	host.active.Add(1)
 	resp, err := conn.RoundTrip(x, a, req)
 	return true, resp, err
 }
 
 // acquire takes a place on a connection, nil if there is none.
-func (s *shared) acquire() *http2.ClientConn {
+func (s *shared) acquire(p *mesh.Pool) *http2.ClientConn {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.acquireLocked()
+	return s.acquireLocked(p)
 }
 
-func (s *shared) acquireLocked() *http2.ClientConn {
+func (s *shared) acquireLocked(p *mesh.Pool) *http2.ClientConn {
 	gone := false
 	for _, conn := range s.conns {
 		if conn.Acquire() {
-			return conn
+			conn.serve(p)
+			return conn.ClientConn
 		}
 		gone = gone || conn.Gone()
 	}
 	if gone {
-		s.conns = slices.DeleteFunc(s.conns, (*http2.ClientConn).Gone)
+		s.conns = slices.DeleteFunc(s.conns, (*sharedConn).Gone)
 	}
 	return nil
 }
 
+// serve counts an exchange; if it is the last that the connection may have, the
+// connection ends when all have.
+func (s *sharedConn) serve(p *mesh.Pool) {
+	s.served++
+	if p.MaxRequests > 0 && s.served >= p.MaxRequests {
+		s.Retire()
+	}
+}
+
 // share takes a place on a connection that is made now, by this exchange or by
-// another one that was first.
+// another one that was first, or on one where a place comes free.
 func (c *Cluster) share(ctx context.Context, host *Host) (*http2.ClientConn, error) {
-	s := &host.shared
+	s, pool := &host.shared, &c.config.Load().Pool
+	reserved := false // a connection that we may make
+	defer func() {
+		if reserved {
+			c.freed(host)
+		}
+	}()
 	for {
 		s.mu.Lock()
-		if conn := s.acquireLocked(); conn != nil {
+		if conn := s.acquireLocked(pool); conn != nil {
 			s.mu.Unlock()
 			return conn, nil
 		}
 		d := s.dial
-		if d == nil {
+		if d == nil && !reserved {
+			reserved = c.reserve(host)
+		}
+		if d == nil && reserved {
 			break
 		}
 		s.mu.Unlock()
+		if d == nil {
+			var conn *http2.ClientConn
+			o, err := c.wait(ctx, host, true, func() (offer, bool) {
+				if conn = s.acquire(pool); conn != nil {
+					return offer{}, true
+				}
+				return offer{slot: true}, c.reserve(host)
+			})
+			if err != nil || conn != nil {
+				return conn, err
+			}
+			reserved = o.slot
+			continue
+		}
 		select {
 		case <-d.done:
 			if d.err != nil && !d.givenUp {
@@ -96,60 +141,87 @@ func (c *Cluster) share(ctx context.Context, host *Host) (*http2.ClientConn, err
 			return nil, ctx.Err()
 		}
 	}
-	if len(s.conns) >= c.config.Load().mostConns() {
-		s.mu.Unlock()
-		c.overflow.Add(1)
-		return nil, &wire.Fault{
-			Status: http.StatusServiceUnavailable, Flag: wire.FlagUpstreamOverflow, Text: "too many connections",
-		}
-	}
 	d := &dialing{done: make(chan struct{})}
 	s.dial = d
 	s.mu.Unlock()
-	conn, err := c.makeShared(ctx, host)
-	s.mu.Lock()
-	d.err, d.givenUp = err, ctx.Err() != nil
-	s.dial = nil
-	if err == nil {
-		s.conns = append(s.conns, conn)
-		if s.closed {
-			conn.Shutdown()
-		}
-	}
-	s.mu.Unlock()
-	close(d.done)
-	return conn, err
+	reserved = false // it belongs to the connection now
+	return c.makeFor(ctx, host, d, true)
 }
 
-// makeShared makes a connection and takes a place on it.
+// makeFor makes the connection that d stands for, and takes a place on it if it is
+// to be used now. It was reserved.
+func (c *Cluster) makeFor(ctx context.Context, host *Host, d *dialing, use bool) (*http2.ClientConn, error) {
+	conn, err := c.makeShared(ctx, host)
+	s := &host.shared
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	defer close(d.done)
+	d.err, d.givenUp = err, ctx.Err() != nil
+	s.dial = nil
+	if err != nil {
+		return nil, err
+	}
+	made := &sharedConn{ClientConn: conn, born: time.Now()}
+	if use {
+		conn.Acquire()
+		made.serve(&c.config.Load().Pool)
+	}
+	s.conns = append(s.conns, made)
+	if s.closed {
+		conn.Shutdown()
+	}
+	return conn, nil
+}
+
+// makeShared makes a connection. It was reserved.
 func (c *Cluster) makeShared(ctx context.Context, host *Host) (*http2.ClientConn, error) {
 	made, err := c.dial(ctx, host, true)
 	if err != nil {
+		c.freed(host)
 		return nil, err
 	}
 	if secured, ok := made.(*tls.Conn); ok {
 		if p := secured.ConnectionState().NegotiatedProtocol; p != "" && p != "h2" {
 			made.Close()
+			c.freed(host)
 			return nil, fmt.Errorf("tls with %s: it speaks %s and not HTTP/2", host.text, p)
 		}
 	}
-	conn := http2.NewClientConn(made, http2.ClientConfig{Bounds: http2.Bounds{Buffers: &c.set.shared}})
-	conn.Acquire()
-	go conn.Run() //nolint:errcheck // exchanges are told what becomes of them; it ends with the connection
+	conn := http2.NewClientConn(made, http2.ClientConfig{Bounds: http2.Bounds{Buffers: &c.set.shared}, Released: host.released})
+	go func() {
+		conn.Run() //nolint:errcheck // exchanges are told what becomes of them; it ends with the connection
+		c.freed(host)
+	}()
 	return conn, nil
 }
 
-// closeIdleSince closes connections that nobody has used since limit, and forgets
-// those that have ended.
-func (s *shared) closeIdleSince(limit time.Time) {
+// released is called when an exchange has given its place back. It must not wait.
+func (h *Host) released() {
+	h.active.Add(-1)
+	if q := &h.cluster.queue; q.waiting.Load() > 0 {
+		q.place(h)
+	}
+}
+
+// sweep closes connections that nobody has used since limit, those that were made
+// before oldest, and forgets those that have ended. It returns how many were closed
+// for being idle.
+func (s *shared) sweep(limit, oldest time.Time) (idle int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.conns = slices.DeleteFunc(s.conns, func(conn *http2.ClientConn) bool {
-		if since := conn.IdleSince(); !since.IsZero() && since.Before(limit) {
+	s.conns = slices.DeleteFunc(s.conns, func(conn *sharedConn) bool {
+		since := conn.IdleSince()
+		switch {
+		case conn.Gone():
+		case conn.born.Before(oldest):
+			conn.Retire()
+		case !since.IsZero() && since.Before(limit):
+			idle++
 			conn.Shutdown()
 		}
 		return conn.Gone()
 	})
+	return idle
 }
 
 // close lets all connections end when they are idle, and those to come, too.

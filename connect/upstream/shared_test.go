@@ -41,6 +41,18 @@ func newPeer(t *testing.T, streams int, handler http.HandlerFunc) *peer {
 	return p
 }
 
+// bothProtocols is the address of a server that speaks HTTP/1.1 and HTTP/2.
+func bothProtocols(t *testing.T) string {
+	t.Helper()
+	s := httptest.NewUnstartedServer(http.HandlerFunc(hello))
+	s.Config.Protocols = new(http.Protocols)
+	s.Config.Protocols.SetHTTP1(true)
+	s.Config.Protocols.SetUnencryptedHTTP2(true)
+	s.Start()
+	t.Cleanup(s.Close)
+	return s.Listener.Addr().String()
+}
+
 func http2Cluster(endpoints ...mesh.Endpoint) *mesh.Cluster {
 	c := static("c", endpoints...)
 	c.Protocol = mesh.HTTP2
@@ -86,7 +98,7 @@ func TestSharedFull(t *testing.T) {
 		<-release
 	})
 	c := http2Cluster(at(p.address))
-	c.Limits = mesh.Limits{MaxConnections: 2, HasConnections: true}
+	c.Limits = mesh.Limits{MaxConnections: 2, HasConnections: true, MaxPending: 1, HasPending: true}
 	s := newSet(t, c)
 	var wg sync.WaitGroup
 	for i := range 4 { // one after the other, so that the peer's settings are known
@@ -100,6 +112,13 @@ func TestSharedFull(t *testing.T) {
 	if n := p.conns.Load(); n != 2 {
 		t.Errorf("%d connections", n)
 	}
+	// Beyond it one waits, and no more.
+	wg.Go(func() {
+		if got := do(t, s.Cluster("c"), request("GET", "")); got.Status != 200 {
+			t.Errorf("the one that waited: %+v", got)
+		}
+	})
+	eventually(t, "one to wait", func() bool { return s.Cluster("c").Stats().Waited == 1 })
 	if got := do(t, s.Cluster("c"), request("GET", "")); got.Status != 503 || got.Flag != wire.FlagUpstreamOverflow {
 		t.Errorf("beyond the limit: %+v", got)
 	}

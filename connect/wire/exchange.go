@@ -118,6 +118,8 @@ type Exchange struct {
 	CloseDownstream bool
 	// Attempts are the tries made upstream, the last one is the one that counts.
 	Attempts []Attempt
+	// Choice is how a cluster is to choose its endpoint.
+	Choice Choice
 
 	control Control
 	ends    []End
@@ -136,6 +138,21 @@ type Exchange struct {
 	onAbort Canceler
 	ctx     context.Context //nolint:containedctx // made on demand for libraries that want one
 	cancel  context.CancelCauseFunc
+}
+
+// Choice is what a route asks of the choice of an endpoint. The zero Choice asks
+// for nothing.
+type Choice struct {
+	// Hash is what consistent hashing goes by, if Hashed.
+	Hash   uint64
+	Hashed bool
+	// AvoidHosts looks HostAttempts times (0 counts as 1) for an endpoint that was
+	// not yet tried.
+	AvoidHosts   bool
+	HostAttempts int
+	// AvoidPriorities leaves out priorities that were tried, which are looked up
+	// anew after so many tries; 0 leaves out none.
+	AvoidPriorities int
 }
 
 // Attempt is one try upstream.
@@ -165,6 +182,7 @@ func (x *Exchange) Reset(control Control, peer *Peer, start time.Time) {
 	x.Method, x.Authority, x.Path, x.GRPC = "", "", "", false
 	x.Status, x.Flag, x.Err = 0, FlagNone, nil
 	x.BytesIn, x.BytesOut, x.CloseDownstream = 0, 0, false
+	x.Choice = Choice{}
 	clear(x.attempts0[:])
 	clear(x.ends0[:])
 	clear(x.lenders0[:])

@@ -135,6 +135,29 @@ edge {
       upstream {
         addresses       = ["10.0.0.1:8080", "10.0.0.2:8080"]
         connect_timeout = "1s"
+
+        load_balancer {
+          policy = "ring_hash"
+          hash_policy {
+            cookie = "home"
+            ttl    = "1h"
+          }
+        }
+        limits {
+          max_connections         = 100
+          max_pending_requests    = 50
+          max_concurrent_requests = 200
+        }
+        passive_health_check {
+          max_failures         = 3
+          base_ejection_time   = "10s"
+          max_ejection_percent = 50
+        }
+        retry {
+          attempts     = 2
+          conditions   = ["gateway-error", "connect-failure"]
+          status_codes = [429]
+        }
       }
     }
   }

@@ -27,7 +27,8 @@ type ClientConn struct {
 	connect bool
 	// leaving says that no more streams are to be opened, finished that the reader
 	// was told to end.
-	leaving, finished bool
+	// retired is leaving, once those that have a place have ended.
+	leaving, finished, retired bool
 	// idleSince is when the last stream ended; zero if there is one.
 	idleSince time.Time
 }
@@ -76,7 +77,7 @@ func (c *ClientConn) Run() error {
 func (c *ClientConn) Acquire() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.goneLocked() || c.active >= min(c.most, c.cfg.MaxStreams) {
+	if c.goneLocked() || c.retired || c.active >= min(c.most, c.cfg.MaxStreams) {
 		return false
 	}
 	c.active++
@@ -111,6 +112,18 @@ func (c *ClientConn) Shutdown() {
 	c.finishIfIdle()
 }
 
+// Retire gives out no more places, and closes when all are given back. Unlike
+// after Shutdown, exchanges that have a place may still begin.
+func (c *ClientConn) Retire() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.retired = true
+	if c.active == 0 {
+		c.leaving = true
+		c.finishIfIdle()
+	}
+}
+
 // Close closes the connection at once.
 func (c *ClientConn) Close() error { return base(c.nc).Close() }
 
@@ -127,7 +140,11 @@ func (c *ClientConn) finishIfIdle() {
 func (c *ClientConn) release() {
 	if c.active--; c.active == 0 {
 		c.idleSince = time.Now()
+		c.leaving = c.leaving || c.retired
 		c.finishIfIdle()
+	}
+	if c.cfg.Released != nil {
+		c.cfg.Released()
 	}
 }
 

@@ -98,6 +98,9 @@ type ClientConfig struct {
 	// ContinueTimeout is how long a request body waits for 100 after
 	// "expect: 100-continue" was sent. Default 1 second.
 	ContinueTimeout time.Duration
+	// Released is called whenever an exchange gives the place back that it had
+	// acquired; nil is allowed. It must neither wait nor call the connection.
+	Released func()
 }
 
 // Stats counts what a [Server] did that no exchange tells of. Its fields may be

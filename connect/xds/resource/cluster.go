@@ -3,7 +3,6 @@ package resource
 import (
 	"errors"
 	"fmt"
-	"math"
 	"time"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
@@ -17,7 +16,6 @@ const (
 	// Envoy's defaults.
 	connectTimeout = 5 * time.Second
 	dnsRefresh     = 5 * time.Second
-	panicPercent   = 50
 )
 
 // Cluster reads a cluster.
@@ -43,10 +41,11 @@ func (d *decoder) cluster(msg *clusterv3.Cluster, c *mesh.Cluster) error {
 	err := d.only(msg, "name alt_stat_name type cluster_type eds_cluster_config load_assignment connect_timeout lb_policy transport_socket"+
 		" circuit_breakers outlier_detection common_lb_config typed_extension_protocol_options http2_protocol_options"+
 		" protocol_selection ring_hash_lb_config least_request_lb_config maglev_lb_config round_robin_lb_config"+
-		" original_dst_lb_config dns_refresh_rate",
-		"health_checks common_http_protocol_options http_protocol_options max_requests_per_connection upstream_connection_options"+
+		" original_dst_lb_config dns_refresh_rate common_http_protocol_options max_requests_per_connection"+
+		" upstream_connection_options preconnect_policy",
+		"health_checks http_protocol_options"+
 			" dns_lookup_family dns_failure_refresh_rate respect_dns_ttl dns_jitter dns_resolvers use_tcp_for_dns_lookups"+
-			" dns_resolution_config typed_dns_resolver_config preconnect_policy connection_pool_per_downstream_connection"+
+			" dns_resolution_config typed_dns_resolver_config connection_pool_per_downstream_connection"+
 			" - stats_matcher per_connection_buffer_limit_bytes per_connection_buffer_high_watermark_timeout cleanup_interval metadata"+
 			" close_connections_on_host_health_failure ignore_health_on_host_removal lrs_server lrs_report_endpoint_metrics"+
 			" track_timeout_budgets track_cluster_stats wait_for_warm_on_init")
@@ -67,7 +66,10 @@ func (d *decoder) cluster(msg *clusterv3.Cluster, c *mesh.Cluster) error {
 	if err := d.upstreamSocket(msg.GetTransportSocket(), c); err != nil {
 		return err
 	}
-	if c.Protocol, err = d.protocol(msg); err != nil {
+	if err = d.pool(msg, &c.Pool); err != nil {
+		return err
+	}
+	if c.Protocol, err = d.protocol(msg, &c.Pool); err != nil {
 		return err
 	}
 	if c.Limits, err = d.limits(msg.GetCircuitBreakers()); err != nil {
@@ -155,57 +157,6 @@ func (d *decoder) dns(msg *clusterv3.Cluster, c *mesh.Cluster) error {
 	}
 	if c.Refresh = duration(msg.GetDnsRefreshRate(), dnsRefresh); c.Refresh == 0 {
 		c.Refresh = dnsRefresh
-	}
-	return nil
-}
-
-func (d *decoder) balance(msg *clusterv3.Cluster, c *mesh.Cluster) error {
-	switch policy := msg.GetLbPolicy(); policy {
-	case clusterv3.Cluster_ROUND_ROBIN:
-		c.Balance.Policy = mesh.RoundRobin
-	case clusterv3.Cluster_LEAST_REQUEST:
-		c.Balance.Policy = mesh.LeastRequest
-	case clusterv3.Cluster_RANDOM:
-		c.Balance.Policy = mesh.Random
-	case clusterv3.Cluster_RING_HASH:
-		c.Balance.Policy = mesh.RingHash
-	case clusterv3.Cluster_MAGLEV:
-		c.Balance.Policy = mesh.Maglev
-	case clusterv3.Cluster_CLUSTER_PROVIDED:
-		if c.Kind != mesh.ClusterAggregate && c.Kind != mesh.ClusterOriginalDst {
-			return errors.New("lb_policy CLUSTER_PROVIDED on a cluster that provides none")
-		}
-	default:
-		return fmt.Errorf("lb_policy %s is not supported", policy)
-	}
-	if ring := msg.GetRingHashLbConfig(); ring != nil {
-		if err := d.only(ring, "minimum_ring_size maximum_ring_size", "hash_function"); err != nil {
-			return err
-		}
-		c.Balance.MinRing = ring.GetMinimumRingSize().GetValue()
-		c.Balance.MaxRing = ring.GetMaximumRingSize().GetValue()
-	}
-	if least := msg.GetLeastRequestLbConfig(); least != nil {
-		if err := d.only(least, "choice_count", "active_request_bias slow_start_config locality_lb_config enable_full_scan selection_method"); err != nil {
-			return err
-		}
-		c.Balance.Choices = least.GetChoiceCount().GetValue()
-	}
-	c.PanicPercent = panicPercent
-	common := msg.GetCommonLbConfig()
-	if common == nil {
-		return nil
-	}
-	err := d.only(common, "healthy_panic_threshold",
-		"zone_aware_lb_config locality_weighted_lb_config consistent_hashing_lb_config override_host_status"+
-			" - update_merge_window ignore_new_hosts_until_first_hc close_connections_on_host_set_change")
-	if err != nil {
-		return err
-	}
-	if p := common.GetHealthyPanicThreshold(); p != nil {
-		if v := math.Ceil(p.GetValue()); v >= 0 && v <= 100 {
-			c.PanicPercent = uint32(v)
-		}
 	}
 	return nil
 }

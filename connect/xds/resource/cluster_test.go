@@ -33,6 +33,13 @@ func san(typ, exact string) string {
 	return `{"sanType":"` + typ + `","matcher":{"exact":"` + exact + `"}}`
 }
 
+// outlier is detection with Envoy's defaults but for what change says.
+func outlier(change func(o *mesh.Outlier)) *mesh.Outlier {
+	o := mesh.DefaultOutlier()
+	change(o)
+	return o
+}
+
 func TestUpstreamCluster(t *testing.T) {
 	t.Parallel()
 	got := cluster(t, `{`+eds+`,"altStatName":"s","connectTimeout":"33s","commonLbConfig":{"healthyPanicThreshold":{}},"circuitBreakers":{"thresholds":[{"maxConnections":5,"maxRetries":0}]},
@@ -43,7 +50,7 @@ func TestUpstreamCluster(t *testing.T) {
 		Name: "c", StatName: "s", Kind: mesh.ClusterEDS, ConnectTimeout: 33 * time.Second, Protocol: mesh.HTTP2, PanicPercent: 0,
 		Balance: mesh.Balance{Policy: mesh.RingHash, MinRing: 20, MaxRing: 30},
 		Limits:  mesh.Limits{MaxConnections: 5, HasConnections: true, HasRetries: true},
-		Outlier: &mesh.Outlier{Consecutive5xx: 3, Interval: 22 * time.Second, BaseEjection: 30 * time.Second, MaxEjectionPercent: 10},
+		Outlier: outlier(func(o *mesh.Outlier) { o.Consecutive5xx, o.EnforcingConsecutive5xx, o.Interval = 3, 0, 22*time.Second }),
 		TLS: &mesh.UpstreamTLS{
 			Leaf: mesh.Leaf{CertificatePEM: "C", KeyPEM: "K"}, Roots: mesh.Roots{PEM: "CA"}, ServerName: "api.internal",
 			URIs: []string{"spiffe://td/a", "spiffe://td/b"},
@@ -56,7 +63,7 @@ func TestClusterDefaults(t *testing.T) {
 	got := cluster(t, `{`+eds+`,"outlierDetection":{}}`)
 	equal(t, &mesh.Cluster{
 		Name: "c", Kind: mesh.ClusterEDS, ConnectTimeout: 5 * time.Second, PanicPercent: 50,
-		Outlier: &mesh.Outlier{Consecutive5xx: 5, EnforcingConsecutive5xx: 100, Interval: 10 * time.Second, BaseEjection: 30 * time.Second, MaxEjectionPercent: 10},
+		Outlier: mesh.DefaultOutlier(),
 	}, got)
 }
 

@@ -3,7 +3,6 @@ package resource
 import (
 	"errors"
 	"fmt"
-	"time"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -16,7 +15,7 @@ import (
 const upstreamsType = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 // protocol reads what the upstream speaks. Nothing said means HTTP/1.1.
-func (d *decoder) protocol(msg *clusterv3.Cluster) (mesh.Protocol, error) {
+func (d *decoder) protocol(msg *clusterv3.Cluster, pool *mesh.Pool) (mesh.Protocol, error) {
 	p := mesh.HTTP1
 	if msg.GetHttp2ProtocolOptions() != nil { // deprecated, still in hand-written clusters
 		p = mesh.HTTP2
@@ -32,6 +31,9 @@ func (d *decoder) protocol(msg *clusterv3.Cluster) (mesh.Protocol, error) {
 		if err := unpack(options, config); err != nil {
 			return p, err
 		}
+		if err := d.poolHTTP(config.GetCommonHttpProtocolOptions(), pool); err != nil {
+			return p, err
+		}
 		var err error
 		if p, err = d.protocolOptions(config); err != nil {
 			return p, err
@@ -41,8 +43,8 @@ func (d *decoder) protocol(msg *clusterv3.Cluster) (mesh.Protocol, error) {
 }
 
 func (d *decoder) protocolOptions(msg *upstreamsv3.HttpProtocolOptions) (mesh.Protocol, error) {
-	err := d.only(msg, "explicit_http_config use_downstream_protocol_config",
-		"common_http_protocol_options request_mirror_policies hash_policy retry_policy outlier_detection header_validation_config")
+	err := d.only(msg, "explicit_http_config use_downstream_protocol_config common_http_protocol_options",
+		"request_mirror_policies hash_policy retry_policy outlier_detection header_validation_config")
 	if err != nil {
 		return mesh.HTTP1, err
 	}
@@ -73,8 +75,8 @@ func (d *decoder) limits(msg *clusterv3.CircuitBreakers) (mesh.Limits, error) {
 			d.note("thresholds of priority %s are ignored", t.GetPriority())
 			continue
 		}
-		err := d.only(t, "priority max_connections max_pending_requests max_requests max_retries",
-			"retry_budget max_connection_pools - track_remaining")
+		err := d.only(t, "priority max_connections max_pending_requests max_requests max_retries retry_budget",
+			"max_connection_pools - track_remaining")
 		if err != nil {
 			return l, err
 		}
@@ -82,6 +84,9 @@ func (d *decoder) limits(msg *clusterv3.CircuitBreakers) (mesh.Limits, error) {
 		l.MaxPending, l.HasPending = limit(t.GetMaxPendingRequests())
 		l.MaxRequests, l.HasRequests = limit(t.GetMaxRequests())
 		l.MaxRetries, l.HasRetries = limit(t.GetMaxRetries())
+		if l.Budget, err = d.budget(t.GetRetryBudget()); err != nil {
+			return l, err
+		}
 	}
 	return l, nil
 }
@@ -90,29 +95,74 @@ func limit(v *wrapperspb.UInt32Value) (uint32, bool) {
 	return v.GetValue(), v != nil
 }
 
+func (d *decoder) budget(msg *clusterv3.CircuitBreakers_Thresholds_RetryBudget) (*mesh.RetryBudget, error) {
+	if msg == nil {
+		return nil, nil //nolint:nilnil // nil is no budget
+	}
+	if err := d.only(msg, "budget_percent min_retry_concurrency", "budget_interval"); err != nil {
+		return nil, err
+	}
+	b := &mesh.RetryBudget{Percent: 20, MinConcurrency: value(msg.GetMinRetryConcurrency(), 3)} // Envoy's defaults
+	if p := msg.GetBudgetPercent(); p != nil {
+		if b.Percent = p.GetValue(); !(b.Percent >= 0 && b.Percent <= 100) {
+			return nil, fmt.Errorf("retry_budget of %v percent", b.Percent)
+		}
+	}
+	return b, nil
+}
+
 // outlier fills in Envoy's defaults. An empty message means detection with all
 // defaults, none means no detection.
 func (d *decoder) outlier(msg *clusterv3.OutlierDetection) (*mesh.Outlier, error) {
 	if msg == nil {
 		return nil, nil //nolint:nilnil // nil is no detection
 	}
-	err := d.only(msg, "consecutive_5xx interval base_ejection_time max_ejection_percent enforcing_consecutive_5xx",
-		"split_external_local_origin_errors consecutive_local_origin_failure enforcing_consecutive_local_origin_failure"+
-			" enforcing_local_origin_success_rate enforcing_success_rate enforcing_failure_percentage"+
-			" enforcing_failure_percentage_local_origin enforcing_consecutive_gateway_failure consecutive_gateway_failure"+
-			" success_rate_minimum_hosts success_rate_request_volume success_rate_stdev_factor failure_percentage_threshold"+
-			" failure_percentage_minimum_hosts failure_percentage_request_volume max_ejection_time max_ejection_time_jitter"+
-			" always_eject_one_host detect_degraded_hosts - monitors successful_active_health_check_uneject_host")
+	err := d.only(msg, "consecutive_5xx interval base_ejection_time max_ejection_percent enforcing_consecutive_5xx"+
+		" split_external_local_origin_errors consecutive_local_origin_failure enforcing_consecutive_local_origin_failure"+
+		" enforcing_local_origin_success_rate enforcing_success_rate enforcing_failure_percentage"+
+		" enforcing_failure_percentage_local_origin enforcing_consecutive_gateway_failure consecutive_gateway_failure"+
+		" success_rate_minimum_hosts success_rate_request_volume success_rate_stdev_factor failure_percentage_threshold"+
+		" failure_percentage_minimum_hosts failure_percentage_request_volume max_ejection_time max_ejection_time_jitter"+
+		" always_eject_one_host",
+		"detect_degraded_hosts - monitors successful_active_health_check_uneject_host")
 	if err != nil {
 		return nil, err
 	}
-	return &mesh.Outlier{
-		Consecutive5xx:          value(msg.GetConsecutive_5Xx(), 5),
-		EnforcingConsecutive5xx: min(value(msg.GetEnforcingConsecutive_5Xx(), 100), 100),
-		Interval:                duration(msg.GetInterval(), 10*time.Second),
-		BaseEjection:            duration(msg.GetBaseEjectionTime(), 30*time.Second),
-		MaxEjectionPercent:      min(value(msg.GetMaxEjectionPercent(), 10), 100),
-	}, nil
+	o := mesh.DefaultOutlier()
+	o.SplitLocalOrigin = msg.GetSplitExternalLocalOriginErrors()
+	o.AlwaysEjectOne = msg.GetAlwaysEjectOneHost().GetValue()
+	o.Interval = duration(msg.GetInterval(), o.Interval)
+	o.BaseEjection = duration(msg.GetBaseEjectionTime(), o.BaseEjection)
+	o.MaxEjection = duration(msg.GetMaxEjectionTime(), o.MaxEjection)
+	o.MaxEjectionJitter = duration(msg.GetMaxEjectionTimeJitter(), 0)
+	for _, field := range []struct {
+		into *uint32
+		v    *wrapperspb.UInt32Value
+		most uint32 // 0 means any
+	}{
+		{&o.Consecutive5xx, msg.GetConsecutive_5Xx(), 0},
+		{&o.EnforcingConsecutive5xx, msg.GetEnforcingConsecutive_5Xx(), 100},
+		{&o.ConsecutiveGatewayFailure, msg.GetConsecutiveGatewayFailure(), 0},
+		{&o.EnforcingConsecutiveGatewayFailure, msg.GetEnforcingConsecutiveGatewayFailure(), 100},
+		{&o.ConsecutiveLocalOriginFailure, msg.GetConsecutiveLocalOriginFailure(), 0},
+		{&o.EnforcingConsecutiveLocalOriginFailure, msg.GetEnforcingConsecutiveLocalOriginFailure(), 100},
+		{&o.MaxEjectionPercent, msg.GetMaxEjectionPercent(), 100},
+		{&o.SuccessRateMinimumHosts, msg.GetSuccessRateMinimumHosts(), 0},
+		{&o.SuccessRateRequestVolume, msg.GetSuccessRateRequestVolume(), 0},
+		{&o.SuccessRateStdevFactor, msg.GetSuccessRateStdevFactor(), 0},
+		{&o.EnforcingSuccessRate, msg.GetEnforcingSuccessRate(), 100},
+		{&o.EnforcingLocalOriginSuccessRate, msg.GetEnforcingLocalOriginSuccessRate(), 100},
+		{&o.FailurePercentageThreshold, msg.GetFailurePercentageThreshold(), 100},
+		{&o.FailurePercentageMinimumHosts, msg.GetFailurePercentageMinimumHosts(), 0},
+		{&o.FailurePercentageRequestVolume, msg.GetFailurePercentageRequestVolume(), 0},
+		{&o.EnforcingFailurePercentage, msg.GetEnforcingFailurePercentage(), 100},
+		{&o.EnforcingFailurePercentageLocalOrigin, msg.GetEnforcingFailurePercentageLocalOrigin(), 100},
+	} {
+		if *field.into = value(field.v, *field.into); field.most > 0 {
+			*field.into = min(*field.into, field.most)
+		}
+	}
+	return o, nil
 }
 
 // value returns what v holds, or fallback if it is absent.

@@ -18,9 +18,9 @@ func Endpoints(body []byte) (*mesh.EndpointSet, []string, error) {
 	}
 	d := &decoder{}
 	set := &mesh.EndpointSet{Name: msg.GetClusterName()}
-	for _, group := range msg.GetEndpoints() {
+	for i, group := range msg.GetEndpoints() {
 		for _, e := range group.GetLbEndpoints() {
-			endpoint, name, err := d.endpoint(e, group.GetPriority())
+			endpoint, name, err := d.endpoint(e, group, i)
 			if err == nil && name != "" {
 				err = fmt.Errorf("address: a host name in place of an IP address")
 			}
@@ -42,9 +42,9 @@ func Endpoints(body []byte) (*mesh.EndpointSet, []string, error) {
 func (d *decoder) endpointSet(msg *endpointv3.ClusterLoadAssignment) (*mesh.EndpointSet, []string, error) {
 	set := &mesh.EndpointSet{Name: msg.GetClusterName()}
 	var names []string
-	for _, group := range msg.GetEndpoints() {
+	for i, group := range msg.GetEndpoints() {
 		for _, e := range group.GetLbEndpoints() {
-			endpoint, name, err := d.endpoint(e, group.GetPriority())
+			endpoint, name, err := d.endpoint(e, group, i)
 			switch {
 			case err != nil:
 				return nil, nil, err
@@ -58,7 +58,8 @@ func (d *decoder) endpointSet(msg *endpointv3.ClusterLoadAssignment) (*mesh.Endp
 	return set, names, nil
 }
 
-func (d *decoder) endpoint(msg *endpointv3.LbEndpoint, priority uint32) (mesh.Endpoint, string, error) {
+// endpoint reads one of the endpoints of a group, which is the number-th.
+func (d *decoder) endpoint(msg *endpointv3.LbEndpoint, group *endpointv3.LocalityLbEndpoints, number int) (mesh.Endpoint, string, error) {
 	addr, name, err := address(msg.GetEndpoint().GetAddress())
 	if err != nil {
 		return mesh.Endpoint{}, "", err
@@ -68,7 +69,10 @@ func (d *decoder) endpoint(msg *endpointv3.LbEndpoint, priority uint32) (mesh.En
 	}
 	e := mesh.Endpoint{
 		Address: addr, Hostname: msg.GetEndpoint().GetHostname(),
-		Weight: max(1, msg.GetLoadBalancingWeight().GetValue()), Priority: priority,
+		Weight: max(1, msg.GetLoadBalancingWeight().GetValue()), Priority: group.GetPriority(),
+	}
+	if w := group.GetLoadBalancingWeight(); w != nil {
+		e.Locality, e.LocalityWeight = uint32(number), w.GetValue()
 	}
 	switch msg.GetHealthStatus() {
 	case corev3.HealthStatus_UNHEALTHY, corev3.HealthStatus_TIMEOUT:

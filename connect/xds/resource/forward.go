@@ -126,31 +126,6 @@ func strippedPrefix(pattern, substitution string) (string, bool) {
 	return plain.String(), true
 }
 
-func (d *decoder) retry(msg *routev3.RetryPolicy) (*mesh.Retry, error) {
-	if msg == nil {
-		return nil, nil //nolint:nilnil // nil is no retry
-	}
-	err := d.only(msg, "retry_on num_retries per_try_timeout retriable_status_codes",
-		"per_try_idle_timeout retry_priority retry_host_predicate retry_options_predicates host_selection_retry_max_attempts"+
-			" retry_back_off rate_limited_retry_back_off retriable_headers retriable_request_headers refresh_cluster_on_retry")
-	if err != nil {
-		return nil, err
-	}
-	r := &mesh.Retry{Retries: 1, PerTry: duration(msg.GetPerTryTimeout(), 0)}
-	if n := msg.GetNumRetries(); n != nil {
-		r.Retries = int(min(n.GetValue(), 1000))
-	}
-	for on := range strings.SplitSeq(msg.GetRetryOn(), ",") {
-		if on = strings.TrimSpace(on); on != "" {
-			r.On = append(r.On, on)
-		}
-	}
-	for _, code := range msg.GetRetriableStatusCodes() {
-		r.Codes = append(r.Codes, int(code))
-	}
-	return r, nil
-}
-
 func (d *decoder) hash(msg *routev3.RouteAction_HashPolicy) (mesh.HashPolicy, error) {
 	h := mesh.HashPolicy{Terminal: msg.GetTerminal()}
 	switch p := msg.GetPolicySpecifier().(type) {
@@ -164,6 +139,9 @@ func (d *decoder) hash(msg *routev3.RouteAction_HashPolicy) (mesh.HashPolicy, er
 	case *routev3.RouteAction_HashPolicy_ConnectionProperties_:
 		h.SourceIP = p.ConnectionProperties.GetSourceIp()
 	case *routev3.RouteAction_HashPolicy_Cookie_:
+		if len(p.Cookie.GetAttributes()) > 0 {
+			return h, fmt.Errorf("hash_policy with cookie attributes is not supported")
+		}
 		h.Cookie = &mesh.HashCookie{Name: p.Cookie.GetName(), Path: p.Cookie.GetPath()}
 		if ttl := p.Cookie.GetTtl(); ttl != nil {
 			h.Cookie.TTL, h.Cookie.HasTTL = duration(ttl, 0), true

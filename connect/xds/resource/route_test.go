@@ -65,7 +65,7 @@ func TestRoute(t *testing.T) {
 				{Cluster: "b", Weight: 999},
 			},
 			HasIdleTimeout: true, HostRewrite: "h",
-			Retry: &mesh.Retry{On: []string{"5xx", "connect-failure"}, Codes: []int{418}, Retries: 1, PerTry: 2 * time.Second},
+			Retry: &mesh.Retry{On: mesh.Retry5xx | mesh.RetryConnectFailure, Codes: []int{418}, Retries: 1, PerTry: 2 * time.Second},
 			Hash: []mesh.HashPolicy{
 				{Header: "x-h", Terminal: true},
 				{Cookie: &mesh.HashCookie{Name: "c", Path: "/", HasTTL: true}},

@@ -1,0 +1,202 @@
+package upstream
+
+import (
+	"context"
+	"net/http"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/serai-net/serai/connect/wire"
+)
+
+// Circuit breakers are Envoy's, for the default priority:
+//
+//	requests     exchanges under way with the cluster (max_requests)
+//	connections  to all hosts; one host may always have one (max_connections)
+//	pending      exchanges without a connection: it is being made, or there are
+//	             max_connections and they wait for one, in order (max_pending_requests)
+//	retries      by a policy, under way (max_retries, or the budget)
+//
+// Nobody waits as long as there are connections enough, and then nothing of this
+// but two counters is on the way of an exchange.
+
+// overflowed is the answer to what is over a limit.
+func (c *Cluster) overflowed() error {
+	c.overflow.Add(1)
+	return &wire.Fault{
+		Status: http.StatusServiceUnavailable, Flag: wire.FlagUpstreamOverflow,
+		Text: "upstream connect error or disconnect/reset before headers. reset reason: overflow",
+	}
+}
+
+// await takes a place among the pending exchanges; the caller gives it back.
+func (c *Cluster) await() error {
+	c.pendingTotal.Add(1)
+	if l := &c.config.Load().Limits; c.pending.Add(1) > limit(l.MaxPending, l.HasPending) {
+		c.pending.Add(-1)
+		return c.overflowed()
+	}
+	return nil
+}
+
+// reserve counts a connection to be made, if there may be one.
+func (c *Cluster) reserve(h *Host) bool {
+	l := &c.config.Load().Limits
+	most := limit(l.MaxConnections, l.HasConnections)
+	// Never counted beyond it, not even for a moment: somebody else would find no
+	// leave, and wait for what has already come.
+	for n := c.conns.Load(); n < most; n = c.conns.Load() {
+		if c.conns.CompareAndSwap(n, n+1) {
+			h.conns.Add(1)
+			return true
+		}
+	}
+	if h.conns.CompareAndSwap(0, 1) {
+		c.conns.Add(1) // one it may have
+		return true
+	}
+	return false
+}
+
+// freed counts a connection that is no more, or that was not made after all.
+func (c *Cluster) freed(h *Host) {
+	h.conns.Add(-1)
+	c.conns.Add(-1)
+	if c.queue.waiting.Load() > 0 {
+		c.queue.slot(c)
+	}
+}
+
+// BeginRetry takes one of the places for repeating an exchange by a policy. It is
+// false if all are taken; else EndRetry gives it back.
+func (c *Cluster) BeginRetry() bool {
+	if c.retrying.Add(1) > c.mostRetries(&c.config.Load().Limits) {
+		c.retrying.Add(-1)
+		c.retryOverflow.Add(1)
+		return false
+	}
+	c.retries.Add(1)
+	return true
+}
+
+// EndRetry gives a place of BeginRetry back; succeeded tells what the retry came to.
+func (c *Cluster) EndRetry(succeeded bool) {
+	c.retrying.Add(-1)
+	if succeeded {
+		c.retrySuccess.Add(1)
+	}
+}
+
+// offer is what a waiting exchange gets. Without either it is to look once more.
+type offer struct {
+	lease *lease // an idle connection
+	slot  bool   // leave to make one, reserved
+}
+
+// waiter is an exchange that waits for a connection to host.
+type waiter struct {
+	host   *Host
+	shared bool
+	got    chan offer // has room for the one that comes
+}
+
+// queue is the exchanges that wait because of max_connections, the first to be
+// served first. Its length is bounded by max_pending_requests.
+type queue struct {
+	waiting atomic.Int32 // len(all), to be read without the lock
+
+	mu  sync.Mutex // guards:
+	all []*waiter
+}
+
+func (q *queue) add(w *waiter) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.all = append(q.all, w)
+	q.waiting.Add(1)
+}
+
+// remove is false if w has got its offer.
+func (q *queue) remove(w *waiter) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.removeLocked(w)
+}
+
+func (q *queue) removeLocked(w *waiter) bool {
+	i := slices.Index(q.all, w)
+	if i < 0 {
+		return false
+	}
+	q.all = slices.Delete(q.all, i, i+1)
+	q.waiting.Add(-1)
+	return true
+}
+
+// hand gives an idle connection to the first that waits for its host.
+func (q *queue) hand(h *Host, l *lease) bool {
+	return q.wake(h, false, offer{lease: l})
+}
+
+// place tells the first that waits for a shared connection of h to look.
+func (q *queue) place(h *Host) { q.wake(h, true, offer{}) }
+
+func (q *queue) wake(h *Host, shared bool, o offer) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, w := range q.all {
+		if w.host == h && w.shared == shared {
+			q.removeLocked(w)
+			w.got <- o
+			return true
+		}
+	}
+	return false
+}
+
+// slot lets the first that waits make a connection, if that may be.
+func (q *queue) slot(c *Cluster) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.all) > 0 && c.reserve(q.all[0].host) {
+		w := q.all[0]
+		q.removeLocked(w)
+		w.got <- offer{slot: true}
+	}
+}
+
+// wait waits for a connection of h. look is what may have come free before we
+// were seen to wait, if anything has.
+func (c *Cluster) wait(ctx context.Context, h *Host, shared bool, look func() (offer, bool)) (offer, error) {
+	c.cxOverflow.Add(1)
+	w := &waiter{host: h, shared: shared, got: make(chan offer, 1)}
+	c.queue.add(w)
+	if o, found := look(); found {
+		if !c.queue.remove(w) {
+			c.giveBack(h, <-w.got)
+		}
+		return o, nil
+	}
+	select {
+	case o := <-w.got:
+		return o, nil
+	case <-ctx.Done():
+	}
+	if !c.queue.remove(w) {
+		c.giveBack(h, <-w.got)
+	}
+	return offer{}, ctx.Err()
+}
+
+// giveBack lets somebody else have what is not needed.
+func (c *Cluster) giveBack(h *Host, o offer) {
+	switch {
+	case o.lease != nil:
+		h.give(o.lease)
+	case o.slot:
+		c.freed(h)
+	default:
+		c.queue.place(h)
+	}
+}

@@ -1,0 +1,199 @@
+package upstream
+
+import (
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/serai-net/serai/connect/mesh"
+	"github.com/serai-net/serai/connect/wire"
+)
+
+// overprovision is Envoy's overprovisioning factor in percent: a level is fit for
+// all of its requests as long as five of seven hosts are healthy.
+const overprovision = 140
+
+// level is the hosts of one priority.
+type level struct {
+	priority uint32
+	// all hosts of it, while a plan is made; hosts are those that it gives.
+	all, hosts []*Host
+	// health is how much of its requests it is fit for, load how much of the
+	// cluster's it gets; both 0 to 100.
+	health, load uint32
+	picker       picker
+}
+
+// levelsOf groups hosts by priority, the best first, with those that are healthy.
+func levelsOf(all []*Host) []level {
+	var levels []level
+	for _, h := range all {
+		priority := h.endpoint.Load().Priority
+		at, found := slices.BinarySearchFunc(levels, priority, func(l level, p uint32) int { return int(l.priority) - int(p) })
+		if !found {
+			levels = slices.Insert(levels, at, level{priority: priority})
+		}
+		levels[at].all = append(levels[at].all, h)
+	}
+	if len(levels) == 1 {
+		levels[0].all = all
+	}
+	for i := range levels {
+		l := &levels[i]
+		l.hosts = healthy(l.all)
+		l.health = min(100, uint32(overprovision*len(l.hosts)/len(l.all)))
+	}
+	return levels
+}
+
+// healthy are those of all that are so, which may be all itself.
+func healthy(all []*Host) []*Host {
+	n := 0
+	for _, h := range all {
+		if h.healthy() {
+			n++
+		}
+	}
+	if n == len(all) {
+		return all
+	}
+	some := make([]*Host, 0, n)
+	for _, h := range all {
+		if h.healthy() {
+			some = append(some, h)
+		}
+	}
+	return some
+}
+
+// spreadLoad gives each level as much as it is fit for of what those before it
+// leave. If all together are not fit for all, each has more in proportion.
+func spreadLoad(levels []level, health uint32) {
+	if health == 0 {
+		return
+	}
+	left, first := uint32(100), -1
+	for i := range levels {
+		l := &levels[i]
+		l.load = min(left, 100*l.health/health)
+		left -= l.load
+		if first < 0 && l.health > 0 {
+			first = i
+		}
+	}
+	levels[first].load += left // what rounding has left
+}
+
+// preference is what one exchange asks of the choice of a host. Its zero value
+// asks for nothing.
+type preference struct {
+	wire.Choice
+	// tried are the tries that the exchange has behind it.
+	tried []wire.Attempt
+}
+
+// seed is what all choices of one pick are made by.
+func (c *Cluster) seed(p *preference) uint64 {
+	switch policy := c.config.Load().Balance.Policy; {
+	case policy == mesh.RoundRobin:
+		return c.turn.Add(1)
+	case p.Hashed && (policy == mesh.RingHash || policy == mesh.Maglev):
+		return p.Hash
+	default:
+		return rand.Uint64()
+	}
+}
+
+// level is the level that a request goes to.
+func (hs *hosts) level(seed uint64, p *preference) *level {
+	if len(hs.levels) == 1 {
+		return &hs.levels[0]
+	}
+	draw := uint32(seed % 100)
+	if !p.Hashed {
+		draw = rand.Uint32N(100)
+	}
+	if p.AvoidPriorities > 0 && len(p.tried) >= p.AvoidPriorities {
+		if l := hs.untried(draw, p); l != nil {
+			return l
+		}
+	}
+	for i := range hs.levels {
+		if l := &hs.levels[i]; draw < l.load {
+			return l
+		} else {
+			draw -= l.load
+		}
+	}
+	return &hs.levels[0]
+}
+
+// untried is a level of which no host was tried; nil if there is none that is fit
+// for anything.
+func (hs *hosts) untried(draw uint32, p *preference) *level {
+	tried := p.tried[:len(p.tried)-len(p.tried)%p.AvoidPriorities]
+	total := uint32(0)
+	for i := range hs.levels {
+		if l := &hs.levels[i]; !l.triedIn(tried) {
+			total += l.health
+		}
+	}
+	if total == 0 {
+		return nil
+	}
+	draw = draw * min(100, total) / 100
+	for i := range hs.levels {
+		l := &hs.levels[i]
+		switch {
+		case l.triedIn(tried):
+		case draw < l.health:
+			return l
+		default:
+			draw -= l.health
+		}
+	}
+	return nil
+}
+
+func (l *level) triedIn(tried []wire.Attempt) bool {
+	return slices.ContainsFunc(l.hosts, func(h *Host) bool { return h.triedIn(tried) })
+}
+
+// maxCandidates bounds how often a picker is asked before hosts are taken in turn.
+const maxCandidates = 64
+
+// pick returns a host of the level that suits, nil if there is none.
+func (l *level) pick(now time.Time, seed uint64, p *preference, passed []*Host) *Host {
+	var paused, tried *Host
+	rejected := 0
+	look := func(h *Host) bool {
+		switch {
+		case len(passed) > 0 && slices.Contains(passed, h):
+		case p.AvoidHosts && rejected < max(1, p.HostAttempts) && h.triedIn(p.tried):
+			rejected++
+			tried = h
+		case h.paused(now):
+			if paused == nil {
+				paused = h
+			}
+		default:
+			return true
+		}
+		return false
+	}
+	for n := range min(len(l.hosts)+4, maxCandidates) {
+		if h := l.picker.candidate(seed, n); look(h) {
+			return h
+		}
+	}
+	start := int(seed % uint64(len(l.hosts)))
+	for n := range l.hosts {
+		if h := l.hosts[(start+n)%len(l.hosts)]; look(h) {
+			return h
+		}
+	}
+	if paused == nil {
+		return tried
+	}
+	return paused
+}

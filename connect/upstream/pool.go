@@ -1,0 +1,161 @@
+package upstream
+
+import (
+	"sync"
+	"time"
+
+	"github.com/serai-net/serai/connect/mesh"
+	"github.com/serai-net/serai/connect/wire/http1"
+)
+
+const (
+	// idleTimeout closes pooled connections. It is under the minute after which
+	// many a server does.
+	idleTimeout = 55 * time.Second
+	// maxIdle bounds the pooled connections of one host.
+	maxIdle = 512
+)
+
+// lease is one HTTP/1 connection with what its host knows of it. It belongs to
+// the exchange that it serves, or to the pool.
+type lease struct {
+	conn   *http1.ClientConn
+	host   *Host
+	born   time.Time
+	served uint32
+	single bool // it serves one exchange
+}
+
+// release takes the connection back after an exchange.
+func (l *lease) release(_ *http1.ClientConn, reusable bool) {
+	h := l.host
+	h.active.Add(-1)
+	l.served++
+	switch {
+	case !reusable:
+		h.cluster.freed(h)
+	case l.single:
+		l.close()
+	case l.worn(&h.cluster.config.Load().Pool):
+		h.cluster.cxMaxRequests.Add(1)
+		l.close()
+	default:
+		h.give(l)
+	}
+}
+
+// since is when the connection was last of use.
+func (l *lease) since() time.Time {
+	if used := l.conn.Used(); !used.IsZero() {
+		return used
+	}
+	return l.born
+}
+
+// close closes an idle connection.
+func (l *lease) close() {
+	l.conn.Close()
+	l.host.cluster.freed(l.host)
+}
+
+// give puts an idle connection to use: for an exchange that waits, or for one to come.
+func (h *Host) give(l *lease) {
+	if c := h.cluster; c.queue.waiting.Load() == 0 || !c.queue.hand(h, l) {
+		h.pool.put(l)
+		// One that began to wait meanwhile may not have seen it.
+		if c.queue.waiting.Load() > 0 {
+			if l = h.pool.get(time.Time{}, false); l != nil && !c.queue.hand(h, l) {
+				h.pool.put(l)
+			}
+		}
+	}
+}
+
+// pool keeps idle HTTP/1 connections; the one used last is taken first, so that
+// those not needed grow old and are closed.
+type pool struct {
+	mu     sync.Mutex // guards:
+	idle   []idleConn
+	closed bool
+}
+
+type idleConn struct {
+	*lease
+	since time.Time
+}
+
+// warm is how long a connection counts as in use after an exchange. What the other
+// side sends or closes then would as often come just after a look, and be
+// under way when the next request leaves.
+const warm = 100 * time.Microsecond
+
+// get returns a living idle connection, nil if there is none. For a request that
+// may be repeated, one that is warm is taken without a look.
+func (p *pool) get(now time.Time, repeatable bool) *lease {
+	for {
+		p.mu.Lock()
+		last := len(p.idle) - 1
+		if last < 0 {
+			p.mu.Unlock()
+			return nil
+		}
+		l, since := p.idle[last].lease, p.idle[last].since
+		p.idle[last] = idleConn{}
+		p.idle = p.idle[:last]
+		p.mu.Unlock()
+		if repeatable && now.Sub(since) < warm || l.conn.Alive() {
+			return l
+		}
+		l.close()
+	}
+}
+
+func (p *pool) put(l *lease) {
+	p.mu.Lock()
+	full := p.closed || len(p.idle) >= maxIdle
+	if !full {
+		p.idle = append(p.idle, idleConn{l, l.since()})
+	}
+	p.mu.Unlock()
+	if full {
+		l.close()
+	}
+}
+
+// sweep closes connections that nobody has used since limit, or that were made
+// before oldest, and returns how many.
+func (p *pool) sweep(limit, oldest time.Time) int {
+	p.mu.Lock()
+	var gone []idleConn
+	kept := p.idle[:0]
+	for _, c := range p.idle {
+		if c.since.Before(limit) || c.born.Before(oldest) {
+			gone = append(gone, c)
+		} else {
+			kept = append(kept, c)
+		}
+	}
+	clear(p.idle[len(kept):])
+	p.idle = kept
+	p.mu.Unlock()
+	for _, c := range gone {
+		c.close()
+	}
+	return len(gone)
+}
+
+// close closes idle connections, and those that come back.
+func (p *pool) close() {
+	p.mu.Lock()
+	gone := p.idle
+	p.idle, p.closed = nil, true
+	p.mu.Unlock()
+	for _, c := range gone {
+		c.close()
+	}
+}
+
+// worn tells whether a connection is not to be used any more.
+func (l *lease) worn(p *mesh.Pool) bool {
+	return p.MaxRequests > 0 && l.served >= p.MaxRequests || p.MaxAge > 0 && time.Since(l.born) > p.MaxAge
+}

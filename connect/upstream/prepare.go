@@ -1,0 +1,96 @@
+package upstream
+
+import (
+	"context"
+	"math"
+
+	"github.com/serai-net/serai/connect/mesh"
+)
+
+const (
+	// maxWanted bounds the hosts that wait for connections to be made beforehand.
+	maxWanted = 1024
+	// maxPreconnect is Envoy's bound of per_upstream_preconnect_ratio.
+	maxPreconnect = 3
+)
+
+// want asks for n idle connections to a host.
+type want struct {
+	host *Host
+	n    int
+}
+
+// ready makes a connection to each of hosts that have come, if it is configured
+// that connections are made beforehand.
+func (c *Cluster) ready(hosts []*Host) {
+	if cfg := c.config.Load(); cfg.Pool.Preconnect <= 1 || cfg.ProxyProtocol != 0 {
+		return
+	}
+	for _, h := range hosts {
+		if h.healthy() {
+			c.set.want(want{h, 1})
+		}
+	}
+}
+
+// preconnect asks for as many connections as there should be for those exchanges
+// of h that there are, and the one to come. It is called when one had to be made.
+func (c *Cluster) preconnect(h *Host) {
+	cfg := c.config.Load()
+	ratio := min(cfg.Pool.Preconnect, maxPreconnect)
+	if ratio <= 1 || cfg.ProxyProtocol != 0 { // whose header is that of one client
+		return
+	}
+	should := int(math.Ceil(ratio * float64(h.active.Load()+1)))
+	if n := should - int(h.conns.Load()); n > 0 {
+		c.set.want(want{h, n})
+	}
+}
+
+func (s *Set) want(w want) {
+	select {
+	case s.wanted <- w:
+	default: // there is more to do already
+	}
+}
+
+// prepare makes n connections beforehand, as far as the limits allow.
+func (h *Host) prepare(ctx context.Context, n int) {
+	c := h.cluster
+	cfg := c.config.Load()
+	for range min(n, maxIdle) {
+		if cfg.check() != nil || !c.spare(cfg) || !c.reserve(h) {
+			return
+		}
+		if cfg.Protocol == mesh.HTTP2 {
+			h.share(ctx)
+			return // one serves many
+		}
+		made, err := c.dial(ctx, h, false)
+		if err != nil {
+			c.freed(h)
+			return
+		}
+		h.give(c.lease(h, made))
+	}
+}
+
+// spare tells whether there may be one more connection that nobody needs yet.
+func (c *Cluster) spare(cfg *config) bool {
+	return c.conns.Load() < limit(cfg.Limits.MaxConnections, cfg.Limits.HasConnections)
+}
+
+// share makes the first shared connection. It was reserved.
+func (h *Host) share(ctx context.Context) {
+	s := &h.shared
+	s.mu.Lock()
+	if len(s.conns) > 0 || s.dial != nil {
+		s.mu.Unlock()
+		h.cluster.freed(h)
+		return
+	}
+	d := &dialing{done: make(chan struct{})}
+	s.dial = d
+	s.mu.Unlock()
+	h.cluster.makeFor(ctx, h, d, false) //nolint:errcheck // whoever needs one finds out
+}

@@ -1,0 +1,299 @@
+package integration_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	consulapi "github.com/hashicorp/consul/api"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+
+	nouns "github.com/serai-net/serai/connect/mesh"
+	"github.com/serai-net/serai/connect/stack"
+	"github.com/serai-net/serai/connect/upstream"
+	"github.com/serai-net/serai/connect/wire"
+	"github.com/serai-net/serai/connect/xds/resource"
+	"github.com/serai-net/serai/integration/harness"
+)
+
+// stat is a counter of an admin interface, ours or Envoy's; "0" if it is not there.
+func stat(t *testing.T, admin int, suffix string) string {
+	t.Helper()
+	for line := range strings.Lines(get(t, "http://"+local(admin)+"/stats").body) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), ": ")
+		if strings.HasSuffix(name, suffix) {
+			return value
+		}
+	}
+	return "0"
+}
+
+func eventuallyStat(t *testing.T, admin int, suffix, want string) {
+	t.Helper()
+	eventually(t, suffix+" "+want, func(context.Context) error {
+		if got := stat(t, admin, suffix); got != want {
+			return fmt.Errorf("it is %s", got)
+		}
+		return nil
+	})
+}
+
+// TestConsulBalance has Consul say how our sidecar balances, limits, ejects and repeats.
+func TestConsulBalance(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, map[string]string{"shop": "http", "web": "http"})
+	w.allow(t, "web", "shop")
+	must(t, w.consul.WriteConfigEntry(t.Context(), &consulapi.ServiceResolverConfigEntry{
+		Kind: consulapi.ServiceResolver, Name: "shop",
+		LoadBalancer: &consulapi.LoadBalancer{Policy: "ring_hash", HashPolicies: []consulapi.HashPolicy{{Field: "header", FieldValue: "x-user"}}},
+	}))
+	for _, id := range []string{"shop-1", "shop-2", "shop-3"} {
+		sidecarReady(t, w.run(t, id, "shop"))
+	}
+	web := w.run(t, "web-1", "web", "shop")
+	must(t, w.consul.WaitHealthy(t.Context(), "shop-sidecar-proxy", 3))
+	waitStatus(t, web.url("shop", "/"), http.StatusOK)
+	eventuallyStat(t, web.admin, ".membership_healthy", "3")
+	as := func(user string) func(*http.Request) {
+		return func(r *http.Request) { r.Header.Set("X-User", user) }
+	}
+	t.Run("ring_hash", func(t *testing.T) {
+		seen := map[string]bool{}
+		for user := range 20 {
+			first := get(t, web.url("shop", "/"), as(fmt.Sprint(user))).body
+			seen[first] = true
+			for range 3 {
+				if got := get(t, web.url("shop", "/"), as(fmt.Sprint(user))).body; got != first {
+					t.Fatalf("user %d came to %s, and then to %s", user, first, got)
+				}
+			}
+		}
+		if len(seen) < 2 {
+			t.Errorf("all users came to %v", seen)
+		}
+	})
+	t.Run("retries", func(t *testing.T) {
+		must(t, w.consul.WriteConfigEntry(t.Context(), &consulapi.ServiceRouterConfigEntry{
+			Kind: consulapi.ServiceRouter, Name: "shop", Routes: []consulapi.ServiceRoute{{
+				Destination: &consulapi.ServiceRouteDestination{NumRetries: 5, RetryOn: []string{"gateway-error"}},
+			}},
+		}))
+		eventually(t, "a retry", func(context.Context) error {
+			get(t, web.url("shop", "/fail/shop-1"))
+			if stat(t, web.admin, ".upstream_rq_retry_success") == "0" {
+				return fmt.Errorf("none yet")
+			}
+			return nil
+		})
+		for range 20 {
+			wantStatus(t, get(t, web.url("shop", "/fail/shop-1")), http.StatusOK)
+		}
+	})
+	t.Run("least_request", func(t *testing.T) {
+		must(t, w.consul.WriteConfigEntry(t.Context(), &consulapi.ServiceResolverConfigEntry{
+			Kind: consulapi.ServiceResolver, Name: "shop",
+			LoadBalancer: &consulapi.LoadBalancer{Policy: "least_request", LeastRequestConfig: &consulapi.LeastRequestConfig{ChoiceCount: 5}},
+		}))
+		// Without a hash a user comes to all of them by and by.
+		eventually(t, "a user to come elsewhere", func(context.Context) error {
+			seen := map[string]bool{}
+			for range 20 {
+				seen[get(t, web.url("shop", "/"), as("1")).body] = true
+			}
+			if len(seen) != 3 {
+				return fmt.Errorf("only %v", seen)
+			}
+			return nil
+		})
+	})
+	t.Run("passive health check", func(t *testing.T) {
+		all, most := uint32(100), uint32(100)
+		base := time.Hour
+		defaults := func(limits *consulapi.UpstreamLimits) {
+			must(t, w.consul.WriteConfigEntry(t.Context(), &consulapi.ServiceConfigEntry{
+				Kind: consulapi.ServiceDefaults, Name: "web", Protocol: "http",
+				UpstreamConfig: &consulapi.UpstreamConfiguration{Defaults: &consulapi.UpstreamConfig{
+					Limits: limits,
+					PassiveHealthCheck: &consulapi.PassiveHealthCheck{
+						Interval: time.Second, MaxFailures: 2, EnforcingConsecutive5xx: &all, MaxEjectionPercent: &most, BaseEjectionTime: &base,
+					},
+				}},
+			}))
+		}
+		defaults(nil)
+		eventually(t, "the failing one to be ejected", func(context.Context) error {
+			for range 6 {
+				get(t, web.url("shop", "/fail/shop-2"))
+			}
+			if got := stat(t, web.admin, ".outlier_detection.ejections_active"); got != "1" {
+				return fmt.Errorf("%s are", got)
+			}
+			return nil
+		})
+		eventuallyStat(t, web.admin, ".membership_healthy", "2")
+		for range 20 {
+			if got := get(t, web.url("shop", "/")).body; got == "shop-2" {
+				t.Fatal("an answer of the one that is ejected")
+			}
+		}
+		one := 1
+		defaults(&consulapi.UpstreamLimits{MaxConcurrentRequests: &one})
+		eventually(t, "a request over the limit", func(context.Context) error {
+			var slow sync.WaitGroup
+			for range 3 {
+				slow.Go(func() { get(t, web.url("shop", "/slow/100ms")) })
+			}
+			slow.Wait()
+			if stat(t, web.admin, ".upstream_rq_pending_overflow") == "0" {
+				return fmt.Errorf("none yet")
+			}
+			return nil
+		})
+		if got := stat(t, web.admin, ".outlier_detection.ejections_active"); got != "1" {
+			t.Errorf("after the change of limits %s are ejected", got)
+		}
+	})
+}
+
+// TestBalanceAsEnvoy has Envoy and us choose by the same configuration, in the same order.
+func TestBalanceAsEnvoy(t *testing.T) {
+	t.Parallel()
+	env := harness.ForTest(t)
+	envoy, err := env.Envoy()
+	must(t, err)
+	var endpoints []string
+	for i := range 5 {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/fail" {
+				w.WriteHeader(http.StatusInternalServerError)
+			}
+			fmt.Fprint(w, i)
+		}))
+		t.Cleanup(server.Close)
+		addr, _ := server.Listener.Addr().(*net.TCPAddr)
+		endpoints = append(endpoints, fmt.Sprintf(`{"loadBalancingWeight":%d,"endpoint":{"address":{"socketAddress":{"address":"127.0.0.1","portValue":%d}}}}`, i+1, addr.Port))
+	}
+	cluster := func(name string, n int, more string) string {
+		return fmt.Sprintf(`{"name":%q,"type":"STATIC","connectTimeout":"5s",%s,"loadAssignment":{"clusterName":%q,"endpoints":[{"lbEndpoints":[%s]}]}}`,
+			name, more, name, strings.Join(endpoints[:n], ","))
+	}
+	clusters := map[string]string{
+		"ring":   cluster("ring", 5, `"lbPolicy":"RING_HASH"`),
+		"maglev": cluster("maglev", 5, `"lbPolicy":"MAGLEV"`),
+		"two":    cluster("two", 2, `"outlierDetection":{"interval":"1s"}`),
+		"half":   cluster("half", 2, `"outlierDetection":{"interval":"1s","maxEjectionPercent":50}`),
+	}
+	port, err := env.Ports(2)
+	must(t, err)
+	var texts, routes []string
+	for name, text := range clusters {
+		texts = append(texts, text)
+		routes = append(routes, fmt.Sprintf(`{"match":{"prefix":"/","headers":[{"name":"x-cluster","stringMatch":{"exact":%q}}]},"route":{"cluster":%q,"hashPolicy":[{"header":{"headerName":"x-user"}}]}}`, name, name))
+	}
+	file := filepath.Join(env.Dir(), "envoy.json")
+	must(t, os.WriteFile(file, fmt.Appendf(nil, `{"admin":{"address":{"socketAddress":{"address":"127.0.0.1","portValue":%d}}},"staticResources":{"clusters":[%s],"listeners":[
+		{"address":{"socketAddress":{"address":"127.0.0.1","portValue":%d}},"filterChains":[{"filters":[{"name":"hcm","typedConfig":{
+		"@type":"type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager","statPrefix":"x",
+		"httpFilters":[{"name":"router","typedConfig":{"@type":"type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"}}],
+		"routeConfig":{"virtualHosts":[{"name":"all","domains":["*"],"routes":[%s]}]}}}]}]}]}}`,
+		port, strings.Join(texts, ","), port+1, strings.Join(routes, ",")), 0o600))
+	_, err = env.Start(harness.Command{
+		Name: "envoy", Path: envoy, Args: []string{"-c", file, "--concurrency", "1", "--disable-hot-restart", "-l", "warning", "--use-dynamic-base-id"},
+	})
+	must(t, err)
+	theirs := func(name, path, user string) string {
+		return get(t, "http://"+local(port+1)+path, func(r *http.Request) {
+			r.Header.Set("X-Cluster", name)
+			r.Header.Set("X-User", user)
+		}).body
+	}
+	eventually(t, "Envoy", func(ctx context.Context) error {
+		_, err := fetch(ctx, strict(t), "http://"+local(port)+"/ready")
+		return err
+	})
+	set := setOf(t, clusters)
+	ours := func(name, path, user string) string { return serveBy(t, set, name, path, user) }
+	for name, least := range map[string]int{"ring": 300, "maglev": 290} {
+		same := 0
+		for user := range 300 {
+			if ours(name, "/", fmt.Sprint(user)) == theirs(name, "/", fmt.Sprint(user)) {
+				same++
+			}
+		}
+		t.Logf("%s: %d of 300 users come to the same host", name, same)
+		if same < least {
+			t.Errorf("%s: only %d of 300 users come to the same host as by Envoy", name, same)
+		}
+	}
+	for _, name := range []string{"two", "half"} {
+		for range 24 {
+			ours(name, "/fail", "")
+			theirs(name, "/fail", "")
+		}
+		for _, counter := range []string{"ejections_active", "ejections_enforced_consecutive_5xx"} {
+			want := stat(t, port, "cluster."+name+".outlier_detection."+counter)
+			stats := set.Cluster(name).Stats()
+			for got, value := range stats.All() {
+				if got == "outlier_detection."+counter && fmt.Sprint(value) != want {
+					t.Errorf("%s: %s is %d, of Envoy %s", name, counter, value, want)
+				}
+			}
+		}
+	}
+}
+
+// setOf makes our clusters of Envoy's.
+func setOf(t *testing.T, texts map[string]string) *upstream.Set {
+	t.Helper()
+	next := map[string]*nouns.Cluster{}
+	for name, text := range texts {
+		msg := &clusterv3.Cluster{}
+		must(t, protojson.Unmarshal([]byte(text), msg))
+		body, err := proto.Marshal(msg)
+		must(t, err)
+		next[name], _, err = resource.Cluster(body)
+		must(t, err)
+		if next[name].Refusal != "" {
+			t.Fatal(next[name].Refusal)
+		}
+	}
+	set := upstream.NewSet(slog.New(slog.DiscardHandler))
+	t.Cleanup(set.Close)
+	commit, err := set.Prepare(next)
+	must(t, err)
+	commit()
+	ctx, stop := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { _ = set.Run(ctx) })
+	t.Cleanup(func() { stop(); running.Wait() })
+	return set
+}
+
+// serveBy has our side answer a request, and returns the body.
+func serveBy(t *testing.T, set *upstream.Set, name, path, user string) string {
+	t.Helper()
+	x := &wire.Exchange{}
+	x.Reset(nil, &wire.Peer{}, time.Now())
+	defer func() { x.Done(time.Now()) }()
+	req := &wire.Request{Method: http.MethodGet, Scheme: "http", Authority: "x", Path: path, Proto: 1, Minor: 1}
+	req.Header.Add("x-user", user)
+	resp, err := stack.Forward(set, name, []nouns.HashPolicy{{Header: "x-user"}}, nil).Serve(x, req)
+	if err != nil {
+		return err.Error()
+	}
+	defer resp.Body.Close()
+	text := make([]byte, 16)
+	n, _ := resp.Body.Read(text)
+	return string(text[:n])
+}
