@@ -180,7 +180,7 @@ func TestClientCertificates(t *testing.T) {
 	}
 }
 
-// Certificates are chosen by name; sessions are resumed, also over a reload.
+// Certificates are chosen by name, and sessions are resumed.
 func TestServerNames(t *testing.T) {
 	t.Parallel()
 	a := newAuthority(t)

@@ -95,7 +95,7 @@ func TestConnectAttempts(t *testing.T) {
 // ends are passed on. Behind a slow reader it waits.
 func TestSplicedTransfer(t *testing.T) {
 	t.Parallel()
-	chain := idle(time.Second)
+	chain := idle(10 * time.Second) // the machine may be busy
 	r := relayTo(t, echo(t), chain)
 	conn := dial(t, r.address)
 	chunk := bytes.Repeat([]byte("0123456789abcdef"), 1<<14) // 256 KiB
