@@ -66,6 +66,9 @@ type Route struct {
 	StripPrefix bool `hcl:"strip_prefix,optional"`
 	// RewritePrefix puts this in the place of PathPrefix; "" changes nothing.
 	RewritePrefix string `hcl:"rewrite_prefix,optional"`
+	// GRPCWeb lets browsers call gRPC services: requests of gRPC-Web are made gRPC
+	// and the answers gRPC-Web. The upstream must speak HTTP/2.
+	GRPCWeb bool `hcl:"grpc_web,optional"`
 	// RequestHeaders are changed before the request is sent upstream,
 	// ResponseHeaders before the response is sent to the client.
 	RequestHeaders  *HeaderEdit `hcl:"request_headers,block"`

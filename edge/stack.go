@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/serai-net/serai/agent/telemetry"
+	"github.com/serai-net/serai/connect/stack"
 	"github.com/serai-net/serai/connect/wire"
 	"github.com/serai-net/serai/edge/auth"
 	"github.com/serai-net/serai/edge/consumer"
@@ -25,6 +26,7 @@ func (g *Gateway) stack(c *Config, table *routes, consumers *consumer.Store, use
 	}
 	for _, r := range table.all {
 		r.service = wire.Stack(g.upstream(r),
+			grpcWeb(r),                         // outermost, so that all errors below are told in its terms
 			timeout(r.config.timeout()),        // until the end of the response, with all that follows
 			g.authenticate(r, used, consumers), // who calls, else 401
 			auth.Allow(r.api.AllowConsumers),   // and may, else 403
@@ -111,6 +113,14 @@ func identify(consumers *consumer.Store) wire.Layer {
 			return next.Serve(x, req)
 		})
 	}
+}
+
+// grpcWeb is nil for a route that does not take it.
+func grpcWeb(r *route) wire.Layer {
+	if !r.config.GRPCWeb {
+		return nil
+	}
+	return stack.GRPCWeb
 }
 
 // timeout bounds the rest of the exchange; 0 is no bound. A connection that is

@@ -177,8 +177,20 @@ type HTTPFilter struct {
 	Intention *Intention
 	// Metadata is header_to_metadata.
 	Metadata []HeaderToMetadata
+	// GRPCWeb lets clients of gRPC-Web call gRPC.
+	GRPCWeb bool
+	// GRPCBridge lets clients of HTTP/1.1 call gRPC.
+	GRPCBridge *GRPCBridge
 	// Refusal says what is not understood; the filter answers 503.
 	Refusal string
+}
+
+// GRPCBridge is the grpc_http1_bridge filter.
+type GRPCBridge struct {
+	// UpgradeProtobuf makes gRPC of requests that are application/x-protobuf.
+	UpgradeProtobuf bool
+	// IgnoreQuery drops the query of the requests that it takes.
+	IgnoreQuery bool
 }
 
 // HeaderToMetadata is one rule of the header_to_metadata filter.

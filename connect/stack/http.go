@@ -58,6 +58,10 @@ func compileFilters(all []mesh.HTTPFilter) ([]wire.Layer, error) {
 			// Only metadata matches of intentions could read it, and those are
 			// refused where they occur; so nothing is lost.
 			continue
+		case f.GRPCWeb:
+			layers = append(layers, GRPCWeb)
+		case f.GRPCBridge != nil:
+			layers = append(layers, GRPCBridge(*f.GRPCBridge))
 		default:
 			return nil, fmt.Errorf("http filter %d is empty", i)
 		}

@@ -83,8 +83,10 @@ type Exchange struct {
 	// request's body is still being sent, a codec moves Deadline on by it.
 	Timeout time.Duration
 	// GRPC says that the request is one of gRPC, so that an error is told in its
-	// terms (see Reply). The codec sets it.
-	GRPC bool
+	// terms (see Reply). The codec sets it. GRPCType is the content type of such an
+	// answer; "" means application/grpc.
+	GRPC     bool
+	GRPCType string
 	// Method, Authority and Path are the request's own, for the log.
 	Method, Authority, Path string
 	// Status is the status sent downstream; 0 if none was.
@@ -141,7 +143,7 @@ func (x *Exchange) Reset(control Control, peer *Peer, start time.Time) {
 	x.Peer, x.control, x.Start = peer, control, start
 	x.ID, x.Listener, x.Consumer, x.API, x.Route, x.Cluster = "", "", "", "", "", ""
 	x.HeadSent, x.Finish, x.Deadline, x.Timeout, x.HeadWait = time.Time{}, time.Time{}, time.Time{}, 0, 0
-	x.Method, x.Authority, x.Path, x.GRPC = "", "", "", false
+	x.Method, x.Authority, x.Path, x.GRPC, x.GRPCType = "", "", "", false, ""
 	x.Status, x.Flag, x.Err = 0, FlagNone, nil
 	x.BytesIn, x.BytesOut, x.CloseDownstream = 0, 0, false
 	clear(x.attempts0[:])
