@@ -36,6 +36,8 @@ func (t *trip) startPump() {
 	out.ending, out.whole, out.begun = &p.ending, &p.whole, p.begun
 	t.out.buf = nil
 	t.pump = p
+	t.c.snk.after = t.c.touch
+	t.c.touch()
 	go p.run(out)
 }
 

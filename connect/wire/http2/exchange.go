@@ -34,7 +34,7 @@ type exchange struct {
 	// read says that the body was read to its end, in how many bytes it had.
 	read bool
 	in   int64
-	// active is when a tunnel last moved bytes.
+	// active is when bytes last moved, either way, while more may come.
 	active time.Time
 }
 
@@ -53,7 +53,7 @@ func (p *Buffers) takeExchange() *exchange {
 func (ex *exchange) begin(c *conn) {
 	ex.c, ex.worker = c, nil
 	ex.switched, ex.headed, ex.done, ex.read, ex.in = false, false, false, false, 0
-	ex.expected = ex.req.ExpectContinue
+	ex.expected, ex.active = ex.req.ExpectContinue, time.Time{}
 	req, x := &ex.req, &ex.x
 	x.Reset(ex, c.peer, c.lastRead)
 	req.Scheme = "http"

@@ -30,12 +30,8 @@ func (t *trip) startPump(body wire.Body) {
 	go t.run(out, body)
 }
 
-// touch implements sending: it notes that a tunnel has moved bytes.
-func (t *trip) touch() {
-	if t.tunnel {
-		t.active = time.Now()
-	}
-}
+// touch implements sending: it notes that bytes have moved.
+func (t *trip) touch() { t.active = time.Now() }
 
 // run copies the body. An upstream that does not take it may still answer, so only
 // a body that breaks ends the exchange.
