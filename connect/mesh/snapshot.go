@@ -124,8 +124,12 @@ type HTTP struct {
 	HTTP2 bool
 	// Filters run in order, before the route is taken.
 	Filters []HTTPFilter
-	// MaxHeaderBytes of a request; 0 means 60 KiB.
-	MaxHeaderBytes int
+	// Codec is how its connections are served.
+	Codec Codec
+	// DefaultHost is the authority of requests of HTTP/1.0 that have none.
+	DefaultHost string
+	// MaxStreamDuration bounds an exchange, and a tunnel; 0 means no bound.
+	MaxStreamDuration time.Duration
 	// NormalizePath and MergeSlashes rewrite the path before any decision.
 	NormalizePath bool
 	MergeSlashes  bool
@@ -138,7 +142,8 @@ type HTTP struct {
 	StreamIdleTimeout time.Duration
 	// ClientCert says what to do with x-forwarded-client-cert.
 	ClientCert ForwardClientCert
-	// Upgrades are the protocols (lower-case) that may be switched to.
+	// Upgrades are the protocols (lower-case) that may be switched to, "connect" if
+	// there may be tunnels. Rules may say otherwise.
 	Upgrades []string
 }
 

@@ -16,7 +16,7 @@ const maxRetries = 10
 // retry serves a request and repeats it as the policy says, each time as a
 // whole exchange with the cluster.
 func retry(next wire.Service, policy *mesh.Retry, x *wire.Exchange, req *wire.Request) (*wire.Response, error) {
-	if policy == nil || policy.Retries <= 0 || req.Upgrade != "" {
+	if policy == nil || policy.Retries <= 0 || req.Raw() {
 		return next.Serve(x, req)
 	}
 	replay, owner := wire.NewReplay(req.Body, wire.DefaultReplayLimit)

@@ -3,6 +3,8 @@ package stack
 import (
 	"fmt"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/serai-net/serai/connect/mesh"
@@ -17,17 +19,20 @@ type router struct {
 	table    *route.Table
 	name     string
 	clusters *upstream.Set
+	// upgrades and idle are the chain's.
+	upgrades []string
+	idle     time.Duration
 }
 
 func newRouter(table *mesh.Route, h *mesh.HTTP, clusters *upstream.Set) (*router, error) {
 	if table == nil {
-		return &router{name: h.RouteName, clusters: clusters}, nil
+		return &router{name: h.RouteName}, nil
 	}
 	compiled, err := route.Compile(table)
 	if err != nil {
 		return nil, err
 	}
-	return &router{table: compiled, name: table.Name, clusters: clusters}, nil
+	return &router{table: compiled, name: table.Name, clusters: clusters, upgrades: h.Upgrades, idle: h.StreamIdleTimeout}, nil
 }
 
 // Serve implements [wire.Service].
@@ -50,6 +55,9 @@ func (r *router) Serve(x *wire.Exchange, req *wire.Request) (*wire.Response, err
 			Status: http.StatusServiceUnavailable, Flag: wire.FlagInternal,
 			Text: "configuration not understood by this proxy", Err: fmt.Errorf("route %q: %s", r.name, rule.Refusal),
 		}
+	}
+	if err := r.mayUpgrade(rule, req); err != nil {
+		return nil, err
 	}
 	if resp := rule.Answer(req); resp != nil {
 		for _, edit := range rule.Edits {
@@ -85,10 +93,19 @@ func (r *router) forward(x *wire.Exchange, req *wire.Request, rule *route.Rule) 
 	for _, edit := range rule.Edits {
 		editRequest(edit, &req.Header)
 	}
-	if rule.Timeout > 0 && req.Upgrade == "" {
+	if rule.Timeout > 0 && !req.Raw() {
 		limit(x, rule.Timeout)
 	}
-	resp, err := retry(cluster, rule.Retry, x, req)
+	if x.IdleTimeout == 0 { // unless who stands before us has said
+		x.IdleTimeout = r.pause(rule)
+	}
+	var resp *wire.Response
+	var err error
+	if rule.Connect && req.Method == http.MethodConnect {
+		resp, err = Connect(func() (*upstream.Cluster, error) { return cluster, nil }).Serve(x, req)
+	} else {
+		resp, err = retry(cluster, rule.Retry, x, req)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -97,6 +114,38 @@ func (r *router) forward(x *wire.Exchange, req *wire.Request, rule *route.Rule) 
 		editResponse(edit, &resp.Header)
 	}
 	return resp, nil
+}
+
+// mayUpgrade refuses to switch to a protocol, or to a tunnel, that neither the rule
+// nor the chain allows.
+func (r *router) mayUpgrade(rule *route.Rule, req *wire.Request) error {
+	if !req.Raw() {
+		return nil
+	}
+	protocol := strings.ToLower(req.Upgrade)
+	if protocol == "" {
+		protocol = upgradeConnect
+	}
+	allowed, told := rule.Upgrades[protocol]
+	if allowed || !told && slices.Contains(r.upgrades, protocol) {
+		return nil
+	}
+	return &wire.Fault{Status: http.StatusForbidden, Flag: wire.FlagDenied, Text: "upgrade not allowed"}
+}
+
+// upgradeConnect is what CONNECT is called among protocols.
+const upgradeConnect = "connect"
+
+// pause is the idle timeout of exchanges of rule.
+func (r *router) pause(rule *route.Rule) time.Duration {
+	d := r.idle
+	if rule.HasIdleTimeout {
+		d = rule.IdleTimeout
+	}
+	if d == 0 {
+		return -1
+	}
+	return d
 }
 
 // limit sets the deadline, unless an outer one is nearer.

@@ -3,7 +3,9 @@ package stack_test
 import (
 	"bufio"
 	"context"
+	"crypto/sha1" //nolint:gosec // as RFC 6455 wants it
 	"crypto/tls"
+	"encoding/base64"
 	"fmt"
 	"io"
 	"log/slog"
@@ -56,8 +58,12 @@ func switchOver(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer conn.Close()
-	fmt.Fprintf(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: of %s\r\n\r\n",
-		r.Header.Get("Sec-WebSocket-Key"))
+	sum := sha1.Sum([]byte(r.Header.Get("Sec-WebSocket-Key") + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
+	answer := base64.StdEncoding.EncodeToString(sum[:])
+	if r.URL.Path == "/wrong" {
+		answer = "wrong"
+	}
+	fmt.Fprintf(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: %s\r\n\r\n", answer)
 	for {
 		line, err := rw.ReadString('\n')
 		if err != nil {

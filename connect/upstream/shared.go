@@ -133,7 +133,11 @@ func (c *Cluster) makeShared(ctx context.Context, host *Host) (*http2.ClientConn
 			return nil, fmt.Errorf("tls with %s: it speaks %s and not HTTP/2", host.text, p)
 		}
 	}
-	conn := http2.NewClientConn(made, http2.ClientConfig{Bounds: http2.Bounds{Buffers: &c.set.shared}})
+	o := &c.config.Load().HTTP2Options
+	conn := http2.NewClientConn(made, http2.ClientConfig{MaxStreams: o.MaxStreams, Bounds: http2.Bounds{
+		StreamWindow: o.StreamWindow, ConnWindow: o.ConnWindow, PingInterval: o.PingInterval, PingTimeout: o.PingTimeout,
+		Buffers: &c.set.shared,
+	}})
 	conn.Acquire()
 	go conn.Run() //nolint:errcheck // exchanges are told what becomes of them; it ends with the connection
 	return conn, nil

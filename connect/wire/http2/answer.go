@@ -66,6 +66,9 @@ func (ex *exchange) plan(resp *wire.Response) (h responseHead, err error) {
 		if req.Upgrade == "" || resp.Body == nil {
 			return h, errBadResponse
 		}
+		if err = checkAnswer(ex.key, resp); err != nil {
+			return h, err
+		}
 		h.status, h.tunnel = http.StatusOK, true // RFC 8441 section 5
 	case resp.Status < 200 || resp.Status > 999:
 		return h, errBadResponse

@@ -19,6 +19,7 @@ type exchange struct {
 	x      wire.Exchange
 	req    wire.Request
 	body   requestBody
+	key    string // of a websocket, made here
 	// head and resp are the response that is sent.
 	head responseHead
 	resp *wire.Response
@@ -65,8 +66,9 @@ func (ex *exchange) begin(c *conn) {
 	}
 	x.Method, x.Authority, x.Path = req.Method, req.Authority, req.Path
 	x.GRPC = wire.IsGRPC(&req.Header)
+	ex.key = ""
 	if req.Upgrade == websocket {
-		offerKey(&req.Header)
+		ex.key = offerKey(&req.Header)
 	}
 }
 

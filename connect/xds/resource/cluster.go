@@ -67,7 +67,7 @@ func (d *decoder) cluster(msg *clusterv3.Cluster, c *mesh.Cluster) error {
 	if c.TLS, err = d.upstreamTLS(msg.GetTransportSocket()); err != nil {
 		return err
 	}
-	if c.Protocol, err = d.protocol(msg); err != nil {
+	if c.Protocol, err = d.protocol(msg, c); err != nil {
 		return err
 	}
 	if c.Limits, err = d.limits(msg.GetCircuitBreakers()); err != nil {
