@@ -86,6 +86,7 @@ func (t *tunnel) pump() {
 	defer close(t.done)
 	if _, err := io.CopyBuffer(struct{ io.Writer }{t.conn}, struct{ io.Reader }{t.down}, make([]byte, copyBuffer)); err != nil {
 		t.conn.Close()
+		t.down.Close() //nolint:errcheck // its other end learns of it
 		return
 	}
 	if half, ok := t.conn.(interface{ CloseWrite() error }); !ok || half.CloseWrite() != nil {

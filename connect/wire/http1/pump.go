@@ -60,6 +60,9 @@ func (p *pump) run(out outflow) {
 		p.brokeOff(readErr)
 	case writeErr != nil:
 		p.err = writeErr
+		if p.tunnel {
+			p.body.Close() // a tunnel's other end has nobody else to find out from
+		}
 	case p.tunnel:
 		closeWrite(p.c.conn)
 	}

@@ -50,7 +50,16 @@ func (t *trip) run(out sender, body wire.Body) {
 		}
 		t.wake()
 	}()
-	readErr, _ = out.copy(body)
+	var writeErr error
+	if readErr, writeErr = out.copy(body); writeErr != nil && t.isTunnel() {
+		body.Close() // a tunnel's other end has nobody else to find out from
+	}
+}
+
+func (t *trip) isTunnel() bool {
+	t.l.mu.Lock()
+	defer t.l.mu.Unlock()
+	return t.tunnel
 }
 
 // endPump ends the pump and tells why not all has left, if the body is to blame. A

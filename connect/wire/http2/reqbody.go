@@ -47,6 +47,7 @@ func (b *requestBody) Read(p []byte) (int, error) {
 			return n, nil
 		case errors.Is(err, io.EOF):
 			ex.read = true
+			ex.wake() // who waits for the end of a tunnel
 			return n, err
 		case err != nil:
 			return n, ex.fault(err)
