@@ -74,7 +74,7 @@ func switchOver(w http.ResponseWriter, r *http.Request) {
 }
 
 // front serves what goes to a cluster at address, in clear or with a certificate.
-func front(t *testing.T, address string, protocol mesh.Protocol, secure *tls.Config) string {
+func front(t testing.TB, address string, protocol mesh.Protocol, secure *tls.Config) string {
 	t.Helper()
 	endpoints := []mesh.Endpoint{{Address: mesh.Address{AddrPort: netip.MustParseAddrPort(address)}, Weight: 1}}
 	set := upstream.NewSet(slog.New(slog.DiscardHandler))
@@ -284,7 +284,7 @@ func extendedConnect(t *testing.T, conn net.Conn) {
 	}
 }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
