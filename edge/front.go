@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"net/netip"
 	"sync/atomic"
-	"time"
 
 	"github.com/serai-net/serai/agent/telemetry"
 	"github.com/serai-net/serai/connect/listen"
@@ -33,17 +32,21 @@ type shape struct {
 	name             string
 	address          netip.AddrPort
 	certificate, key string
-	maxHeader        int
-	idle             time.Duration
+	codec            mesh.Codec
 }
 
 func shapeOf(l *Listener) shape {
-	s := shape{name: l.Name, address: l.Address, maxHeader: l.MaxHeaderSize, idle: l.IdleTimeout}
+	s := shape{name: l.Name, address: l.Address, codec: mesh.Codec{
+		MaxHeaderBytes: l.MaxHeaderSize, IdleTimeout: l.IdleTimeout, HeaderTimeout: l.HeaderTimeout,
+		RequestTimeout: l.RequestTimeout, MaxAge: l.MaxConnectionAge,
+		HTTP2:   mesh.HTTP2Options{MaxStreams: l.MaxConcurrentStreams},
+		Connect: true, // which the router refuses but for routes that have it
+	}}
 	if l.TLS != nil {
 		s.certificate, s.key = l.TLS.CertificateFile, l.TLS.KeyFile
 	}
-	if s.idle == 0 {
-		s.idle = defaultIdleTimeout
+	if s.codec.IdleTimeout == 0 {
+		s.codec.IdleTimeout = defaultIdleTimeout
 	}
 	return s
 }
@@ -60,8 +63,7 @@ func newFront(s shape, log *slog.Logger) (*front, error) {
 		chain.TLS = func() *tls.Config { return file.Config() }
 		f.certificate = file
 	}
-	config := stack.ServerConfig{MaxHeaderBytes: s.maxHeader, IdleTimeout: s.idle}
-	server := stack.NewServer(config, func() wire.Service { return *f.service.Load() }, log)
+	server := stack.NewServer(s.codec, func() wire.Service { return *f.service.Load() }, log)
 	chain.Handler, f.codec = server, telemetry.Codec{Listener: s.name, Stats: server.Stats}
 	f.spec = &listen.Spec{Name: s.name, Address: mesh.Address{AddrPort: s.address}, Chains: []*listen.Chain{chain}}
 	return f, nil

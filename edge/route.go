@@ -94,6 +94,8 @@ func (r *route) rewrite(path string) string {
 // keys are where the route stands in a pathTable.
 func (r *route) keys() (kind pathKind, keys []string) {
 	switch {
+	case r.config.Connect:
+		return exactPath, []string{""} // as CONNECT has no path, and all others have one
 	case r.config.Path != "":
 		if r.config.Path == "/" && r.base != "" {
 			return exactPath, []string{r.base, r.base + "/"}

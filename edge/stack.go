@@ -6,6 +6,7 @@ import (
 
 	"github.com/serai-net/serai/agent/telemetry"
 	"github.com/serai-net/serai/connect/stack"
+	"github.com/serai-net/serai/connect/upstream"
 	"github.com/serai-net/serai/connect/wire"
 	"github.com/serai-net/serai/edge/auth"
 	"github.com/serai-net/serai/edge/consumer"
@@ -26,7 +27,8 @@ func (g *Gateway) stack(c *Config, table *routes, consumers *consumer.Store, use
 	}
 	for _, r := range table.all {
 		r.service = wire.Stack(g.upstream(r),
-			grpcWeb(r),                         // outermost, so that all errors below are told in its terms
+			grpcWeb(r), // outermost, so that all errors below are told in its terms
+			idle(r.config.IdleTimeout),
 			timeout(r.config.timeout()),        // until the end of the response, with all that follows
 			g.authenticate(r, used, consumers), // who calls, else 401
 			auth.Allow(r.api.AllowConsumers),   // and may, else 403
@@ -46,8 +48,14 @@ func (g *Gateway) observe(c *Config, listener string) wire.Layer {
 // upstream is where a route goes.
 func (g *Gateway) upstream(r *route) wire.Service {
 	u := r.config.Upstream
-	if u.Service != "" {
-		return g.mesh.service(meshService{u.Service, u.Datacenter})
+	service := meshService{u.Service, u.Datacenter}
+	switch {
+	case u.Service != "" && r.config.Connect:
+		return g.mesh.tunnel(service)
+	case u.Service != "":
+		return g.mesh.service(service)
+	case r.config.Connect:
+		return stack.Connect(func() (*upstream.Cluster, error) { return findCluster(g.plain, u.clusterName()) })
 	}
 	return clusterNamed(g.plain, u.clusterName())
 }
@@ -66,6 +74,9 @@ func on(listener string) wire.Layer {
 // upstream: the bytes decided on are the bytes forwarded.
 func normalize(next wire.Service) wire.Service {
 	return wire.ServiceFunc(func(x *wire.Exchange, req *wire.Request) (*wire.Response, error) {
+		if req.Method == http.MethodConnect { // it has none
+			return next.Serve(x, req)
+		}
 		path, err := NormalizePath(req.Path)
 		if err != nil {
 			return nil, &wire.Fault{Status: http.StatusBadRequest, Flag: wire.FlagDownstreamProtocol, Text: err.Error()}
@@ -79,6 +90,9 @@ func normalize(next wire.Service) wire.Service {
 func router(table *hostTable) wire.Service {
 	return wire.ServiceFunc(func(x *wire.Exchange, req *wire.Request) (*wire.Response, error) {
 		r := table.find(req)
+		if r == nil && req.Method == http.MethodConnect {
+			return nil, &wire.Fault{Status: http.StatusMethodNotAllowed, Flag: wire.FlagNoRoute, Text: "CONNECT is not allowed here", Close: true}
+		}
 		if r == nil {
 			return nil, &wire.Fault{Status: http.StatusNotFound, Flag: wire.FlagNoRoute, Text: "no route for this host, path and method"}
 		}
@@ -115,6 +129,23 @@ func identify(consumers *consumer.Store) wire.Layer {
 	}
 }
 
+// idle says how long an exchange may pause, if the route does.
+func idle(limit *time.Duration) wire.Layer {
+	if limit == nil {
+		return nil
+	}
+	pause := *limit
+	if pause <= 0 {
+		pause = -1
+	}
+	return func(next wire.Service) wire.Service {
+		return wire.ServiceFunc(func(x *wire.Exchange, req *wire.Request) (*wire.Response, error) {
+			x.IdleTimeout = pause
+			return next.Serve(x, req)
+		})
+	}
+}
+
 // grpcWeb is nil for a route that does not take it.
 func grpcWeb(r *route) wire.Layer {
 	if !r.config.GRPCWeb {
@@ -131,7 +162,7 @@ func timeout(limit time.Duration) wire.Layer {
 	}
 	return func(next wire.Service) wire.Service {
 		return wire.ServiceFunc(func(x *wire.Exchange, req *wire.Request) (*wire.Response, error) {
-			if req.Upgrade == "" {
+			if !req.Raw() {
 				x.Deadline, x.Timeout = time.Now().Add(limit), limit
 			}
 			return next.Serve(x, req)

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/serai-net/serai/edge/consumer"
 )
@@ -91,6 +92,17 @@ func (c *Config) validateListeners(p *problems) {
 		}
 		if !l.Address.IsValid() {
 			p.add(l.Pos.At("address"), "listener %q: no address; add address = \"0.0.0.0:8080\"", l.Name)
+		}
+		if l.MaxConcurrentStreams < 0 || l.MaxConcurrentStreams > 1<<16 {
+			p.add(l.Pos.At("max_concurrent_streams"), "listener %q: max_concurrent_streams is %d; it can be 1 to 65536", l.Name, l.MaxConcurrentStreams)
+		}
+		for _, one := range []struct {
+			name  string
+			value time.Duration
+		}{{"header_timeout", l.HeaderTimeout}, {"request_timeout", l.RequestTimeout}, {"max_connection_age", l.MaxConnectionAge}} {
+			if one.value < 0 {
+				p.add(l.Pos.At(one.name), "listener %q: %s is %s; it cannot be negative", l.Name, one.name, one.value)
+			}
 		}
 		if l.MaxHeaderSize != 0 && (l.MaxHeaderSize < 1<<10 || l.MaxHeaderSize > 1<<20) {
 			p.add(l.Pos.At("max_header_size"), "listener %q: max_header_size is %d bytes; it can be \"1KiB\" to \"1MiB\"",

@@ -51,8 +51,12 @@ func (r *recorder) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		return // it is not whole
 	}
 	way := req.Header.Get("X-Way")
+	length := req.ContentLength
+	if len(body) == 0 {
+		length = 0 // that there may have been one is nothing to anybody
+	}
 	s := &saw{
-		Line: fmt.Sprintf("%s %s %s %d", req.Method, req.Host, req.RequestURI, req.ContentLength),
+		Line: fmt.Sprintf("%s %s %s %d", req.Method, req.Host, req.RequestURI, length),
 		Body: string(body), Fields: flat(req.Header), Trailer: flat(req.Trailer),
 	}
 	r.mu.Lock()
