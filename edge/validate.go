@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/serai-net/serai/edge/consumer"
 )
@@ -95,14 +94,6 @@ func (c *Config) validateListeners(p *problems) {
 		}
 		if l.MaxConcurrentStreams < 0 || l.MaxConcurrentStreams > 1<<16 {
 			p.add(l.Pos.At("max_concurrent_streams"), "listener %q: max_concurrent_streams is %d; it can be 1 to 65536", l.Name, l.MaxConcurrentStreams)
-		}
-		for _, one := range []struct {
-			name  string
-			value time.Duration
-		}{{"header_timeout", l.HeaderTimeout}, {"request_timeout", l.RequestTimeout}, {"max_connection_age", l.MaxConnectionAge}} {
-			if one.value < 0 {
-				p.add(l.Pos.At(one.name), "listener %q: %s is %s; it cannot be negative", l.Name, one.name, one.value)
-			}
 		}
 		if l.MaxHeaderSize != 0 && (l.MaxHeaderSize < 1<<10 || l.MaxHeaderSize > 1<<20) {
 			p.add(l.Pos.At("max_header_size"), "listener %q: max_header_size is %d bytes; it can be \"1KiB\" to \"1MiB\"",

@@ -17,9 +17,6 @@ func (r *Route) validate(p *problems, a *API) {
 		p.add(r.Pos.At("connect"), "%s: connect goes without path, path_prefix, path_regex, methods, grpc_web and the API's base_path: "+
 			"CONNECT names a host and a port only", who)
 	}
-	if r.IdleTimeout != nil && *r.IdleTimeout < 0 {
-		p.add(r.Pos.At("idle_timeout"), "%s: idle_timeout is %s; \"0s\" is no limit", who, *r.IdleTimeout)
-	}
 	for _, method := range r.Methods {
 		if method != strings.ToUpper(method) || !httpguts.ValidHeaderFieldName(method) {
 			p.add(r.Pos.At("methods"), "%s: method %q is not known; methods are upper-case, such as \"GET\"", who, method)

@@ -86,7 +86,7 @@ func (t *tunnel) pump() {
 	defer close(t.done)
 	if _, err := io.CopyBuffer(struct{ io.Writer }{t.conn}, struct{ io.Reader }{t.down}, make([]byte, copyBuffer)); err != nil {
 		t.conn.Close()
-		t.down.Close() //nolint:errcheck // its other end learns of it
+		t.down.Close() // its other end learns of it
 		return
 	}
 	if half, ok := t.conn.(interface{ CloseWrite() error }); !ok || half.CloseWrite() != nil {
@@ -104,7 +104,7 @@ func (t *tunnel) Cancel() { t.conn.Close() }
 func (t *tunnel) Close() error {
 	err := t.conn.Close()
 	if t.done != nil {
-		t.down.Close() //nolint:errcheck // it ends the goroutine
+		t.down.Close() // it ends the goroutine
 		<-t.done
 	}
 	return err

@@ -98,7 +98,7 @@ func TestConnectH1(t *testing.T) {
 			t.Fatalf("%q, %v", line, err)
 		}
 	}
-	must(t, conn.(*net.TCPConn).CloseWrite())
+	endWrite(t, conn)
 	if rest, err := io.ReadAll(r); string(rest) != "bye" || err != nil {
 		t.Errorf("at the end %q, %v", rest, err)
 	}
@@ -156,7 +156,7 @@ func TestConnectPassed(t *testing.T) {
 	})
 	conn := dialTo(t, connecting(t, mesh.Codec{Connect: true}, proxy, nil))
 	io.WriteString(conn, "CONNECT pass:1 HTTP/1.1\r\nHost: pass:1\r\n\r\nhello\n") //nolint:errcheck // the answer tells
-	must(t, conn.(*net.TCPConn).CloseWrite())
+	endWrite(t, conn)
 	got, err := io.ReadAll(conn)
 	if !strings.HasPrefix(string(got), "HTTP/1.1 200 ") || !strings.HasSuffix(string(got), "\r\n\r\nCONNECT pass:1\nhello\n") || err != nil {
 		t.Errorf("%q, %v", got, err)
@@ -218,7 +218,9 @@ func TestConnectEnds(t *testing.T) {
 		return conn
 	}
 	conn := open("stay\n")
-	must(t, conn.(*net.TCPConn).SetLinger(0))
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		must(t, tcp.SetLinger(0))
+	}
 	conn.Close()
 	if err := <-gone; err == nil {
 		t.Error("the upstream was told more")
@@ -245,5 +247,13 @@ func TestMaxDuration(t *testing.T) {
 	got := do(t, compile(t, h, clusters(t, map[string]string{"c": app})), &wire.Peer{}, request("GET", "/"))
 	if got.Status != 504 || got.Flag != wire.FlagUpstreamTimeout {
 		t.Errorf("%+v", got)
+	}
+}
+
+// endWrite ends what conn sends, and leaves the other direction open.
+func endWrite(t *testing.T, conn net.Conn) {
+	t.Helper()
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		must(t, tcp.CloseWrite())
 	}
 }

@@ -265,8 +265,8 @@ type crossing struct {
 	proxy  string            // of net/http
 }
 
-func newCrossing(t testing.TB) *crossing {
-	t.Helper()
+func newCrossing(tb testing.TB) *crossing {
+	tb.Helper()
 	c := &crossing{seen: &recorder{all: map[string]*saw{}}, fronts: map[string]string{}}
 	s := httptest.NewUnstartedServer(c.seen)
 	s.Config.Protocols = new(http.Protocols)
@@ -274,20 +274,20 @@ func newCrossing(t testing.TB) *crossing {
 	s.Config.Protocols.SetUnencryptedHTTP2(true)
 	s.Config.ErrorLog = nil
 	s.Start()
-	t.Cleanup(s.Close)
+	tb.Cleanup(s.Close)
 	for name, protocol := range map[string]mesh.Protocol{"h1": mesh.HTTP1, "h2": mesh.HTTP2} {
-		c.fronts[name] = front(t, s.Listener.Addr().String(), protocol, nil)
+		c.fronts[name] = front(tb, s.Listener.Addr().String(), protocol, nil)
 	}
 	to, err := url.Parse(s.URL)
-	must(t, err)
+	must(tb, err)
 	transport := &http.Transport{DisableCompression: true}
-	t.Cleanup(transport.CloseIdleConnections)
+	tb.Cleanup(transport.CloseIdleConnections)
 	proxy := httptest.NewServer(&httputil.ReverseProxy{Transport: transport, Rewrite: func(r *httputil.ProxyRequest) {
 		r.Out.URL.Scheme, r.Out.URL.Host = to.Scheme, to.Host
 		r.Out.URL.RawQuery = r.In.URL.RawQuery
 		r.Out.Host = r.In.Host
 	}})
-	t.Cleanup(proxy.Close)
+	tb.Cleanup(proxy.Close)
 	c.proxy = proxy.Listener.Addr().String()
 	return c
 }

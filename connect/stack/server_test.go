@@ -74,20 +74,20 @@ func switchOver(w http.ResponseWriter, r *http.Request) {
 }
 
 // front serves what goes to a cluster at address, in clear or with a certificate.
-func front(t testing.TB, address string, protocol mesh.Protocol, secure *tls.Config) string {
-	t.Helper()
+func front(tb testing.TB, address string, protocol mesh.Protocol, secure *tls.Config) string {
+	tb.Helper()
 	endpoints := []mesh.Endpoint{{Address: mesh.Address{AddrPort: netip.MustParseAddrPort(address)}, Weight: 1}}
 	set := upstream.NewSet(slog.New(slog.DiscardHandler))
-	t.Cleanup(set.Close)
+	tb.Cleanup(set.Close)
 	commit, err := set.Prepare(map[string]*mesh.Cluster{"c": {
 		Name: "c", Kind: mesh.ClusterStatic, Protocol: protocol, Endpoints: &mesh.EndpointSet{Name: "c", Endpoints: endpoints},
 	}})
-	must(t, err)
+	must(tb, err)
 	commit()
 	server := stack.NewServer(stack.ServerConfig{}, func() wire.Service { return set.Cluster("c") }, slog.New(slog.DiscardHandler))
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	var running sync.WaitGroup
 	var drain wire.Drain
@@ -111,7 +111,7 @@ func front(t testing.TB, address string, protocol mesh.Protocol, secure *tls.Con
 			})
 		}
 	})
-	t.Cleanup(func() { l.Close(); drain.Kill(); running.Wait() })
+	tb.Cleanup(func() { l.Close(); drain.Kill(); running.Wait() })
 	return l.Addr().String()
 }
 
@@ -284,9 +284,9 @@ func extendedConnect(t *testing.T, conn net.Conn) {
 	}
 }
 
-func must(t testing.TB, err error) {
-	t.Helper()
+func must(tb testing.TB, err error) {
+	tb.Helper()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 }

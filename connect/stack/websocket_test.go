@@ -76,7 +76,7 @@ func talkH1(t *testing.T, address string) {
 		t.Errorf("%v", resp.Header)
 	}
 	large := make([]byte, 1<<20)
-	rand.Read(large) //nolint:errcheck // never fails
+	rand.Read(large)
 	for _, message := range [][]byte{[]byte("hello"), {}, large} {
 		must(t, conn.WriteMessage(websocket.BinaryMessage, message))
 		if kind, got, err := conn.ReadMessage(); err != nil || kind != websocket.BinaryMessage || !bytes.Equal(got, message) {
@@ -100,9 +100,9 @@ func talkH1(t *testing.T, address string) {
 // openH2 asks for a websocket by extended CONNECT.
 func openH2(t *testing.T, address, path string) (*http.Response, io.WriteCloser) {
 	t.Helper()
-	transport := &http2.Transport{AllowHTTP: true, DialTLSContext: nil}
+	transport := &http2.Transport{AllowHTTP: true} //nolint:staticcheck // a client with extended CONNECT on one connection
 	conn := dialTo(t, address)
-	client, err := transport.NewClientConn(conn)
+	client, err := transport.NewClientConn(conn) //nolint:staticcheck // as above
 	must(t, err)
 	r, w := io.Pipe()
 	t.Cleanup(func() { w.Close(); conn.Close() })
@@ -118,7 +118,7 @@ func openH2(t *testing.T, address, path string) (*http.Response, io.WriteCloser)
 
 func talkH2(t *testing.T, address string) {
 	t.Helper()
-	resp, w := openH2(t, address, "/ws")
+	resp, w := openH2(t, address, "/ws") //nolint:bodyclose // openH2 sees to it
 	if resp.StatusCode != http.StatusOK || resp.Header.Get("X-Path") != "/ws" || resp.Header.Get("Sec-Websocket-Accept") != "" {
 		t.Fatalf("%s %v", resp.Status, resp.Header)
 	}
@@ -138,7 +138,7 @@ func talkH2(t *testing.T, address string) {
 	if _, err := in.ReadByte(); !errors.Is(err, io.EOF) {
 		t.Errorf("after the end: %v", err)
 	}
-	resp, _ = openH2(t, address, "/no")
+	resp, _ = openH2(t, address, "/no") //nolint:bodyclose // openH2 sees to it
 	if body, err := io.ReadAll(resp.Body); resp.StatusCode != http.StatusTeapot || !strings.Contains(string(body), "not today") {
 		t.Errorf("refused with %s %q, %v", resp.Status, body, err)
 	}
@@ -174,7 +174,7 @@ func readFrame(t *testing.T, in io.Reader) (kind byte, message string) {
 func TestWebSocketRefused(t *testing.T) {
 	app := bothProtocols(t)
 	t.Run("a wrong answer to the key", func(t *testing.T) {
-		resp, _ := openH2(t, front(t, app, mesh.HTTP1, nil), "/wrong")
+		resp, _ := openH2(t, front(t, app, mesh.HTTP1, nil), "/wrong") //nolint:bodyclose // openH2 sees to it
 		if resp.StatusCode != http.StatusBadGateway {
 			t.Error(resp.Status)
 		}

@@ -78,7 +78,8 @@ func (ex *exchange) plan(resp *wire.Response) (h responseHead, err error) {
 		}
 		h.tunnel = true
 	case resp.Status == http.StatusNoContent:
-	case req.Method == http.MethodHead || resp.Status == http.StatusNotModified:
+	case resp.Status == http.StatusNotModified: // clients of Go would wait for so much
+	case req.Method == http.MethodHead:
 		if resp.ContentLength > 0 {
 			h.length = resp.ContentLength
 		}

@@ -25,7 +25,7 @@ func TestCodec(t *testing.T) {
 	filters := `"httpFilters":[` + router + `]`
 	chain := manager(t, `"maxRequestHeadersKb":32,"requestTimeout":"3s","requestHeadersTimeout":"0s",
 		"upgradeConfigs":[{"upgradeType":"websocket"},{"upgradeType":"CONNECT"},{"upgradeType":"x","enabled":false}],
-		"commonHttpProtocolOptions":{"idleTimeout":"0s","maxConnectionDuration":"1m","maxHeadersCount":7,"maxStreamDuration":"2m"},
+		"commonHttpProtocolOptions":{"idleTimeout":"0s","maxConnectionDuration":"60s","maxHeadersCount":7,"maxStreamDuration":"120s"},
 		"httpProtocolOptions":{"acceptHttp10":true,"defaultHostForHttp10":"Old.example","enableTrailers":true},
 		"http2ProtocolOptions":{"maxConcurrentStreams":5,"initialStreamWindowSize":70000,"initialConnectionWindowSize":2147483647,"allowConnect":true,
 		 "maxOutboundFrames":1,"connectionKeepalive":{"interval":"7s","timeout":"8s"}},`+filters)
