@@ -32,6 +32,7 @@ func TestGRPCWeb(t *testing.T) {
 	app.serveGRPC(t, listener)
 	routes := map[string]string{"serai.test.Echo": fmt.Sprintf("addresses = [%q]\n        protocol = \"http2\"", listener.Addr())}
 	g := startGate(t, env, "", routes)
+	waitStatus(t, g.url("/nothing"), http.StatusNotFound) // it would not survive a signal before
 	g.reload(t, strings.Replace(g.config(routes), "strip_prefix = false", "strip_prefix = false\n      grpc_web = true", 1))
 	for _, h2 := range []bool{false, true} {
 		transport := &http.Transport{Protocols: new(http.Protocols)}
