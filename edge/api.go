@@ -66,6 +66,17 @@ type Route struct {
 	StripPrefix bool `hcl:"strip_prefix,optional"`
 	// RewritePrefix puts this in the place of PathPrefix; "" changes nothing.
 	RewritePrefix string `hcl:"rewrite_prefix,optional"`
+	// IdleTimeout is how long nothing may move in a stream, and how long the upstream
+	// may take to begin its answer; nil means 1 minute for what clients send (5 with
+	// gRPC) and 5 for what upstreams do, "0s" no limit.
+	IdleTimeout *time.Duration `hcl:"idle_timeout,optional"`
+	// Connect makes a tunnel for the method CONNECT: raw bytes to and from the
+	// upstream, whatever host and port the client names beyond the API's hosts. It
+	// goes without paths and methods, and a Service must have the protocol tcp.
+	Connect bool `hcl:"connect,optional"`
+	// GRPCWeb lets browsers call gRPC services: requests of gRPC-Web are made gRPC
+	// and the answers gRPC-Web. The upstream must speak HTTP/2.
+	GRPCWeb bool `hcl:"grpc_web,optional"`
 	// RequestHeaders are changed before the request is sent upstream,
 	// ResponseHeaders before the response is sent to the client.
 	RequestHeaders  *HeaderEdit `hcl:"request_headers,block"`

@@ -88,6 +88,17 @@ type Listener struct {
 	MaxHeaderSize int `hcl:"max_header_size,optional,size"`
 	// IdleTimeout closes connections without a request; 0 means 1 minute.
 	IdleTimeout time.Duration `hcl:"idle_timeout,optional"`
+	// HeaderTimeout is how long a request's header may take; 0 means 10 s.
+	HeaderTimeout time.Duration `hcl:"header_timeout,optional"`
+	// RequestTimeout is how long all of a request may take, its body included; 0
+	// means no limit, but pauses have one.
+	RequestTimeout time.Duration `hcl:"request_timeout,optional"`
+	// MaxConnectionAge is how long a connection takes requests, so that clients come
+	// back and are balanced anew; 0 means for ever.
+	MaxConnectionAge time.Duration `hcl:"max_connection_age,optional"`
+	// MaxConcurrentStreams is how many requests one connection of HTTP/2 may have
+	// under way; 0 means 100.
+	MaxConcurrentStreams int `hcl:"max_concurrent_streams,optional"`
 	// Pos is where the block and its arguments stand.
 	Pos Positions `hcl:",pos"`
 }

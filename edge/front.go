@@ -4,7 +4,6 @@ import (
 	"log/slog"
 	"net/netip"
 	"sync/atomic"
-	"time"
 
 	"github.com/serai-net/serai/agent/telemetry"
 	"github.com/serai-net/serai/connect/listen"
@@ -32,17 +31,18 @@ type shape struct {
 	name       string
 	address    netip.AddrPort
 	tls, proxy string
-	maxHeader  int
-	idle       time.Duration
+	codec      mesh.Codec
 }
 
 func shapeOf(l *Listener) shape {
-	s := shape{
-		name: l.Name, address: l.Address, maxHeader: l.MaxHeaderSize, idle: l.IdleTimeout,
-		tls: l.TLS.identity(), proxy: l.ProxyProtocol.identity(),
-	}
-	if s.idle == 0 {
-		s.idle = defaultIdleTimeout
+	s := shape{name: l.Name, address: l.Address, tls: l.TLS.identity(), proxy: l.ProxyProtocol.identity(), codec: mesh.Codec{
+		MaxHeaderBytes: l.MaxHeaderSize, IdleTimeout: l.IdleTimeout, HeaderTimeout: l.HeaderTimeout,
+		RequestTimeout: l.RequestTimeout, MaxAge: l.MaxConnectionAge,
+		HTTP2:   mesh.HTTP2Options{MaxStreams: l.MaxConcurrentStreams},
+		Connect: true, // which the router refuses but for routes that have it
+	}}
+	if s.codec.IdleTimeout == 0 {
+		s.codec.IdleTimeout = defaultIdleTimeout
 	}
 	return s
 }
@@ -59,8 +59,7 @@ func newFront(l *Listener, log *slog.Logger) (*front, error) {
 		}
 		chain.TLS, f.certificate = secured.Config, secured
 	}
-	config := stack.ServerConfig{MaxHeaderBytes: s.maxHeader, IdleTimeout: s.idle}
-	server := stack.NewServer(config, func() wire.Service { return *f.service.Load() }, log)
+	server := stack.NewServer(s.codec, func() wire.Service { return *f.service.Load() }, log)
 	chain.Handler, f.codec = server, telemetry.Codec{Listener: s.name, Stats: server.Stats}
 	f.spec = &listen.Spec{
 		Name: s.name, Address: mesh.Address{AddrPort: s.address}, ProxyHeader: l.ProxyProtocol.header(), Chains: []*listen.Chain{chain},

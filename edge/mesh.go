@@ -111,6 +111,31 @@ func (m *meshServices) service(s meshService) wire.Service {
 	})
 }
 
+// tunnel is s as what answers CONNECT. Only a service of protocol tcp takes raw bytes.
+func (m *meshServices) tunnel(s meshService) wire.Service {
+	path := s.socketPath()
+	return stack.Connect(func() (*upstream.Cluster, error) {
+		var service wire.Service
+		if services := m.services.Load(); services != nil {
+			service = (*services)[path]
+		}
+		switch t := service.(type) {
+		case *tcpTargets:
+			return findCluster(t.clusters, t.target().Cluster)
+		case nil:
+			return nil, &wire.Fault{
+				Status: http.StatusServiceUnavailable, Flag: wire.FlagNoCluster, Text: "this service is not available yet",
+				Err: fmt.Errorf("service %s is not in the mesh yet: Consul has sent no listener for it", s),
+			}
+		default:
+			return nil, &wire.Fault{
+				Status: http.StatusBadGateway, Flag: wire.FlagNoCluster, Text: "this service takes no tunnels",
+				Err: fmt.Errorf("service %s is not of protocol tcp", s),
+			}
+		}
+	})
+}
+
 // refusing answers 503 to everything.
 func refusing(reason error) wire.Service {
 	return wire.ServiceFunc(func(*wire.Exchange, *wire.Request) (*wire.Response, error) {
@@ -129,24 +154,35 @@ type tcpTargets struct {
 
 // Serve implements [wire.Service].
 func (t *tcpTargets) Serve(x *wire.Exchange, req *wire.Request) (*wire.Response, error) {
-	target := mesh.Choose(t.targets)
-	if target == nil {
-		target = &t.targets[0] // all weights are zero
+	return clusterNamed(t.clusters, t.target().Cluster).Serve(x, req)
+}
+
+func (t *tcpTargets) target() *mesh.Target {
+	if target := mesh.Choose(t.targets); target != nil {
+		return target
 	}
-	return clusterNamed(t.clusters, target.Cluster).Serve(x, req)
+	return &t.targets[0] // all weights are zero
 }
 
 // clusterNamed is the cluster of that name at the time of each request.
 func clusterNamed(clusters *upstream.Set, name string) wire.Service {
 	return wire.ServiceFunc(func(x *wire.Exchange, req *wire.Request) (*wire.Response, error) {
-		cluster := clusters.Cluster(name)
-		if cluster == nil {
+		cluster, err := findCluster(clusters, name)
+		if err != nil {
 			x.Cluster = name
-			return nil, &wire.Fault{
-				Status: http.StatusServiceUnavailable, Flag: wire.FlagNoCluster, Text: "this service is not available",
-				Err: fmt.Errorf("cluster %q is not known", name),
-			}
+			return nil, err
 		}
 		return cluster.Serve(x, req)
 	})
+}
+
+// findCluster returns the cluster of that name.
+func findCluster(clusters *upstream.Set, name string) (*upstream.Cluster, error) {
+	if cluster := clusters.Cluster(name); cluster != nil {
+		return cluster, nil
+	}
+	return nil, &wire.Fault{
+		Status: http.StatusServiceUnavailable, Flag: wire.FlagNoCluster, Text: "this service is not available",
+		Err: fmt.Errorf("cluster %q is not known", name),
+	}
 }

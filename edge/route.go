@@ -117,6 +117,8 @@ func (r *route) rewrite(path string) string {
 // begins.
 func (r *route) keys() (exact bool, keys []string) {
 	switch {
+	case r.config.Connect:
+		return true, []string{""} // as CONNECT has no path, and all others have one
 	case r.config.Path != "":
 		if r.config.Path == "/" && r.base != "" {
 			return true, []string{r.base, r.base + "/"}

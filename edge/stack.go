@@ -6,6 +6,7 @@ import (
 
 	"github.com/serai-net/serai/agent/telemetry"
 	"github.com/serai-net/serai/connect/stack"
+	"github.com/serai-net/serai/connect/upstream"
 	"github.com/serai-net/serai/connect/wire"
 	"github.com/serai-net/serai/edge/auth"
 	"github.com/serai-net/serai/edge/consumer"
@@ -31,6 +32,8 @@ func (g *Gateway) stack(c *Config, table *routes, consumers *consumer.Store, use
 			continue
 		}
 		r.service = wire.Stack(g.upstream(r),
+			grpcWeb(r), // outermost, so that all errors below are told in its terms
+			idle(r.config.IdleTimeout),
 			timeout(r.config.timeout()),        // until the end of the response, with all that follows
 			g.authenticate(r, used, consumers), // who calls, else 401
 			auth.Allow(r.api.AllowConsumers),   // and may, else 403
@@ -53,8 +56,14 @@ func (g *Gateway) observe(c *Config, listener string) wire.Layer {
 // upstream is where a route goes.
 func (g *Gateway) upstream(r *route) wire.Service {
 	u := r.config.Upstream
-	if u.Service != "" {
-		return g.mesh.service(meshService{u.Service, u.Datacenter})
+	service := meshService{u.Service, u.Datacenter}
+	switch {
+	case u.Service != "" && r.config.Connect:
+		return g.mesh.tunnel(service)
+	case u.Service != "":
+		return g.mesh.service(service)
+	case r.config.Connect:
+		return stack.Connect(func() (*upstream.Cluster, error) { return findCluster(g.plain, u.clusterName()) })
 	}
 	return stack.Forward(g.plain, u.clusterName(), u.hashPolicies(), u.Retry.policy())
 }
@@ -73,6 +82,9 @@ func on(listener string) wire.Layer {
 // upstream: the bytes decided on are the bytes forwarded.
 func normalize(next wire.Service) wire.Service {
 	return wire.ServiceFunc(func(x *wire.Exchange, req *wire.Request) (*wire.Response, error) {
+		if req.Method == http.MethodConnect { // it has none
+			return next.Serve(x, req)
+		}
 		path, err := NormalizePath(req.Path)
 		if err != nil {
 			return nil, &wire.Fault{Status: http.StatusBadRequest, Flag: wire.FlagDownstreamProtocol, Text: err.Error()}
@@ -86,6 +98,9 @@ func normalize(next wire.Service) wire.Service {
 func router(table *hostTable) wire.Service {
 	return wire.ServiceFunc(func(x *wire.Exchange, req *wire.Request) (*wire.Response, error) {
 		r := table.find(req)
+		if r == nil && req.Method == http.MethodConnect {
+			return nil, &wire.Fault{Status: http.StatusMethodNotAllowed, Flag: wire.FlagNoRoute, Text: "CONNECT is not allowed here", Close: true}
+		}
 		if r == nil {
 			return nil, &wire.Fault{Status: http.StatusNotFound, Flag: wire.FlagNoRoute, Text: "no route for this host, path and method"}
 		}
@@ -126,6 +141,31 @@ func identify(r *route, consumers *consumer.Store) wire.Layer {
 	}
 }
 
+// idle says how long an exchange may pause, if the route does.
+func idle(limit *time.Duration) wire.Layer {
+	if limit == nil {
+		return nil
+	}
+	pause := *limit
+	if pause <= 0 {
+		pause = -1
+	}
+	return func(next wire.Service) wire.Service {
+		return wire.ServiceFunc(func(x *wire.Exchange, req *wire.Request) (*wire.Response, error) {
+			x.IdleTimeout = pause
+			return next.Serve(x, req)
+		})
+	}
+}
+
+// grpcWeb is nil for a route that does not take it.
+func grpcWeb(r *route) wire.Layer {
+	if !r.config.GRPCWeb {
+		return nil
+	}
+	return stack.GRPCWeb
+}
+
 // timeout bounds the rest of the exchange; 0 is no bound. A connection that is
 // switched to another protocol has none.
 func timeout(limit time.Duration) wire.Layer {
@@ -134,7 +174,7 @@ func timeout(limit time.Duration) wire.Layer {
 	}
 	return func(next wire.Service) wire.Service {
 		return wire.ServiceFunc(func(x *wire.Exchange, req *wire.Request) (*wire.Response, error) {
-			if req.Upgrade == "" {
+			if !req.Raw() {
 				x.Deadline, x.Timeout = x.Received().Add(limit), limit
 			}
 			return next.Serve(x, req)

@@ -93,6 +93,9 @@ func (c *Config) validateListeners(p *problems) {
 			p.add(l.Pos.At("address"), "listener %q: no address; add address = \"0.0.0.0:8080\"", l.Name)
 		}
 		l.validateSecure(p)
+		if l.MaxConcurrentStreams < 0 || l.MaxConcurrentStreams > 1<<16 {
+			p.add(l.Pos.At("max_concurrent_streams"), "listener %q: max_concurrent_streams is %d; it can be 1 to 65536", l.Name, l.MaxConcurrentStreams)
+		}
 		if l.MaxHeaderSize != 0 && (l.MaxHeaderSize < 1<<10 || l.MaxHeaderSize > 1<<20) {
 			p.add(l.Pos.At("max_header_size"), "listener %q: max_header_size is %d bytes; it can be \"1KiB\" to \"1MiB\"",
 				l.Name, l.MaxHeaderSize)

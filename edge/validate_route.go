@@ -13,6 +13,10 @@ import (
 func (r *Route) validate(p *problems, a *API) {
 	who := fmt.Sprintf("route %q of api %q", r.Name, a.Name)
 	r.validatePath(p, who)
+	if r.Connect && (r.Path+r.PathPrefix+r.PathRegex != "" || len(r.Methods) > 0 || r.GRPCWeb || strings.Trim(a.BasePath, "/") != "") {
+		p.add(r.Pos.At("connect"), "%s: connect goes without path, path_prefix, path_regex, methods, grpc_web and the API's base_path: "+
+			"CONNECT names a host and a port only", who)
+	}
 	for _, method := range r.Methods {
 		if method != strings.ToUpper(method) || !httpguts.ValidHeaderFieldName(method) {
 			p.add(r.Pos.At("methods"), "%s: method %q is not known; methods are upper-case, such as \"GET\"", who, method)

@@ -50,6 +50,8 @@ type Cluster struct {
 	// ConnectTimeout covers TCP and TLS; 0 means 5 s.
 	ConnectTimeout time.Duration
 	Protocol       Protocol
+	// HTTP2 is how HTTP/2 is spoken.
+	HTTP2Options HTTP2Options
 	// TLS is nil for plain connections.
 	TLS *UpstreamTLS
 	// ProxyProtocol is the version of the header by which each connection begins,

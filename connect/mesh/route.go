@@ -46,6 +46,12 @@ type Rule struct {
 	Retry       *Retry
 	Hash        []HashPolicy
 	Edit        HeaderEdit
+	// Upgrades says of protocols whether they may be switched to, whatever the chain
+	// says; nil for none.
+	Upgrades map[string]bool
+	// Connect makes a raw connection to the target for CONNECT, instead of passing
+	// the request on.
+	Connect bool
 	// Refusal says what is not understood: the rule answers 503.
 	Refusal string
 }

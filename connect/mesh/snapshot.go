@@ -138,8 +138,12 @@ type HTTP struct {
 	HTTP2 bool
 	// Filters run in order, before the route is taken.
 	Filters []HTTPFilter
-	// MaxHeaderBytes of a request; 0 means 60 KiB.
-	MaxHeaderBytes int
+	// Codec is how its connections are served.
+	Codec Codec
+	// DefaultHost is the authority of requests of HTTP/1.0 that have none.
+	DefaultHost string
+	// MaxStreamDuration bounds an exchange, and a tunnel; 0 means no bound.
+	MaxStreamDuration time.Duration
 	// NormalizePath and MergeSlashes rewrite the path before any decision.
 	NormalizePath bool
 	MergeSlashes  bool
@@ -152,7 +156,8 @@ type HTTP struct {
 	StreamIdleTimeout time.Duration
 	// ClientCert says what to do with x-forwarded-client-cert.
 	ClientCert ForwardClientCert
-	// Upgrades are the protocols (lower-case) that may be switched to.
+	// Upgrades are the protocols (lower-case) that may be switched to, "connect" if
+	// there may be tunnels. Rules may say otherwise.
 	Upgrades []string
 }
 
@@ -191,8 +196,20 @@ type HTTPFilter struct {
 	Intention *Intention
 	// Metadata is header_to_metadata.
 	Metadata []HeaderToMetadata
+	// GRPCWeb lets clients of gRPC-Web call gRPC.
+	GRPCWeb bool
+	// GRPCBridge lets clients of HTTP/1.1 call gRPC.
+	GRPCBridge *GRPCBridge
 	// Refusal says what is not understood; the filter answers 503.
 	Refusal string
+}
+
+// GRPCBridge is the grpc_http1_bridge filter.
+type GRPCBridge struct {
+	// UpgradeProtobuf makes gRPC of requests that are application/x-protobuf.
+	UpgradeProtobuf bool
+	// IgnoreQuery drops the query of the requests that it takes.
+	IgnoreQuery bool
 }
 
 // HeaderToMetadata is one rule of the header_to_metadata filter.

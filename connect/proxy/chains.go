@@ -125,7 +125,11 @@ func identity(l *mesh.Listener, i int, d *mesh.FilterChain) string {
 	case d.HTTP != nil:
 		kind = "http"
 	}
-	return fmt.Sprintf("%s/%d/%s/tls=%t/%v", l.Name, i, kind, d.TLS != nil, d.Match.SourcePrefixes)
+	codec := ""
+	if kind == "http" && d.HTTP.Codec != (mesh.Codec{}) {
+		codec = fmt.Sprintf("/%+v", d.HTTP.Codec) // which connections do not outlive
+	}
+	return fmt.Sprintf("%s/%d/%s/tls=%t/%v%s", l.Name, i, kind, d.TLS != nil, d.Match.SourcePrefixes, codec)
 }
 
 // prepare never fails: what is not understood closes its connections, and says
@@ -214,8 +218,7 @@ func (cs *chains) assemble(c *chain, l *mesh.Listener, d *mesh.FilterChain) {
 		c.listen.Handler = c.tcp
 		return
 	}
-	config := stack.ServerConfig{MaxHeaderBytes: d.HTTP.MaxHeaderBytes}
-	server := stack.NewServer(config, func() wire.Service { return *c.service.Load() }, cs.log)
+	server := stack.NewServer(d.HTTP.Codec, func() wire.Service { return *c.service.Load() }, cs.log)
 	c.listen.Handler, c.codec = server, telemetry.Codec{Listener: l.Name, Stats: server.Stats}
 }
 

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 	"strings"
 
 	"github.com/serai-net/serai/connect/mesh"
@@ -34,9 +33,10 @@ func HTTP(h *mesh.HTTP, routes map[string]*mesh.Route, clusters *upstream.Set) (
 	// The order in which a request meets them. The path is made normal before
 	// any decision, since the bytes decided on are the bytes forwarded.
 	return wire.Stack(router,
+		maxDuration(h.MaxStreamDuration),
+		defaultHost(h.DefaultHost),
 		underscores(h),
 		normalize(h),
-		upgrades(h.Upgrades),
 		clientCert(h.ClientCert),
 		wireFilters(filters),
 	), nil
@@ -58,6 +58,10 @@ func compileFilters(all []mesh.HTTPFilter) ([]wire.Layer, error) {
 			// Only metadata matches of intentions could read it, and those are
 			// refused where they occur; so nothing is lost.
 			continue
+		case f.GRPCWeb:
+			layers = append(layers, GRPCWeb)
+		case f.GRPCBridge != nil:
+			layers = append(layers, GRPCBridge(*f.GRPCBridge))
 		default:
 			return nil, fmt.Errorf("http filter %d is empty", i)
 		}
@@ -118,12 +122,15 @@ func underscores(h *mesh.HTTP) wire.Layer {
 	}
 }
 
-// upgrades refuses to switch to a protocol that the chain does not name.
-func upgrades(allowed []string) wire.Layer {
+// defaultHost gives requests of HTTP/1.0 an authority that have none.
+func defaultHost(host string) wire.Layer {
+	if host == "" {
+		return nil
+	}
 	return func(next wire.Service) wire.Service {
 		return wire.ServiceFunc(func(x *wire.Exchange, req *wire.Request) (*wire.Response, error) {
-			if req.Upgrade != "" && !slices.Contains(allowed, strings.ToLower(req.Upgrade)) {
-				return nil, &wire.Fault{Status: http.StatusForbidden, Flag: wire.FlagDenied, Text: "upgrade not allowed"}
+			if req.Authority == "" && req.Proto == 1 && req.Minor == 0 {
+				req.Authority, x.Authority = host, host
 			}
 			return next.Serve(x, req)
 		})

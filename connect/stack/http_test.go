@@ -117,14 +117,29 @@ func TestUnderscores(t *testing.T) {
 
 func TestUpgrades(t *testing.T) {
 	t.Parallel()
-	h := direct()
-	h.Upgrades = []string{"websocket"}
-	service := compile(t, h, clusters(t, nil))
-	for upgrade, want := range map[string]int{"": 200, "websocket": 200, "WebSocket": 200, "h2c": 403} {
-		req := request("GET", "/")
-		req.Upgrade = upgrade
-		if got := do(t, service, &wire.Peer{}, req); got.Status != want {
-			t.Errorf("%q: %+v", upgrade, got)
+	for _, test := range []struct {
+		rule    map[string]bool
+		method  string
+		upgrade string
+		want    int
+	}{
+		{nil, "GET", "", 200},
+		{nil, "GET", "websocket", 200},
+		{nil, "GET", "WebSocket", 200},
+		{nil, "GET", "other", 403},
+		{nil, "CONNECT", "", 403},
+		{map[string]bool{"websocket": false}, "GET", "websocket", 403},
+		{map[string]bool{"other": true}, "GET", "other", 200},
+		{map[string]bool{"other": true}, "GET", "websocket", 200},
+		{map[string]bool{"connect": true}, "CONNECT", "", 200},
+	} {
+		h := direct()
+		h.Upgrades = []string{"websocket"}
+		h.Route.VirtualHosts[0].Rules[0].Upgrades = test.rule
+		req := request(test.method, "/")
+		req.Upgrade = test.upgrade
+		if got := do(t, compile(t, h, clusters(t, nil)), &wire.Peer{}, req); got.Status != test.want {
+			t.Errorf("%+v: %+v", test, got)
 		}
 	}
 }

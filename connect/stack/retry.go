@@ -14,7 +14,7 @@ const maxRetries = 10
 // whole exchange with the cluster. Nothing of a response has gone downstream as
 // long as its head is here, so what is repeated was not seen by the client.
 func retry(cluster *upstream.Cluster, policy *retryPolicy, x *wire.Exchange, req *wire.Request) (*wire.Response, error) {
-	if policy == nil || policy.Retries <= 0 || req.Upgrade != "" || !policy.takes(req) {
+	if policy == nil || policy.Retries <= 0 || req.Raw() || !policy.takes(req) {
 		return cluster.Serve(x, req)
 	}
 	x.Choice.AvoidHosts, x.Choice.HostAttempts = policy.PreviousHosts, policy.HostAttempts

@@ -3,6 +3,8 @@ package stack
 import (
 	"fmt"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/serai-net/serai/connect/mesh"
@@ -18,17 +20,23 @@ type router struct {
 	name     string
 	clusters *upstream.Set
 	retries  map[*mesh.Retry]*retryPolicy
+	// upgrades and idle are the chain's.
+	upgrades []string
+	idle     time.Duration
 }
 
 func newRouter(table *mesh.Route, h *mesh.HTTP, clusters *upstream.Set) (*router, error) {
 	if table == nil {
-		return &router{name: h.RouteName, clusters: clusters}, nil
+		return &router{name: h.RouteName}, nil
 	}
 	compiled, err := route.Compile(table)
 	if err != nil {
 		return nil, err
 	}
-	r := &router{table: compiled, name: table.Name, clusters: clusters, retries: map[*mesh.Retry]*retryPolicy{}}
+	r := &router{
+		table: compiled, name: table.Name, clusters: clusters, retries: map[*mesh.Retry]*retryPolicy{},
+		upgrades: h.Upgrades, idle: h.StreamIdleTimeout,
+	}
 	for _, vh := range table.VirtualHosts {
 		for _, rule := range vh.Rules {
 			if rule.Retry == nil || rule.Refusal != "" {
@@ -62,6 +70,9 @@ func (r *router) Serve(x *wire.Exchange, req *wire.Request) (*wire.Response, err
 			Status: http.StatusServiceUnavailable, Flag: wire.FlagInternal,
 			Text: "configuration not understood by this proxy", Err: fmt.Errorf("route %q: %s", r.name, rule.Refusal),
 		}
+	}
+	if err := r.mayUpgrade(rule, req); err != nil {
+		return nil, err
 	}
 	if resp := rule.Answer(req); resp != nil {
 		for _, edit := range rule.Edits {
@@ -107,14 +118,13 @@ func (r *router) forward(x *wire.Exchange, req *wire.Request, rule *route.Rule) 
 	if ask.hasTimeout {
 		timeout = ask.timeout
 	}
-	if timeout > 0 && req.Upgrade == "" {
+	if timeout > 0 && !req.Raw() {
 		limit(x, x.Received(), timeout)
 	}
-	var policy *retryPolicy
-	if rule.Retry != nil {
-		policy = r.retries[rule.Retry]
+	if x.IdleTimeout == 0 { // unless who stands before us has said
+		x.IdleTimeout = r.pause(rule)
 	}
-	resp, err := retry(cluster, ask.policy(policy), x, req)
+	resp, err := r.serve(x, req, rule, cluster, ask.policy(r.retries[rule.Retry]))
 	if err != nil {
 		return nil, err
 	}
@@ -126,6 +136,48 @@ func (r *router) forward(x *wire.Exchange, req *wire.Request, rule *route.Rule) 
 		editResponse(edit, &resp.Header)
 	}
 	return resp, nil
+}
+
+// serve hands over to the cluster, or to what opens a tunnel to it.
+func (r *router) serve(
+	x *wire.Exchange, req *wire.Request, rule *route.Rule, cluster *upstream.Cluster, policy *retryPolicy,
+) (*wire.Response, error) {
+	if rule.Connect && req.Method == http.MethodConnect {
+		return Connect(func() (*upstream.Cluster, error) { return cluster, nil }).Serve(x, req)
+	}
+	return retry(cluster, policy, x, req)
+}
+
+// mayUpgrade refuses to switch to a protocol, or to a tunnel, that neither the rule
+// nor the chain allows.
+func (r *router) mayUpgrade(rule *route.Rule, req *wire.Request) error {
+	if !req.Raw() {
+		return nil
+	}
+	protocol := strings.ToLower(req.Upgrade)
+	if protocol == "" {
+		protocol = upgradeConnect
+	}
+	allowed, told := rule.Upgrades[protocol]
+	if allowed || !told && slices.Contains(r.upgrades, protocol) {
+		return nil
+	}
+	return &wire.Fault{Status: http.StatusForbidden, Flag: wire.FlagDenied, Text: "upgrade not allowed"}
+}
+
+// upgradeConnect is what CONNECT is called among protocols.
+const upgradeConnect = "connect"
+
+// pause is the idle timeout of exchanges of rule.
+func (r *router) pause(rule *route.Rule) time.Duration {
+	d := r.idle
+	if rule.HasIdleTimeout {
+		d = rule.IdleTimeout
+	}
+	if d == 0 {
+		return -1
+	}
+	return d
 }
 
 // limit sets the deadline, counted from begin, unless an outer one is nearer.

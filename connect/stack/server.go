@@ -4,21 +4,15 @@ import (
 	"crypto/tls"
 	"log/slog"
 	"net"
-	"time"
 
+	"github.com/serai-net/serai/connect/mesh"
 	"github.com/serai-net/serai/connect/wire"
 	"github.com/serai-net/serai/connect/wire/http1"
 	"github.com/serai-net/serai/connect/wire/http2"
 )
 
-// ServerConfig is how downstream connections are served. Zero values are the
-// codecs' defaults.
-type ServerConfig struct {
-	// MaxHeaderBytes bounds the head of a request.
-	MaxHeaderBytes int
-	// IdleTimeout closes connections without a request.
-	IdleTimeout time.Duration
-}
+// ServerConfig is how downstream connections are served.
+type ServerConfig = mesh.Codec
 
 // Server serves HTTP/1.1 and HTTP/2 on one port. HTTP/2 is what ALPN has chosen,
 // and otherwise what the client's first bytes say, with and without TLS.
@@ -31,12 +25,23 @@ type Server struct {
 func NewServer(c ServerConfig, service func() wire.Service, log *slog.Logger) *Server {
 	s := &Server{}
 	s.h2 = http2.NewServer(http2.Config{
-		Bounds: http2.Bounds{MaxHeaderBytes: c.MaxHeaderBytes}, IdleTimeout: c.IdleTimeout,
+		Bounds:     bounds(c),
+		MaxStreams: c.HTTP2.MaxStreams, IdleTimeout: c.IdleTimeout, HeaderTimeout: c.HeaderTimeout,
+		RequestTimeout: c.RequestTimeout, MaxAge: c.MaxAge, Connect: c.Connect,
 	}, service, log)
 	s.h1 = http1.NewServer(http1.Config{
-		MaxHeaderBytes: c.MaxHeaderBytes, IdleTimeout: c.IdleTimeout, HTTP2: s.h2.Resume,
+		MaxHeaderBytes: c.MaxHeaderBytes, MaxHeaders: c.MaxHeaders, IdleTimeout: c.IdleTimeout, HeaderTimeout: c.HeaderTimeout,
+		RequestTimeout: c.RequestTimeout, MaxAge: c.MaxAge, Connect: c.Connect, HTTP2: s.h2.Resume,
 	}, service, log)
 	return s
+}
+
+func bounds(c ServerConfig) http2.Bounds {
+	return http2.Bounds{
+		MaxHeaderBytes: c.MaxHeaderBytes, MaxHeaders: c.MaxHeaders,
+		StreamWindow: c.HTTP2.StreamWindow, ConnWindow: c.HTTP2.ConnWindow,
+		PingInterval: c.HTTP2.PingInterval, PingTimeout: c.HTTP2.PingTimeout,
+	}
 }
 
 // Stats are the counters of both codecs.

@@ -3,7 +3,9 @@ package stack_test
 import (
 	"bufio"
 	"context"
+	"crypto/sha1" //nolint:gosec // as RFC 6455 wants it
 	"crypto/tls"
+	"encoding/base64"
 	"fmt"
 	"io"
 	"log/slog"
@@ -56,8 +58,12 @@ func switchOver(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer conn.Close()
-	fmt.Fprintf(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: of %s\r\n\r\n",
-		r.Header.Get("Sec-WebSocket-Key"))
+	sum := sha1.Sum([]byte(r.Header.Get("Sec-WebSocket-Key") + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
+	answer := base64.StdEncoding.EncodeToString(sum[:])
+	if r.URL.Path == "/wrong" {
+		answer = "wrong"
+	}
+	fmt.Fprintf(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: %s\r\n\r\n", answer)
 	for {
 		line, err := rw.ReadString('\n')
 		if err != nil {
@@ -68,20 +74,20 @@ func switchOver(w http.ResponseWriter, r *http.Request) {
 }
 
 // front serves what goes to a cluster at address, in clear or with a certificate.
-func front(t *testing.T, address string, protocol mesh.Protocol, secure *tls.Config) string {
-	t.Helper()
+func front(tb testing.TB, address string, protocol mesh.Protocol, secure *tls.Config) string {
+	tb.Helper()
 	endpoints := []mesh.Endpoint{{Address: mesh.Address{AddrPort: netip.MustParseAddrPort(address)}, Weight: 1}}
 	set := upstream.NewSet(slog.New(slog.DiscardHandler))
-	t.Cleanup(set.Close)
+	tb.Cleanup(set.Close)
 	commit, err := set.Prepare(map[string]*mesh.Cluster{"c": {
 		Name: "c", Kind: mesh.ClusterStatic, Protocol: protocol, Endpoints: &mesh.EndpointSet{Name: "c", Endpoints: endpoints},
 	}})
-	must(t, err)
+	must(tb, err)
 	commit()
 	server := stack.NewServer(stack.ServerConfig{}, func() wire.Service { return set.Cluster("c") }, slog.New(slog.DiscardHandler))
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	var running sync.WaitGroup
 	var drain wire.Drain
@@ -105,7 +111,7 @@ func front(t *testing.T, address string, protocol mesh.Protocol, secure *tls.Con
 			})
 		}
 	})
-	t.Cleanup(func() { l.Close(); drain.Kill(); running.Wait() })
+	tb.Cleanup(func() { l.Close(); drain.Kill(); running.Wait() })
 	return l.Addr().String()
 }
 
@@ -278,9 +284,9 @@ func extendedConnect(t *testing.T, conn net.Conn) {
 	}
 }
 
-func must(t *testing.T, err error) {
-	t.Helper()
+func must(tb testing.TB, err error) {
+	tb.Helper()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 }

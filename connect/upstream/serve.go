@@ -105,7 +105,7 @@ func (l *leave) End(*wire.Exchange) { l.active.Add(-1) }
 // replayOf makes the body of req one that can be read again. It is the owner's
 // to settle.
 func replayOf(req *wire.Request) (replay *wire.Replay, owner bool) {
-	if req.Upgrade != "" {
+	if req.Raw() {
 		return nil, false
 	}
 	keep := replayAny

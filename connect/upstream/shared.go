@@ -187,7 +187,11 @@ func (c *Cluster) makeShared(ctx context.Context, host *Host) (*http2.ClientConn
 			return nil, fmt.Errorf("tls with %s: it speaks %s and not HTTP/2", host.text, p)
 		}
 	}
-	conn := http2.NewClientConn(made, http2.ClientConfig{Bounds: http2.Bounds{Buffers: &c.set.shared}, Released: host.released})
+	o := &c.config.Load().HTTP2Options
+	conn := http2.NewClientConn(made, http2.ClientConfig{MaxStreams: o.MaxStreams, Released: host.released, Bounds: http2.Bounds{
+		StreamWindow: o.StreamWindow, ConnWindow: o.ConnWindow, PingInterval: o.PingInterval, PingTimeout: o.PingTimeout,
+		Buffers: &c.set.shared,
+	}})
 	go func() {
 		conn.Run() //nolint:errcheck // exchanges are told what becomes of them; it ends with the connection
 		c.freed(host)

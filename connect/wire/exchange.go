@@ -102,9 +102,15 @@ type Exchange struct {
 	// from the end of the request to the end of the response. As long as the
 	// request's body is still being sent, a codec moves Deadline on by it.
 	Timeout time.Duration
+	// IdleTimeout is how long both bodies may pause, and how long the upstream may
+	// take for its head once it has all of the request. Zero means what the codecs
+	// are configured with, negative no limit. It does not hold for a tunnel.
+	IdleTimeout time.Duration
 	// GRPC says that the request is one of gRPC, so that an error is told in its
-	// terms (see Reply). The codec sets it.
-	GRPC bool
+	// terms (see Reply). The codec sets it. GRPCType is the content type of such an
+	// answer; "" means application/grpc.
+	GRPC     bool
+	GRPCType string
 	// Method, Authority and Path are the request's own, for the log.
 	Method, Authority, Path string
 	// Status is the status sent downstream; 0 if none was.
@@ -178,8 +184,9 @@ func (x *Exchange) Reset(control Control, peer *Peer, start time.Time) {
 	x.Peer, x.control, x.Start = peer, control, start
 	x.ID, x.Listener, x.Consumer, x.API, x.Route, x.Cluster = "", "", "", "", "", ""
 	x.Counted = nil
-	x.HeadSent, x.Finish, x.Deadline, x.Timeout, x.HeadWait = time.Time{}, time.Time{}, time.Time{}, 0, 0
-	x.Method, x.Authority, x.Path, x.GRPC = "", "", "", false
+	x.HeadSent, x.Finish, x.Deadline = time.Time{}, time.Time{}, time.Time{}
+	x.Timeout, x.IdleTimeout, x.HeadWait = 0, 0, 0
+	x.Method, x.Authority, x.Path, x.GRPC, x.GRPCType = "", "", "", false, ""
 	x.Status, x.Flag, x.Err = 0, FlagNone, nil
 	x.BytesIn, x.BytesOut, x.CloseDownstream = 0, 0, false
 	x.Choice = Choice{}
@@ -191,6 +198,14 @@ func (x *Exchange) Reset(control Control, peer *Peer, start time.Time) {
 
 // Received is when the head of the request was whole.
 func (x *Exchange) Received() time.Time { return x.Start.Add(x.HeadWait) }
+
+// Pause is IdleTimeout, or otherwise if that is zero; 0 means no limit.
+func (x *Exchange) Pause(otherwise time.Duration) time.Duration {
+	if x.IdleTimeout == 0 {
+		return otherwise
+	}
+	return max(0, x.IdleTimeout)
+}
 
 // OnEnd registers e; ends run once, the last registered first.
 func (x *Exchange) OnEnd(e End) { x.ends = append(x.ends, e) }

@@ -144,13 +144,14 @@ func Reply(x *Exchange, err error) *Response {
 	}
 	resp := Text(fault.status(), text+"\n")
 	if x.GRPC {
-		resp = grpcReply(fault.status(), text)
+		resp = grpcReply(x.GRPCType, fault.status(), text)
 	}
 	for _, f := range fault.Header {
-		if f.Name == "content-type" {
-			resp.Header.Set(f.Name, f.Value)
-		} else {
+		switch {
+		case f.Name != "content-type":
 			resp.Header.Add(f.Name, f.Value)
+		case !x.GRPC: // which has no text
+			resp.Header.Set(f.Name, f.Value)
 		}
 	}
 	if fault.Close {

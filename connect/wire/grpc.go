@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"cmp"
 	"net/http"
 	"strconv"
 	"strings"
@@ -13,18 +14,19 @@ func IsGRPC(h *Header) bool {
 }
 
 // grpcReply makes a response that a client of gRPC understands: always 200, and
-// what went wrong in its trailers, which come with the head.
-func grpcReply(status int, text string) *Response {
+// what went wrong in its trailers, which come with the head. Its content type is
+// kind, "" for plain gRPC.
+func grpcReply(kind string, status int, text string) *Response {
 	resp := &Response{Status: http.StatusOK}
-	resp.Header.Add("content-type", "application/grpc")
-	resp.Header.Add("grpc-status", strconv.Itoa(grpcStatus(status)))
-	resp.Header.Add("grpc-message", grpcEscape(text))
+	resp.Header.Add("content-type", cmp.Or(kind, "application/grpc"))
+	resp.Header.Add("grpc-status", strconv.Itoa(GRPCStatus(status)))
+	resp.Header.Add("grpc-message", GRPCMessage(text))
 	return resp
 }
 
-// grpcStatus maps a status of HTTP as gRPC says and Envoy does
+// GRPCStatus maps a status of HTTP to one of gRPC, as gRPC says and Envoy does
 // (grpc/doc/http-grpc-status-mapping.md).
-func grpcStatus(status int) int {
+func GRPCStatus(status int) int {
 	const unknown, permissionDenied, unimplemented, internal, unavailable, unauthenticated = 2, 7, 12, 13, 14, 16
 	switch status {
 	case http.StatusBadRequest:
@@ -41,8 +43,9 @@ func grpcStatus(status int) int {
 	return unknown
 }
 
-// grpcEscape percent-encodes what may not stand in grpc-message.
-func grpcEscape(text string) string {
+// GRPCMessage is text as the value of grpc-message: what may not stand there is
+// percent-encoded (grpc/doc/PROTOCOL-HTTP2.md).
+func GRPCMessage(text string) string {
 	const digits = "0123456789ABCDEF"
 	var b strings.Builder
 	for i := range len(text) {

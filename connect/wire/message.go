@@ -39,6 +39,10 @@ type Request struct {
 	ExpectContinue bool
 }
 
+// Raw tells whether both bodies are raw bytes once the request has succeeded: it
+// asks for another protocol, or for a tunnel (CONNECT).
+func (r *Request) Raw() bool { return r.Upgrade != "" || r.Method == http.MethodConnect }
+
 // PathOnly returns Path without its query.
 func (r *Request) PathOnly() string {
 	for i := range len(r.Path) {

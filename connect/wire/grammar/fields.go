@@ -47,6 +47,12 @@ func Own(name string) bool {
 	return false
 }
 
+// MayAnnounce tells whether value may stand in the field Trailer: it must not name what
+// says how the message is framed (RFC 9110 section 6.5.1).
+func MayAnnounce(value string) bool {
+	return !HasToken(value, "transfer-encoding") && !HasToken(value, "content-length") && !HasToken(value, "trailer")
+}
+
 // Trailer says what becomes of a field in a trailer section (RFC 9110 section
 // 6.5.1). What says how a message is framed or routed makes it bad; what speaks
 // of the connection, of authentication or of the content's form is not kept.

@@ -140,6 +140,9 @@ func (c *conn) respond(ex *exchange, resp *wire.Response) (again bool, err error
 		}
 		return head.connection != "close", nil
 	}
+	if ex.body.underWay() {
+		c.snk.after = c.touch
+	}
 	readErr, writeErr := out.copy(resp.Body)
 	ex.x.BytesOut = out.sent
 	switch {

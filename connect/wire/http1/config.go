@@ -40,8 +40,15 @@ type Config struct {
 	// WriteTimeout is how long the client may take to accept what is written at
 	// once (at most 64 KiB). Default 1 minute.
 	WriteTimeout time.Duration
-	// BodyIdleTimeout is how long a request body may pause. Default 1 minute.
+	// BodyIdleTimeout is how long a request body may pause while nothing of the
+	// response moves either; see [wire.Exchange.IdleTimeout]. Default 1 minute.
 	BodyIdleTimeout time.Duration
+	// RequestTimeout is how long a request may take from its first byte to the last
+	// of its body; beyond it: 408. Default: no limit.
+	RequestTimeout time.Duration
+	// MaxAge is how long a connection may take requests; then it closes after the
+	// one under way. Default: no limit.
+	MaxAge time.Duration
 	// TunnelTimeout is how long both directions of a connection may be silent
 	// after 101 or CONNECT. Default 1 hour.
 	TunnelTimeout time.Duration
@@ -69,7 +76,8 @@ type ClientConfig struct {
 	// WriteTimeout is how long the upstream may take to accept what is written
 	// at once (at most 64 KiB). Default 1 minute.
 	WriteTimeout time.Duration
-	// StreamTimeout is how long a response body may pause. Default 5 minutes.
+	// StreamTimeout is how long a response body may pause while nothing of the
+	// request moves either; see [wire.Exchange.IdleTimeout]. Default 5 minutes.
 	StreamTimeout time.Duration
 	// TunnelTimeout is how long both directions may be silent after 101 or
 	// CONNECT. Default 1 hour.
@@ -116,6 +124,7 @@ func (c Config) withDefaults() Config {
 	c.HeaderTimeout = orDefault(c.HeaderTimeout, DefaultHeaderTimeout)
 	c.WriteTimeout = orDefault(c.WriteTimeout, DefaultWriteTimeout)
 	c.BodyIdleTimeout = orDefault(c.BodyIdleTimeout, DefaultBodyIdleTimeout)
+	c.RequestTimeout = orDefault(c.RequestTimeout, 0)
 	c.TunnelTimeout = orDefault(c.TunnelTimeout, DefaultTunnelTimeout)
 	if c.Buffers == nil {
 		c.Buffers = &Buffers{}

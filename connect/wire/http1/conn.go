@@ -40,7 +40,8 @@ type conn struct {
 	snk   sink
 	rd    deadline
 	phase phase
-	until time.Time     // the end of phaseIdle or phaseHead; zero for none
+	until time.Time     // the end of a wait; zero for none
+	pause time.Duration // until is that long after a read of a body or tunnel begins
 	slow  time.Duration // how long the head under way made us wait
 	now   time.Time     // a time that is good enough to begin phaseIdle
 	ex    *exchange
@@ -111,7 +112,7 @@ func (c *conn) arm(again bool) {
 	var pause time.Duration
 	switch c.phase {
 	case phaseBody:
-		pause = c.srv.cfg.BodyIdleTimeout
+		pause = c.ex.x.Pause(c.srv.cfg.BodyIdleTimeout)
 	case phaseTunnel:
 		pause = c.srv.cfg.TunnelTimeout
 	default:
@@ -119,8 +120,11 @@ func (c *conn) arm(again bool) {
 		return
 	}
 	c.until = time.Time{}
-	if pause > 0 {
+	if c.pause = pause; pause > 0 {
 		c.until = c.now.Add(pause)
+	}
+	if d := c.srv.cfg.RequestTimeout; d > 0 && c.phase == phaseBody {
+		c.until = sooner(c.until, c.ex.x.Start.Add(d))
 	}
 	c.rd.early(c.now, c.until)
 }
@@ -128,8 +132,12 @@ func (c *conn) arm(again bool) {
 // expired implements guard.
 func (c *conn) expired() error {
 	c.now = time.Now()
-	if c.phase == phaseTunnel {
-		c.until = c.start.Add(time.Duration(c.active.Load())).Add(c.srv.cfg.TunnelTimeout)
+	active := c.start.Add(time.Duration(c.active.Load()))
+	switch {
+	case c.phase == phaseTunnel:
+		c.until = active.Add(c.srv.cfg.TunnelTimeout)
+	case c.phase == phaseBody && c.pause > 0 && c.srv.cfg.RequestTimeout <= 0:
+		c.until = later(c.until, active.Add(c.pause)) // the response has moved meanwhile
 	}
 	if c.rd.stop.Load() || !c.now.Before(c.until) {
 		return os.ErrDeadlineExceeded
@@ -249,6 +257,7 @@ func (c *conn) finish(ex *exchange, again bool) bool {
 		return again
 	}
 	c.src.forget()
+	c.snk.after = nil
 	if !clean {
 		ex.body = &requestBody{}
 	}

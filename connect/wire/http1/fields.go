@@ -157,8 +157,8 @@ func (f *framing) take(header *wire.Header, name, value string) problem {
 	case "expect":
 		f.expect = value
 	case "trailer":
-		if grammar.HasToken(value, "transfer-encoding") || grammar.HasToken(value, "content-length") || grammar.HasToken(value, "trailer") {
-			return errBadTrailer // RFC 9110 section 6.5.1
+		if !grammar.MayAnnounce(value) {
+			return errBadTrailer
 		}
 		header.Add(name, value)
 	case "keep-alive", "proxy-connection", "http2-settings":

@@ -36,6 +36,8 @@ func (t *trip) startPump() {
 	out.ending, out.whole, out.begun = &p.ending, &p.whole, p.begun
 	t.out.buf = nil
 	t.pump = p
+	t.c.snk.after = t.c.touch
+	t.c.touch()
 	go p.run(out)
 }
 
@@ -58,6 +60,9 @@ func (p *pump) run(out outflow) {
 		p.brokeOff(readErr)
 	case writeErr != nil:
 		p.err = writeErr
+		if p.tunnel {
+			p.body.Close() // a tunnel's other end has nobody else to find out from
+		}
 	case p.tunnel:
 		closeWrite(p.c.conn)
 	}

@@ -193,6 +193,12 @@ func (b *requestBody) tooMuchLeft() bool {
 	return b.present && b.dec.frame == frameLength && b.left.Load() > maxDrain
 }
 
+// underWay tells whether more of the body may come. Somebody else may be reading
+// it meanwhile.
+func (b *requestBody) underWay() bool {
+	return b.present && (b.dec.frame == frameChunked || b.left.Load() > 0)
+}
+
 // switchOver makes a raw body give what the client sends. The channel is closed
 // when that ends.
 func (b *requestBody) switchOver() <-chan struct{} {

@@ -54,6 +54,9 @@ func (s *Server) Serve(nc net.Conn, peer *wire.Peer, drain *wire.Drain) {
 	c := newConn(s, nc, peer, drain)
 	drain.Add(c)
 	defer drain.Remove(c)
+	if d := s.cfg.MaxAge; d > 0 {
+		defer time.AfterFunc(d, c.CloseIdle).Stop()
+	}
 	for first := true; c.await(); first = false {
 		if first && s.cfg.HTTP2 != nil && c.isHTTP2() {
 			read := bytes.Clone(c.src.unread())

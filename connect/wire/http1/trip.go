@@ -44,6 +44,7 @@ type trip struct {
 	// never.
 	now, until, watchAt, continueAt time.Time
 	pause                           time.Duration // until is that long after a read begins
+	wait                            time.Duration // or, before the head, after the request has left
 
 	over     sync.Mutex // guards:
 	released bool
@@ -66,10 +67,10 @@ func (t *trip) begin(c *ClientConn, x *wire.Exchange, a *wire.Attempt, req *wire
 		t.now = time.Now()
 	}
 	t.until, t.pause, t.continueAt = time.Time{}, 0, time.Time{}
-	if d := c.cfg.HeaderTimeout; d > 0 {
-		t.until = t.now.Add(d)
+	if t.wait = shorter(c.cfg.HeaderTimeout, x.Pause(0)); t.wait > 0 {
+		t.until = t.now.Add(t.wait)
 	}
-	c.trip = t
+	c.trip, c.snk.after = t, nil
 	c.snk.limit = time.Time{}
 	if x.Timeout == 0 {
 		c.snk.limit = x.Deadline
@@ -236,7 +237,7 @@ func (t *trip) head(minor int) error {
 	resp.Body = &t.body
 	t.body.dec.start(&t.c.src, how, t.framing.length, t.limits())
 	t.tunnel = resp.Status == http.StatusSwitchingProtocols || t.req.Method == http.MethodConnect && resp.Status/100 == 2
-	t.until, t.pause = time.Time{}, t.c.cfg.StreamTimeout
+	t.until, t.wait, t.pause = time.Time{}, 0, t.x.Pause(t.c.cfg.StreamTimeout)
 	if t.tunnel {
 		t.pause = t.c.cfg.TunnelTimeout
 		t.c.snk.limit = time.Time{}

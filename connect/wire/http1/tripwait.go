@@ -53,20 +53,42 @@ func (t *trip) expired() error {
 	return nil
 }
 
-// extend makes a deadline that is over count from the end of the request, which
-// is not before now if its body is still being sent.
+// extend makes deadlines that are over count from the end of the request, which
+// is not before now if its body is still being sent. A response may pause while
+// the request's body moves.
 func (t *trip) extend(now time.Time) {
-	x := t.x
-	if x.Timeout == 0 || t.pump == nil || !reached(x.Deadline, now) {
+	if t.pump == nil || t.tunnel {
 		return
 	}
-	end := now
-	if t.pump.wait(0) {
+	x, end, running := t.x, now, !t.pump.wait(0)
+	if !running {
 		end = t.pump.ended
 	}
-	if d := end.Add(x.Timeout); d.After(x.Deadline) {
-		x.Deadline = d
+	if x.Timeout > 0 && reached(x.Deadline, now) {
+		x.Deadline = later(x.Deadline, end.Add(x.Timeout))
 	}
+	switch {
+	case !reached(t.until, now):
+	case t.wait > 0:
+		t.until = later(t.until, end.Add(t.wait))
+	case t.pause > 0:
+		t.until = later(t.until, t.c.start.Add(time.Duration(t.c.active.Load())).Add(t.pause))
+	}
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
+}
+
+// shorter returns the shorter of two durations of which zero means no limit.
+func shorter(a, b time.Duration) time.Duration {
+	if a == 0 || b > 0 && b < a {
+		return b
+	}
+	return a
 }
 
 // sooner returns the earlier of two times of which zero means never.

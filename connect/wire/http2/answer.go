@@ -66,6 +66,9 @@ func (ex *exchange) plan(resp *wire.Response) (h responseHead, err error) {
 		if req.Upgrade == "" || resp.Body == nil {
 			return h, errBadResponse
 		}
+		if err = checkAnswer(ex.key, resp); err != nil {
+			return h, err
+		}
 		h.status, h.tunnel = http.StatusOK, true // RFC 8441 section 5
 	case resp.Status < 200 || resp.Status > 999:
 		return h, errBadResponse
@@ -75,7 +78,8 @@ func (ex *exchange) plan(resp *wire.Response) (h responseHead, err error) {
 		}
 		h.tunnel = true
 	case resp.Status == http.StatusNoContent:
-	case req.Method == http.MethodHead || resp.Status == http.StatusNotModified:
+	case resp.Status == http.StatusNotModified: // clients of Go would wait for so much
+	case req.Method == http.MethodHead:
 		if resp.ContentLength > 0 {
 			h.length = resp.ContentLength
 		}
@@ -142,9 +146,9 @@ func (c *conn) depart(ex *exchange) {
 
 // writeLimit is until when the client may keep its window shut.
 func (ex *exchange) writeLimit() time.Time {
-	d := ex.l.bounds.WriteTimeout
+	d := ex.x.Pause(ex.l.bounds.WriteTimeout)
 	if ex.switched {
-		return ex.patience()
+		return ex.patience(ex.active)
 	}
 	if d <= 0 {
 		return time.Time{}
@@ -277,13 +281,19 @@ func (c *conn) tunnel(ex *exchange, body wire.Body, out *sender) {
 	c.mu.Lock()
 	defer c.unlock(false)
 	for !ex.remoteDone && ex.over == nil && !ex.dropped {
-		if !ex.await(&ex.writeUntil, ex.patience()) && !ex.late() {
+		if !ex.awaitOther() {
 			return
 		}
 	}
 	for ex.over == nil && !ex.read && !ex.dropped { // what has come is still on its way
-		if !ex.await(&ex.writeUntil, ex.patience()) && !ex.late() {
+		if !ex.awaitOther() {
 			return
 		}
 	}
+}
+
+// awaitOther waits for a change of a tunnel whose upstream has ended its side, and
+// is false if nothing has moved for too long. The lock is held.
+func (ex *exchange) awaitOther() bool {
+	return ex.await(&ex.writeUntil, ex.patience(ex.active)) || time.Now().Before(ex.patience(ex.active))
 }

@@ -157,6 +157,10 @@ func (k *block) field(name, value string) breach {
 			k.expect = true
 			return ""
 		}
+	case "trailer":
+		if !grammar.MayAnnounce(value) {
+			return errBadTrailer
+		}
 	case "cookie":
 		k.crumbs++
 	}

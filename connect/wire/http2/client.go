@@ -42,6 +42,7 @@ func NewClientConn(conn net.Conn, cfg ClientConfig) *ClientConn {
 	c := &ClientConn{cfg: cfg.withDefaults(), nextID: 1}
 	c.most, c.idleSince = c.cfg.MaxStreams, time.Now()
 	c.init(conn, &c.cfg.Bounds, c)
+	c.headTime = DefaultHeaderTimeout // a block that does not end holds up all streams
 	c.out = append(c.out, preface...)
 	c.greet(http2.Setting{ID: http2.SettingEnablePush, Val: 0})
 	return c

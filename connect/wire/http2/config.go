@@ -76,8 +76,16 @@ type Config struct {
 	// HeaderTimeout is how long the preface, and a head from its first frame to
 	// its last, may take. Default 10 seconds.
 	HeaderTimeout time.Duration
-	// BodyIdleTimeout is how long a request body may pause. Default 1 minute.
+	// BodyIdleTimeout is how long a request body may pause while nothing of the
+	// response moves either; see [wire.Exchange.IdleTimeout]. Default 1 minute, and
+	// 5 for gRPC, whose streams live long.
 	BodyIdleTimeout time.Duration
+	// RequestTimeout is how long a request may take from its head to the end of its
+	// body; beyond it: 408. Default: no limit.
+	RequestTimeout time.Duration
+	// MaxAge is how long a connection may take requests; then it is drained.
+	// Default: no limit.
+	MaxAge time.Duration
 	// Connect allows the method CONNECT without a protocol; otherwise: 405.
 	Connect bool
 }
@@ -93,7 +101,8 @@ type ClientConfig struct {
 	// HeaderTimeout is how long the upstream may take for the head of its
 	// response, once the request has left. Default: no limit.
 	HeaderTimeout time.Duration
-	// StreamTimeout is how long a response body may pause. Default 5 minutes.
+	// StreamTimeout is how long a response body may pause while nothing of the
+	// request moves either; see [wire.Exchange.IdleTimeout]. Default 5 minutes.
 	StreamTimeout time.Duration
 	// ContinueTimeout is how long a request body waits for 100 after
 	// "expect: 100-continue" was sent. Default 1 second.
@@ -155,6 +164,7 @@ func (c Config) withDefaults() Config {
 	orDefault(&c.IdleTimeout, DefaultIdleTimeout)
 	orDefault(&c.HeaderTimeout, DefaultHeaderTimeout)
 	orDefault(&c.BodyIdleTimeout, DefaultBodyIdleTimeout)
+	orDefault(&c.RequestTimeout, 0)
 	return c
 }
 

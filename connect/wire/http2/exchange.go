@@ -19,6 +19,7 @@ type exchange struct {
 	x      wire.Exchange
 	req    wire.Request
 	body   requestBody
+	key    string // of a websocket, made here
 	// head and resp are the response that is sent.
 	head responseHead
 	resp *wire.Response
@@ -34,7 +35,7 @@ type exchange struct {
 	// read says that the body was read to its end, in how many bytes it had.
 	read bool
 	in   int64
-	// active is when a tunnel last moved bytes.
+	// active is when bytes last moved, either way, while more may come.
 	active time.Time
 }
 
@@ -53,7 +54,7 @@ func (p *Buffers) takeExchange() *exchange {
 func (ex *exchange) begin(c *conn) {
 	ex.c, ex.worker = c, nil
 	ex.switched, ex.headed, ex.done, ex.read, ex.in = false, false, false, false, 0
-	ex.expected = ex.req.ExpectContinue
+	ex.expected, ex.active = ex.req.ExpectContinue, time.Time{}
 	req, x := &ex.req, &ex.x
 	x.Reset(ex, c.peer, c.lastRead)
 	req.Scheme = "http"
@@ -65,8 +66,9 @@ func (ex *exchange) begin(c *conn) {
 	}
 	x.Method, x.Authority, x.Path = req.Method, req.Authority, req.Path
 	x.GRPC = wire.IsGRPC(&req.Header)
+	ex.key = ""
 	if req.Upgrade == websocket {
-		offerKey(&req.Header)
+		ex.key = offerKey(&req.Header)
 	}
 }
 

@@ -30,12 +30,8 @@ func (t *trip) startPump(body wire.Body) {
 	go t.run(out, body)
 }
 
-// touch implements sending: it notes that a tunnel has moved bytes.
-func (t *trip) touch() {
-	if t.tunnel {
-		t.active = time.Now()
-	}
-}
+// touch implements sending: it notes that bytes have moved.
+func (t *trip) touch() { t.active = time.Now() }
 
 // run copies the body. An upstream that does not take it may still answer, so only
 // a body that breaks ends the exchange.
@@ -54,7 +50,16 @@ func (t *trip) run(out sender, body wire.Body) {
 		}
 		t.wake()
 	}()
-	readErr, _ = out.copy(body)
+	var writeErr error
+	if readErr, writeErr = out.copy(body); writeErr != nil && t.isTunnel() {
+		body.Close() // a tunnel's other end has nobody else to find out from
+	}
+}
+
+func (t *trip) isTunnel() bool {
+	t.l.mu.Lock()
+	defer t.l.mu.Unlock()
+	return t.tunnel
 }
 
 // endPump ends the pump and tells why not all has left, if the body is to blame. A

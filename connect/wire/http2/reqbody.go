@@ -38,7 +38,7 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	}
 	ex.reading = true
 	defer func() { ex.reading = false }()
-	for {
+	for since := time.Now(); ; {
 		n, err := ex.receive(p)
 		ex.in += int64(n)
 		switch {
@@ -47,6 +47,7 @@ func (b *requestBody) Read(p []byte) (int, error) {
 			return n, nil
 		case errors.Is(err, io.EOF):
 			ex.read = true
+			ex.wake() // who waits for the end of a tunnel
 			return n, err
 		case err != nil:
 			return n, ex.fault(err)
@@ -56,7 +57,7 @@ func (b *requestBody) Read(p []byte) (int, error) {
 			l.mu.Lock()
 			continue
 		}
-		if !ex.await(&ex.readUntil, ex.patience()) && !ex.late() {
+		if until := ex.patience(since); !ex.await(&ex.readUntil, until) && !time.Now().Before(ex.patience(since)) {
 			return 0, &wire.Fault{
 				Status: http.StatusRequestTimeout, Flag: wire.FlagDownstreamReset,
 				Text: "request body timeout", Err: errStalled,
@@ -75,31 +76,34 @@ func endUnless(goesOn bool) error {
 	return io.EOF
 }
 
-// touch notes that a tunnel has moved bytes. The lock is held.
+// touch notes that bytes have moved, if more may come. The lock is held.
 func (ex *exchange) touch() {
-	if ex.switched {
+	if !ex.remoteDone || ex.switched {
 		ex.active = time.Now()
 	}
 }
 
-// patience is until when the client may pause. The lock is held.
-func (ex *exchange) patience() time.Time {
-	d, from := ex.c.srv.cfg.BodyIdleTimeout, time.Time{}
-	if ex.switched {
-		d, from = ex.l.bounds.TunnelTimeout, ex.active
+// patience is until when the client may pause, who has since then: what has moved
+// the other way meanwhile counts, too. Zero means for ever. The lock is held.
+func (ex *exchange) patience(since time.Time) time.Time {
+	cfg := &ex.c.srv.cfg
+	d, until := cfg.BodyIdleTimeout, time.Time{}
+	switch {
+	case ex.switched:
+		d, since = ex.l.bounds.TunnelTimeout, ex.active
+	case ex.x.GRPC && d > 0:
+		d = ex.x.Pause(max(d, DefaultStreamTimeout))
+	default:
+		d = ex.x.Pause(d)
 	}
-	if d <= 0 {
-		return time.Time{}
+	if d > 0 {
+		until = later(since, ex.active).Add(d)
 	}
-	if from.IsZero() {
-		from = time.Now()
+	if d = cfg.RequestTimeout; d > 0 && !ex.switched {
+		until = sooner(until, ex.x.Start.Add(d))
 	}
-	return from.Add(d)
+	return until
 }
-
-// late tells whether a tunnel has moved bytes the other way while this one was
-// silent for too long. The lock is held.
-func (ex *exchange) late() bool { return ex.switched && time.Now().Before(ex.patience()) }
 
 // fault is what the end of a stream means to who reads the body.
 func (ex *exchange) fault(err error) error {

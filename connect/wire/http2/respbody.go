@@ -81,7 +81,7 @@ func (b *responseBody) wait(p []byte) (int, error) {
 		if t.await(&t.readUntil, sooner(t.wakeAt(), by)) {
 			continue
 		}
-		by = t.streamLimit() // a tunnel may have moved bytes the other way
+		by = t.streamLimit() // bytes may have moved the other way
 		l.mu.Unlock()
 		err = t.expired(by)
 		l.mu.Lock()
@@ -93,14 +93,14 @@ func (b *responseBody) wait(p []byte) (int, error) {
 
 // streamLimit is until when the body may pause. The lock is held.
 func (t *trip) streamLimit() time.Time {
-	d, from := t.c.cfg.StreamTimeout, t.watchAt.Add(-watchAfter)
+	d, from := t.x.Pause(t.c.cfg.StreamTimeout), t.watchAt.Add(-watchAfter)
 	if t.tunnel {
 		d, from = t.l.bounds.TunnelTimeout, t.active
 	}
 	if d <= 0 {
 		return time.Time{}
 	}
-	return from.Add(d)
+	return later(from, t.active).Add(d)
 }
 
 // brokeOff ends a trip whose response has not ended well and tells why.

@@ -56,6 +56,9 @@ func (s *Server) Resume(nc net.Conn, read []byte, peer *wire.Peer, drain *wire.D
 	c := newConn(s, nc, peer, drain)
 	drain.Add(c)
 	defer drain.Remove(c)
+	if d := s.cfg.MaxAge; d > 0 {
+		defer time.AfterFunc(d, c.CloseIdle).Stop()
+	}
 	c.run(read)
 }
 

@@ -36,6 +36,8 @@ type trip struct {
 	expecting bool // the body waits for 100
 	watched   bool
 	out       sender
+	// headWait is how long the head may take once the request has left; 0 for ever.
+	headWait time.Duration
 	// headBy, watchAt and continueAt are times to look at; zero for never.
 	headBy, watchAt, continueAt time.Time
 
@@ -48,7 +50,7 @@ type trip struct {
 	interim  []interim
 	interims int
 	pump     pump
-	// active is when a tunnel last moved bytes.
+	// active is when bytes last moved, either way in a tunnel, else of the request.
 	active time.Time
 }
 
@@ -86,8 +88,9 @@ func (t *trip) begin(c *ClientConn, x *wire.Exchange, a *wire.Attempt, req *wire
 		now = time.Now()
 	}
 	t.watchAt, t.headBy, t.continueAt = now.Add(watchAfter), time.Time{}, time.Time{}
-	if d := c.cfg.HeaderTimeout; d > 0 {
-		t.headBy = now.Add(d)
+	t.active = time.Time{}
+	if t.headWait = shorter(c.cfg.HeaderTimeout, x.Pause(0)); t.headWait > 0 {
+		t.headBy = now.Add(t.headWait)
 	}
 }
 

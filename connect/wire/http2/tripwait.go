@@ -123,8 +123,8 @@ func (t *trip) extend(now time.Time) (tunnel bool) {
 	if x := t.x; x.Timeout > 0 && reached(x.Deadline, now) {
 		x.Deadline = later(x.Deadline, end.Add(x.Timeout))
 	}
-	if d := t.c.cfg.HeaderTimeout; d > 0 && reached(t.headBy, now) {
-		t.headBy = later(t.headBy, end.Add(d))
+	if t.headWait > 0 && reached(t.headBy, now) {
+		t.headBy = later(t.headBy, end.Add(t.headWait))
 	}
 	return tunnel
 }
@@ -136,11 +136,19 @@ func later(a, b time.Time) time.Time {
 	return a
 }
 
+// shorter returns the shorter of two durations of which zero means no limit.
+func shorter(a, b time.Duration) time.Duration {
+	if a == 0 || b > 0 && b < a {
+		return b
+	}
+	return a
+}
+
 func reached(t, now time.Time) bool { return !t.IsZero() && !now.Before(t) }
 
 // writeLimit is until when the upstream may keep its window shut. The lock is held.
 func (t *trip) writeLimit() time.Time {
-	d, from := t.l.bounds.WriteTimeout, time.Time{}
+	d, from := t.x.Pause(t.l.bounds.WriteTimeout), time.Time{}
 	if t.tunnel {
 		d, from = t.l.bounds.TunnelTimeout, t.active
 	}

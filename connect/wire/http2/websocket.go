@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"crypto/sha1" //nolint:gosec // RFC 6455 section 4.2.2 wants it; it protects nothing
 	"encoding/base64"
+	"net/http"
 
 	"github.com/serai-net/serai/connect/wire"
 )
@@ -18,14 +19,25 @@ const (
 	acceptField = "sec-websocket-accept"
 )
 
-// offerKey adds a key to a request, if it has none.
-func offerKey(h *wire.Header) {
-	if h.Has(keyField) {
-		return
+// offerKey adds a key to a request, and returns it. What a client has sent under that
+// name means nothing.
+func offerKey(h *wire.Header) string {
+	var random [16]byte
+	rand.Read(random[:])
+	key := base64.StdEncoding.EncodeToString(random[:])
+	h.Set(keyField, key)
+	return key
+}
+
+// checkAnswer tells whether an upstream that has switched has understood key, if there
+// is one (RFC 6455 section 4.1).
+func checkAnswer(key string, resp *wire.Response) error {
+	if key == "" || resp.Header.Get(acceptField) == acceptKey(key) {
+		return nil
 	}
-	var key [16]byte
-	rand.Read(key[:])
-	h.Add(keyField, base64.StdEncoding.EncodeToString(key[:]))
+	return &wire.Fault{
+		Status: http.StatusBadGateway, Flag: wire.FlagUpstreamProtocol, Text: "upstream gave a wrong answer to the key of a websocket",
+	}
 }
 
 // acceptKey is the answer to a key.

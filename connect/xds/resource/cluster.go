@@ -69,7 +69,7 @@ func (d *decoder) cluster(msg *clusterv3.Cluster, c *mesh.Cluster) error {
 	if err = d.pool(msg, &c.Pool); err != nil {
 		return err
 	}
-	if c.Protocol, err = d.protocol(msg, &c.Pool); err != nil {
+	if c.Protocol, err = d.protocol(msg, c); err != nil {
 		return err
 	}
 	if c.Limits, err = d.limits(msg.GetCircuitBreakers()); err != nil {

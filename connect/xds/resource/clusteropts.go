@@ -15,10 +15,14 @@ import (
 const upstreamsType = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 // protocol reads what the upstream speaks. Nothing said means HTTP/1.1.
-func (d *decoder) protocol(msg *clusterv3.Cluster, pool *mesh.Pool) (mesh.Protocol, error) {
+func (d *decoder) protocol(msg *clusterv3.Cluster, c *mesh.Cluster) (mesh.Protocol, error) {
 	p := mesh.HTTP1
-	if msg.GetHttp2ProtocolOptions() != nil { // deprecated, still in hand-written clusters
+	if options := msg.GetHttp2ProtocolOptions(); options != nil { // deprecated, still in hand-written clusters
 		p = mesh.HTTP2
+		var err error
+		if c.HTTP2Options, err = d.http2Options(options); err != nil {
+			return p, err
+		}
 	}
 	if msg.GetProtocolSelection() == clusterv3.Cluster_USE_DOWNSTREAM_PROTOCOL {
 		p = mesh.FollowDownstream
@@ -31,32 +35,34 @@ func (d *decoder) protocol(msg *clusterv3.Cluster, pool *mesh.Pool) (mesh.Protoc
 		if err := unpack(options, config); err != nil {
 			return p, err
 		}
-		if err := d.poolHTTP(config.GetCommonHttpProtocolOptions(), pool); err != nil {
+		if err := d.poolHTTP(config.GetCommonHttpProtocolOptions(), &c.Pool); err != nil {
 			return p, err
 		}
 		var err error
-		if p, err = d.protocolOptions(config); err != nil {
+		if p, err = d.protocolOptions(config, c); err != nil {
 			return p, err
 		}
 	}
 	return p, nil
 }
 
-func (d *decoder) protocolOptions(msg *upstreamsv3.HttpProtocolOptions) (mesh.Protocol, error) {
-	err := d.only(msg, "explicit_http_config use_downstream_protocol_config common_http_protocol_options",
+func (d *decoder) protocolOptions(msg *upstreamsv3.HttpProtocolOptions, c *mesh.Cluster) (_ mesh.Protocol, err error) {
+	err = d.only(msg, "explicit_http_config use_downstream_protocol_config common_http_protocol_options",
 		"request_mirror_policies hash_policy retry_policy outlier_detection header_validation_config")
 	if err != nil {
 		return mesh.HTTP1, err
 	}
 	switch options := msg.GetUpstreamProtocolOptions().(type) {
 	case *upstreamsv3.HttpProtocolOptions_UseDownstreamProtocolConfig:
-		return mesh.FollowDownstream, nil
+		c.HTTP2Options, err = d.http2Options(options.UseDownstreamProtocolConfig.GetHttp2ProtocolOptions())
+		return mesh.FollowDownstream, err
 	case *upstreamsv3.HttpProtocolOptions_ExplicitHttpConfig_:
 		switch options.ExplicitHttpConfig.GetProtocolConfig().(type) {
 		case *upstreamsv3.HttpProtocolOptions_ExplicitHttpConfig_HttpProtocolOptions:
 			return mesh.HTTP1, nil
 		case *upstreamsv3.HttpProtocolOptions_ExplicitHttpConfig_Http2ProtocolOptions:
-			return mesh.HTTP2, nil
+			c.HTTP2Options, err = d.http2Options(options.ExplicitHttpConfig.GetHttp2ProtocolOptions())
+			return mesh.HTTP2, err
 		}
 	}
 	return mesh.HTTP1, errors.New("HttpProtocolOptions: neither HTTP/1.1 nor HTTP/2 nor as downstream")

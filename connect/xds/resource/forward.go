@@ -15,7 +15,7 @@ import (
 // forward reads the action that sends a request to a cluster.
 func (d *decoder) forward(msg *routev3.RouteAction, inherited *routev3.RetryPolicy, r *mesh.Rule) error {
 	err := d.only(msg, "cluster weighted_clusters timeout idle_timeout prefix_rewrite regex_rewrite retry_policy hash_policy"+
-		" host_rewrite_literal auto_host_rewrite",
+		" host_rewrite_literal auto_host_rewrite upgrade_configs",
 		"cluster_not_found_response_code request_mirror_policies append_x_forwarded_host priority max_stream_duration"+
 			" max_grpc_timeout grpc_timeout_offset flush_timeout - include_vh_rate_limits early_data_policy")
 	if err != nil {
@@ -27,6 +27,9 @@ func (d *decoder) forward(msg *routev3.RouteAction, inherited *routev3.RetryPoli
 	}
 	r.HostRewrite = msg.GetHostRewriteLiteral()
 	r.AutoHost = msg.GetAutoHostRewrite().GetValue()
+	if err := d.ruleUpgrades(msg.GetUpgradeConfigs(), r); err != nil {
+		return err
+	}
 	if r.PrefixRewrite = msg.GetPrefixRewrite(); r.PrefixRewrite != "" {
 		r.HasPrefixRewrite = true
 	}

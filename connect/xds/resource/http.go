@@ -2,7 +2,7 @@ package resource
 
 import (
 	"fmt"
-	"strings"
+	"slices"
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -21,12 +21,12 @@ const maxHeaderKB = 8192
 // that is not understood refuses requests only (with a 503).
 func (d *decoder) http(msg *hcmv3.HttpConnectionManager) (*mesh.HTTP, error) {
 	err := d.only(msg, "codec_type stat_prefix rds route_config http_filters http2_protocol_options common_http_protocol_options"+
-		" max_request_headers_kb stream_idle_timeout normalize_path merge_slashes path_with_escaped_slashes_action"+
+		" http_protocol_options max_request_headers_kb stream_idle_timeout request_timeout request_headers_timeout normalize_path merge_slashes path_with_escaped_slashes_action"+
 		" forward_client_cert_details set_current_client_cert_details upgrade_configs tracing",
 		"access_log access_log_options access_log_flush_interval flush_access_log_on_new_request add_user_agent server_name"+
-			" server_header_transformation request_timeout request_headers_timeout stream_flush_timeout use_remote_address"+
+			" server_header_transformation stream_flush_timeout use_remote_address"+
 			" xff_num_trusted_hops skip_xff_append via generate_request_id preserve_external_request_id"+
-			" always_set_request_id_in_response request_id_extension http_protocol_options http1_safe_max_connection_duration"+
+			" always_set_request_id_in_response request_id_extension http1_safe_max_connection_duration"+
 			" append_x_forwarded_port local_reply_config stream_error_on_invalid_http_message proxy_status_config"+
 			" - drain_timeout drain_timeout_jitter delayed_close_timeout internal_address_config proxy_100_continue"+
 			" append_local_overload record_route_resolution_stats represent_ipv4_remote_address_as_ipv4_mapped_ipv6")
@@ -41,7 +41,7 @@ func (d *decoder) http(msg *hcmv3.HttpConnectionManager) (*mesh.HTTP, error) {
 		StreamIdleTimeout: duration(msg.GetStreamIdleTimeout(), streamIdle),
 	}
 	if kb := msg.GetMaxRequestHeadersKb(); kb != nil {
-		h.MaxHeaderBytes = int(min(kb.GetValue(), maxHeaderKB)) * 1024
+		h.Codec.MaxHeaderBytes = int(min(kb.GetValue(), maxHeaderKB)) * 1024
 	}
 	if msg.GetTracing().GetProvider() != nil {
 		d.note("HttpConnectionManager.tracing.provider is ignored") // without one nothing is traced
@@ -55,12 +55,16 @@ func (d *decoder) http(msg *hcmv3.HttpConnectionManager) (*mesh.HTTP, error) {
 	if err := d.paths(msg, h); err != nil {
 		return nil, err
 	}
+	if err := d.codec(msg, h); err != nil {
+		return nil, err
+	}
 	if err := d.clientCert(msg, h); err != nil {
 		return nil, err
 	}
 	if h.Upgrades, err = d.upgrades(msg.GetUpgradeConfigs()); err != nil {
 		return nil, err
 	}
+	h.Codec.Connect = slices.Contains(h.Upgrades, upgradeConnect)
 	h.Filters, err = d.httpFilters(msg.GetHttpFilters())
 	return h, err
 }
@@ -96,16 +100,7 @@ func (d *decoder) paths(msg *hcmv3.HttpConnectionManager, h *mesh.HTTP) error {
 	default:
 		return fmt.Errorf("path_with_escaped_slashes_action %d is not supported", action)
 	}
-	common := msg.GetCommonHttpProtocolOptions()
-	if common == nil {
-		return nil
-	}
-	err := d.only(common, "headers_with_underscores_action",
-		"idle_timeout max_connection_duration max_headers_count max_response_headers_kb max_stream_duration max_requests_per_connection")
-	if err != nil {
-		return err
-	}
-	switch action := common.GetHeadersWithUnderscoresAction(); action {
+	switch action := msg.GetCommonHttpProtocolOptions().GetHeadersWithUnderscoresAction(); action {
 	case corev3.HttpProtocolOptions_ALLOW:
 	case corev3.HttpProtocolOptions_REJECT_REQUEST:
 		h.RejectUnderscores = true
@@ -137,17 +132,4 @@ func (d *decoder) clientCert(msg *hcmv3.HttpConnectionManager, h *mesh.HTTP) err
 	h.ClientCert.Cert, h.ClientCert.Chain = set.GetCert(), set.GetChain()
 	h.ClientCert.DNS, h.ClientCert.URI = set.GetDns(), set.GetUri()
 	return nil
-}
-
-func (d *decoder) upgrades(configs []*hcmv3.HttpConnectionManager_UpgradeConfig) ([]string, error) {
-	var out []string
-	for _, u := range configs {
-		if err := d.only(u, "upgrade_type enabled", ""); err != nil {
-			return nil, err
-		}
-		if u.GetEnabled() == nil || u.GetEnabled().GetValue() {
-			out = append(out, strings.ToLower(u.GetUpgradeType()))
-		}
-	}
-	return out, nil
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	bridgev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/grpc_http1_bridge/v3"
 	h2mv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/header_to_metadata/v3"
 	httprbacv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/rbac/v3"
 	routerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
@@ -18,10 +19,10 @@ const (
 	httpRBACType = "envoy.extensions.filters.http.rbac.v3.RBAC"
 	h2mType      = "envoy.extensions.filters.http.header_to_metadata.v3.Config"
 	routerType   = "envoy.extensions.filters.http.router.v3.Router"
-	// Statistics, and gRPC for HTTP/1.1 clients that cannot read trailers: no
-	// decision hangs on either.
-	grpcStatsType  = "envoy.extensions.filters.http.grpc_stats.v3.FilterConfig"
-	grpcBridgeType = "envoy.extensions.filters.http.grpc_http1_bridge.v3.Config"
+	grpcWebType  = "envoy.extensions.filters.http.grpc_web.v3.GrpcWeb"
+	bridgeType   = "envoy.extensions.filters.http.grpc_http1_bridge.v3.Config"
+	// Statistics: no decision hangs on them.
+	grpcStatsType = "envoy.extensions.filters.http.grpc_stats.v3.FilterConfig"
 )
 
 // httpFilters reads the filters, which end with the router.
@@ -81,9 +82,13 @@ func (d *decoder) httpFilter(msg *hcmv3.HttpFilter, typ string) (f mesh.HTTPFilt
 		return f, false
 	}
 	switch typ {
-	case grpcStatsType, grpcBridgeType:
+	case grpcStatsType:
 		d.note("http filter %s does nothing", msg.GetName())
 		return f, false
+	case grpcWebType:
+		return mesh.HTTPFilter{GRPCWeb: true}, true
+	case bridgeType:
+		return d.grpcBridge(msg), true
 	case httpRBACType:
 		rbac := &httprbacv3.RBAC{}
 		if err := unpack(msg.GetTypedConfig(), rbac); err != nil {
@@ -105,6 +110,19 @@ func (d *decoder) httpFilter(msg *hcmv3.HttpFilter, typ string) (f mesh.HTTPFilt
 		return mesh.HTTPFilter{Refusal: "no typed_config"}, true
 	}
 	return mesh.HTTPFilter{Refusal: fmt.Sprintf("type %s is not supported", typ)}, true
+}
+
+func (d *decoder) grpcBridge(msg *hcmv3.HttpFilter) mesh.HTTPFilter {
+	config := &bridgev3.Config{}
+	if err := unpack(msg.GetTypedConfig(), config); err != nil {
+		return mesh.HTTPFilter{Refusal: reason(err)}
+	}
+	if err := d.only(config, "upgrade_protobuf_to_grpc ignore_query_parameters", ""); err != nil {
+		return mesh.HTTPFilter{Refusal: reason(err)}
+	}
+	return mesh.HTTPFilter{GRPCBridge: &mesh.GRPCBridge{
+		UpgradeProtobuf: config.GetUpgradeProtobufToGrpc(), IgnoreQuery: config.GetIgnoreQueryParameters(),
+	}}
 }
 
 func (d *decoder) headerToMetadata(msg *hcmv3.HttpFilter) ([]mesh.HeaderToMetadata, error) {

@@ -104,7 +104,7 @@ func TestHTTPListener(t *testing.T) {
 	equal(t, &mesh.Listener{
 		Name: "l", Direction: mesh.Outbound, Address: mesh.Address{Socket: "/run/l.sock", Mode: 0o640},
 		Default: &mesh.FilterChain{HTTP: &mesh.HTTP{
-			StatPrefix: "p", RouteName: "api", HTTP2: true, MaxHeaderBytes: 96 << 10, NormalizePath: true, MergeSlashes: true,
+			StatPrefix: "p", RouteName: "api", HTTP2: true, Codec: mesh.Codec{MaxHeaderBytes: 96 << 10, IdleTimeout: time.Hour, HTTP2: mesh.HTTP2Options{MaxStreams: 1024}}, NormalizePath: true, MergeSlashes: true,
 			EscapedSlashes: mesh.UnescapeAndForward, RejectUnderscores: true, Upgrades: []string{"websocket"},
 			ClientCert: mesh.ForwardClientCert{Mode: mesh.ForwardAppend, Subject: true, Cert: true, Chain: true, DNS: true, URI: true},
 			Filters: []mesh.HTTPFilter{
@@ -123,7 +123,7 @@ func TestHTTPDefaults(t *testing.T) {
 	got := listener(t, `{"name":"l",`+address+`,"filterChains":[{"filters":[{"name":"envoy.http_connection_manager","typedConfig":{"@type":"`+network+`http_connection_manager.v3.HttpConnectionManager",
 		"routeConfig":{"virtualHosts":[{"domains":["*"],"routes":[{"match":{"prefix":"/"},"route":{"cluster":"c"}}]}]},"httpFilters":[`+router+`]}}]}]}`)
 	h := got.Chains[0].HTTP
-	if h == nil || h.StreamIdleTimeout != 5*time.Minute || h.MaxHeaderBytes != 0 || h.NormalizePath || h.HTTP2 {
+	if h == nil || h.StreamIdleTimeout != 5*time.Minute || h.Codec.MaxHeaderBytes != 0 || h.NormalizePath || h.HTTP2 {
 		t.Fatalf("got %+v", h)
 	}
 	if rule := h.Route.VirtualHosts[0].Rules[0]; rule.Timeout != 15*time.Second || rule.Targets[0].Cluster != "c" {

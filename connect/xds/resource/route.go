@@ -112,7 +112,7 @@ func (d *decoder) action(msg *routev3.Route, inherited *routev3.RetryPolicy, r *
 // match reads what chooses a rule. If it is not understood, m is left to match
 // at least as much.
 func (d *decoder) match(msg *routev3.RouteMatch, m *mesh.Match) error {
-	err := d.only(msg, "prefix path safe_regex path_separated_prefix case_sensitive headers query_parameters", "")
+	err := d.only(msg, "prefix path safe_regex path_separated_prefix connect_matcher case_sensitive headers query_parameters", "")
 	switch p := msg.GetPathSpecifier().(type) {
 	case *routev3.RouteMatch_Prefix:
 		m.Prefix = p.Prefix

@@ -132,10 +132,6 @@ func TestRefusedRules(t *testing.T) {
 		{`{"match":{"prefix":"/a","grpc":{}},"route":{"cluster":"c"}}`, "RouteMatch.grpc is not supported", mesh.Match{Prefix: "/a"}},
 		{`{"match":{"safeRegex":{"regex":"("}},"route":{"cluster":"c"}}`, "pattern", mesh.Match{Prefix: "/"}},
 		{`{"match":{"pathMatchPolicy":{}},"route":{"cluster":"c"}}`, "path_match_policy is not supported", mesh.Match{Prefix: "/"}},
-		{
-			`{"match":{"connectMatcher":{}},"route":{"cluster":"c"}}`, "connect_matcher is not supported",
-			mesh.Match{Headers: []mesh.HeaderMatch{{Name: ":method", Value: mesh.StringMatch{Exact: "CONNECT"}}}},
-		},
 		{`{"match":{"prefix":"/","headers":[{"name":"x","rangeMatch":{"start":"1"}}]},"route":{"cluster":"c"}}`, `header "x"`, mesh.Match{Prefix: "/"}},
 		{`{"match":{"prefix":"/"},"route":{}}`, "route without a cluster", mesh.Match{Prefix: "/"}},
 		{`{"match":{"prefix":"/"},"route":{"clusterHeader":"x"}}`, "cluster_header is not supported", mesh.Match{Prefix: "/"}},
