@@ -21,7 +21,8 @@ import (
 //
 //	/              its name
 //	/headers       what it got, as JSON
-//	/echo          the body, once all of it is there
+//	/echo          the body, once all of it is there, and if its hash is what X-Sha256 says, if anything
+//	/file          bodySize bytes, of which ranges may be asked
 //	/body/MODE     the body streamed: sized, chunked, or with a trailer that has its hash
 //	/slow/2s       its name, after a while
 //	/via/NAME/...  what its upstream NAME answers
@@ -91,6 +92,9 @@ func (a *app) handler() http.Handler {
 		_ = json.NewEncoder(w).Encode(seen{Host: r.Host, Path: r.URL.RequestURI(), Header: r.Header})
 	})
 	mux.HandleFunc("/echo", echo)
+	mux.HandleFunc("/file", func(w http.ResponseWriter, r *http.Request) {
+		http.ServeContent(w, r, "file.bin", time.Time{}, strings.NewReader(strings.Repeat(bodyBlock, bodySize/len(bodyBlock))))
+	})
 	mux.HandleFunc("/body/{mode}", body)
 	mux.HandleFunc("/slow/{time}", func(w http.ResponseWriter, r *http.Request) {
 		d, _ := time.ParseDuration(r.PathValue("time"))
@@ -117,7 +121,12 @@ func echo(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
+	if want := r.Header.Get("X-Sha256"); want != "" && want != sum(all) {
+		http.Error(w, fmt.Sprintf("another body of %d bytes came", len(all)), http.StatusConflict)
+		return
+	}
 	w.Header().Set("X-Sha256", sum(all))
+	w.Header().Set("X-Trailer", r.Trailer.Get("X-Trailer"))
 	w.Header().Set("X-Length", fmt.Sprint(r.ContentLength))
 	_, _ = w.Write(all)
 }
@@ -125,9 +134,11 @@ func echo(w http.ResponseWriter, r *http.Request) {
 // bodySize is of /body/: more than all buffers on the way.
 const bodySize = 3 << 20
 
+const bodyBlock = "0123456789abcdef"
+
 // body streams bodySize bytes.
 func body(w http.ResponseWriter, r *http.Request) {
-	block := []byte(strings.Repeat("0123456789abcdef", 1<<10))
+	block := []byte(strings.Repeat(bodyBlock, 1<<10))
 	switch r.PathValue("mode") {
 	case "sized":
 		w.Header().Set("Content-Length", fmt.Sprint(bodySize))
