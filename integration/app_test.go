@@ -27,6 +27,7 @@ import (
 //	/slow/2s       its name, after a while
 //	/via/NAME/...  what its upstream NAME answers
 //	/upgrade       101, then all bytes back
+//	/reset/WHEN    no whole answer: cut off before it, in the middle of it, or early, while the body is still coming
 //
 // A path under /x/ is answered as / is. An app whose service is tcp sends each byte back, and when the client has
 // closed its half the hash of all, by which it is seen that the other half lives on.
@@ -106,6 +107,7 @@ func (a *app) handler() http.Handler {
 	})
 	mux.HandleFunc("/via/{upstream}/{path...}", a.via)
 	mux.HandleFunc("/upgrade", upgrade)
+	mux.HandleFunc("/reset/{when}", cutOff)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		a.hits.Add(1)
 		mux.ServeHTTP(w, r)
@@ -190,6 +192,31 @@ func upgrade(w http.ResponseWriter, r *http.Request) {
 	defer conn.Close()
 	_, _ = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
 	_, _ = io.Copy(conn, buffered)
+}
+
+// cutOff resets the connection, or by HTTP/2 the stream.
+func cutOff(w http.ResponseWriter, r *http.Request) {
+	if r.PathValue("when") != "early" {
+		_, _ = io.Copy(io.Discard, r.Body)
+	}
+	if r.PathValue("when") == "middle" {
+		w.Header().Set("Content-Length", fmt.Sprint(bodySize))
+		_, _ = io.WriteString(w, strings.Repeat(bodyBlock, 1<<8))
+		_ = http.NewResponseController(w).Flush()
+	}
+	if conn, _, err := http.NewResponseController(w).Hijack(); err == nil {
+		reset(conn)
+		return
+	}
+	panic(http.ErrAbortHandler)
+}
+
+// reset closes a connection by RST.
+func reset(conn net.Conn) {
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0)
+	}
+	drop(conn)
 }
 
 // mirror is a raw connection to a tcp app, on which each message must come back.
