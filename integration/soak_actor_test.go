@@ -129,7 +129,7 @@ func visitor(t *testing.T, name, url string, h2 bool, act func(context.Context, 
 
 // visit does one of the things that a client does with a service that behaves well.
 func visit(ctx context.Context, random *rand.Rand, client *http.Client, url string) (string, error) {
-	switch random.IntN(10) {
+	switch random.IntN(11) {
 	case 0, 1, 2:
 		return "get", visitGet(ctx, client, url+"/x/a")
 	case 3, 4:
@@ -142,6 +142,8 @@ func visit(ctx context.Context, random *rand.Rand, client *http.Client, url stri
 	case 7:
 		return "slow reader", visitBody(ctx, random, client, url+"/body/chunked", 2*time.Millisecond)
 	case 8:
+		return "leave before the answer", leaveSlow(ctx, random, client, url+"/slow/1s")
+	case 9:
 		return "leave in the middle of an answer", leaveBody(ctx, random, client, url+"/body/sized")
 	default:
 		return "leave in the middle of a request", leaveEcho(ctx, random, client, url+"/echo")
@@ -209,7 +211,7 @@ func visitEcho(ctx context.Context, random *rand.Rand, client *http.Client, url 
 	return err
 }
 
-// visitBody reads a body of /body/ to its end.
+// visitBody reads a body of /body/ to its end, within the time that a drain gives.
 func visitBody(ctx context.Context, random *rand.Rand, client *http.Client, url string, pause time.Duration) error {
 	resp, err := open(ctx, client, http.MethodGet, url, http.NoBody)
 	if err != nil {
@@ -218,13 +220,28 @@ func visitBody(ctx context.Context, random *rand.Rand, client *http.Client, url 
 	defer drop(resp.Body)
 	var from io.Reader = resp.Body
 	if pause > 0 {
-		from = &slowReader{reader: from, pause: pause, most: 1 + random.IntN(64<<10)}
+		from = &slowReader{reader: from, pause: pause, most: 8<<10 + random.IntN(56<<10)}
 	}
 	total, err := pattern(from, bodySize)
 	if err == nil && total != bodySize {
 		err = fmt.Errorf("%w: %d bytes came", io.ErrUnexpectedEOF, total)
 	}
 	return err
+}
+
+// leaveSlow asks what takes long, and leaves.
+func leaveSlow(ctx context.Context, random *rand.Rand, client *http.Client, url string) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Duration(1+random.IntN(200))*time.Millisecond)
+	defer cancel()
+	resp, err := open(ctx, client, http.MethodGet, url, http.NoBody)
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return nil
+	case err != nil:
+		return err
+	}
+	drop(resp.Body)
+	return errAnswered
 }
 
 // leaveBody reads a part of a body, which must be right, and leaves.
