@@ -184,6 +184,7 @@ func presenting(t *testing.T, w *world, service, addr string) int {
 
 // carry copies between conn and addr until addr has closed; then all that it has sent is written.
 func carry(t *testing.T, dialer *tls.Dialer, conn net.Conn, addr string) {
+	t.Helper()
 	defer drop(conn)
 	to, err := dialer.DialContext(t.Context(), "tcp", addr)
 	if err != nil {

@@ -71,7 +71,7 @@ func soakTCP(_ context.Context, random *rand.Rand, conn *net.TCPConn) (string, e
 		back := make([]byte, random.IntN(len(data)))
 		_, err := io.ReadFull(from, back)
 		reset(conn)
-		<-written
+		_ = <-written // it was cut off
 		if err == nil && !bytes.Equal(back, data[:len(back)]) {
 			err = errMirror
 		}
@@ -97,6 +97,7 @@ func upgradeAt(prefix string) func(context.Context, *rand.Rand, *net.TCPConn) (s
 		if err != nil {
 			return "head", err
 		}
+		defer resp.Body.Close()
 		if resp.StatusCode != http.StatusSwitchingProtocols {
 			return "head", &statusError{resp.StatusCode, ""}
 		}
@@ -146,16 +147,8 @@ func pipelineAt(prefix string) func(context.Context, *rand.Rand, *net.TCPConn) (
 		}
 		reader := bufio.NewReader(conn)
 		for n := range leave {
-			resp, err := http.ReadResponse(reader, nil)
-			if err != nil {
-				return "answer", err
-			}
-			var got seen
-			err = json.NewDecoder(resp.Body).Decode(&got)
-			_, _ = io.Copy(io.Discard, resp.Body)
-			drop(resp.Body)
-			if err != nil || resp.StatusCode != http.StatusOK || got.Path != fmt.Sprintf("/headers?%d", n) {
-				return "answer", fmt.Errorf("status %d, %s at %d: %w", resp.StatusCode, got.Path, n, orMirror(err))
+			if err := pipelined(reader, fmt.Sprintf("/headers?%d", n)); err != nil {
+				return "answer", fmt.Errorf("the answer to %d of %d: %w", n, count, err)
 			}
 		}
 		if leave < count {
@@ -166,11 +159,28 @@ func pipelineAt(prefix string) func(context.Context, *rand.Rand, *net.TCPConn) (
 	}
 }
 
-func orMirror(err error) error {
+// pipelined reads the answer to a request for path.
+func pipelined(reader *bufio.Reader, path string) error {
+	resp, err := http.ReadResponse(reader, nil)
 	if err != nil {
 		return err
 	}
-	return errMirror
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return err
+	}
+	if resp.StatusCode != http.StatusOK {
+		return &statusError{resp.StatusCode, string(text)}
+	}
+	var got seen
+	if err := json.Unmarshal(text, &got); err != nil {
+		return err
+	}
+	if got.Path != path {
+		return fmt.Errorf("%w: %s", errMirror, got.Path)
+	}
+	return nil
 }
 
 // stall begins something, a handshake or a head, and does not go on.
