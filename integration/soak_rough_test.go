@@ -71,7 +71,7 @@ func soakTCP(_ context.Context, random *rand.Rand, conn *net.TCPConn) (string, e
 		back := make([]byte, random.IntN(len(data)))
 		_, err := io.ReadFull(from, back)
 		reset(conn)
-		_ = <-written // it was cut off
+		<-written //nolint:errcheck // it was cut off
 		if err == nil && !bytes.Equal(back, data[:len(back)]) {
 			err = errMirror
 		}
