@@ -33,7 +33,7 @@ demo:
 
 ## test: all tests, against real neighbours; PKG=./connect/... and ARGS="-run X -v" narrow it
 test:
-	@$(TOOLS)/build consul nomad cni envoy fortio h2spec
+	@$(TOOLS)/build consul nomad cni envoy fortio h2spec grpc-interop
 	@$(MAKE) --no-print-directory build
 	@$(TOOLS)/test $(or $(PKG),./...) $(ARGS)
 
@@ -64,12 +64,12 @@ bench-peers:
 	@exec bin/bench -json .tools/bench-peers.json $(if $(SCENARIO),-scenario $(SCENARIO)) $(if $(PROXY),-proxy $(PROXY)) \
 		$(if $(ROUNDS),-rounds $(ROUNDS)) $(if $(SECONDS),-seconds $(SECONDS))
 
-## conformance: h2spec against the edge, and the seeds of all fuzz targets
+## conformance: h2spec, gRPC interop, h2load, nghttp, curl, fuzzing, a soak; SUITE=soak SOAK=10m FUZZTIME=10s
 conformance:
-	@$(TOOLS)/build h2spec
+	@$(TOOLS)/build consul envoy h2spec grpc-interop
+	@$(TOOLS)/need h2load nghttp curl
 	@$(MAKE) --no-print-directory build
-	go test -count=1 -run '^Fuzz' ./...
-	go test -count=1 -run '^TestH2Spec$$' -v ./integration
+	@SOAK=$(or $(SOAK),10m) FUZZTIME=$(or $(FUZZTIME),10s) $(TOOLS)/conformance $(SUITE)
 
 ## fuzz: every fuzz target for FUZZTIME (20s)
 fuzz:

@@ -21,11 +21,13 @@ import (
 //
 //	/              its name
 //	/headers       what it got, as JSON
-//	/echo          the body, once all of it is there
+//	/echo          the body, once all of it is there, and if its hash is what X-Sha256 says, if anything
+//	/file          bodySize bytes, of which ranges may be asked
 //	/body/MODE     the body streamed: sized, chunked, or with a trailer that has its hash
 //	/slow/2s       its name, after a while
 //	/via/NAME/...  what its upstream NAME answers
 //	/upgrade       101, then all bytes back
+//	/reset/WHEN    no whole answer: cut off before it, in the middle of it, or early, while the body is still coming
 //
 // A path under /x/ is answered as / is. An app whose service is tcp sends each byte back, and when the client has
 // closed its half the hash of all, by which it is seen that the other half lives on.
@@ -97,6 +99,9 @@ func (a *app) handler() http.Handler {
 		a.hello(w, r)
 	})
 	mux.HandleFunc("/echo", echo)
+	mux.HandleFunc("/file", func(w http.ResponseWriter, r *http.Request) {
+		http.ServeContent(w, r, "file.bin", time.Time{}, strings.NewReader(strings.Repeat(bodyBlock, bodySize/len(bodyBlock))))
+	})
 	mux.HandleFunc("/body/{mode}", body)
 	mux.HandleFunc("/slow/{time}", func(w http.ResponseWriter, r *http.Request) {
 		d, _ := time.ParseDuration(r.PathValue("time"))
@@ -108,6 +113,7 @@ func (a *app) handler() http.Handler {
 	})
 	mux.HandleFunc("/via/{upstream}/{path...}", a.via)
 	mux.HandleFunc("/upgrade", upgrade)
+	mux.HandleFunc("/reset/{when}", cutOff)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		a.hits.Add(1)
 		mux.ServeHTTP(w, r)
@@ -123,7 +129,12 @@ func echo(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
+	if want := r.Header.Get("X-Sha256"); want != "" && want != sum(all) {
+		http.Error(w, fmt.Sprintf("another body of %d bytes came", len(all)), http.StatusConflict)
+		return
+	}
 	w.Header().Set("X-Sha256", sum(all))
+	w.Header().Set("X-Trailer", r.Trailer.Get("X-Trailer"))
 	w.Header().Set("X-Length", fmt.Sprint(r.ContentLength))
 	_, _ = w.Write(all)
 }
@@ -131,9 +142,11 @@ func echo(w http.ResponseWriter, r *http.Request) {
 // bodySize is of /body/: more than all buffers on the way.
 const bodySize = 3 << 20
 
+const bodyBlock = "0123456789abcdef"
+
 // body streams bodySize bytes.
 func body(w http.ResponseWriter, r *http.Request) {
-	block := []byte(strings.Repeat("0123456789abcdef", 1<<10))
+	block := []byte(strings.Repeat(bodyBlock, 1<<10))
 	switch r.PathValue("mode") {
 	case "sized":
 		w.Header().Set("Content-Length", fmt.Sprint(bodySize))
@@ -185,6 +198,31 @@ func upgrade(w http.ResponseWriter, r *http.Request) {
 	defer conn.Close()
 	_, _ = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
 	_, _ = io.Copy(conn, buffered)
+}
+
+// cutOff resets the connection, or by HTTP/2 the stream.
+func cutOff(w http.ResponseWriter, r *http.Request) {
+	if r.PathValue("when") != "early" {
+		_, _ = io.Copy(io.Discard, r.Body)
+	}
+	if r.PathValue("when") == "middle" {
+		w.Header().Set("Content-Length", fmt.Sprint(bodySize))
+		_, _ = io.WriteString(w, strings.Repeat(bodyBlock, 1<<8))
+		_ = http.NewResponseController(w).Flush()
+	}
+	if conn, _, err := http.NewResponseController(w).Hijack(); err == nil {
+		reset(conn)
+		return
+	}
+	panic(http.ErrAbortHandler)
+}
+
+// reset closes a connection by RST.
+func reset(conn net.Conn) {
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0)
+	}
+	drop(conn)
 }
 
 // mirror is a raw connection to a tcp app, on which each message must come back.

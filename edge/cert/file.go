@@ -48,7 +48,8 @@ func Open(certificate, key string, now func() time.Time, log *slog.Logger) (*Fil
 	f := &File{certificate: certificate, key: key, log: log, now: now}
 	f.config = &tls.Config{
 		MinVersion: tls.VersionTLS12,
-		NextProtos: []string{"h2", "http/1.1"},
+		// The last is for clients that offer it alone, such as curl --http1.0.
+		NextProtos: []string{"h2", "http/1.1", "http/1.0"},
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 			return f.current.Load(), nil
 		},

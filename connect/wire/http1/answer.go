@@ -263,6 +263,11 @@ func (c *conn) cut(ex *exchange, f frame, readErr, writeErr error) {
 // refuse answers a head that is no request.
 func (c *conn) refuse(p problem) {
 	c.srv.Stats.Rejected.Add(1)
+	if p == errNoVersion && c.srv.cfg.HTTP2 != nil {
+		// It may as well be a bad preface (RFC 9113 section 3.4), whose sender takes no answer of HTTP/1.
+		c.hard = true
+		return
+	}
 	resp := wire.Text(p.status(), p.Error()+"\n")
 	if p == errNoConnect {
 		resp.Header.Add("allow", "")

@@ -142,9 +142,13 @@ func compareRequests(t *testing.T, data []byte, forwarded [][]byte) {
 		if err != nil {
 			t.Fatalf("net/http rejects (%v) what was forwarded as %q", err, message)
 		}
-		got, err := read(bufio.NewReader(bytes.NewReader(message)))
+		again := bufio.NewReader(bytes.NewReader(message))
+		got, err := read(again)
 		if err != nil {
 			t.Fatalf("net/http rejects (%v) %q", err, message)
+		}
+		if rest, _ := io.ReadAll(again); len(rest) > 0 && !bytes.Contains(message, []byte("\r\nupgrade: ")) {
+			t.Fatalf("forwarded as %q, of which %q is another message", message, rest)
 		}
 		for name := range want.Header {
 			if strings.EqualFold(name, "trailer") { // net/http takes it away if it reads it

@@ -57,7 +57,8 @@ type Config struct {
 	// Buffers to take from; nil means the server's own.
 	Buffers *Buffers
 	// HTTP2 serves a connection that begins with the preface of HTTP/2, of which
-	// read has been read, and closes it; nil means that it gets a 505.
+	// read has been read, and closes it; nil means that it gets a 505. With it, a
+	// request line without a version closes the connection, and there is no 400.
 	HTTP2 func(conn net.Conn, read []byte, peer *wire.Peer, drain *wire.Drain)
 }
 

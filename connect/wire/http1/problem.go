@@ -11,6 +11,7 @@ const (
 	errBadMethod
 	errBadTarget
 	errBadVersion
+	errNoVersion
 	errBadStatusLine
 	errBareLF
 	errBadName
@@ -45,6 +46,8 @@ func (p problem) Error() string {
 		return "malformed request target"
 	case errBadVersion:
 		return "unsupported HTTP version"
+	case errNoVersion:
+		return "the request line names no version of HTTP"
 	case errBadStatusLine:
 		return "malformed status line"
 	case errBareLF:

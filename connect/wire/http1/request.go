@@ -31,6 +31,8 @@ func parseRequest(block []byte, lim limits, connect bool, req *wire.Request, f *
 	}
 	minor, p := parseVersion(version)
 	switch {
+	case p != 0 && !strings.Contains(version, "HTTP/"):
+		return errNoVersion
 	case p != 0:
 		return p
 	case !grammar.IsTarget(target):

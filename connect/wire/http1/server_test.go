@@ -243,3 +243,35 @@ func TestUnreadBody(t *testing.T) {
 		}
 	}
 }
+
+// TestNoVersion sends first lines that name no version of HTTP/1: where HTTP/2 is served, too, they may be bad prefaces.
+func TestNoVersion(t *testing.T) {
+	checkLeaks(t)
+	for _, c := range []struct {
+		line string
+		h2   bool
+		want string // the first line of the answer
+	}{
+		{"INVALID CONNECTION PREFACE", true, ""},
+		{"INVALID CONNECTION PREFACE", false, "HTTP/1.1 400 Bad Request"},
+		{"GET /a b HTTP/1.1", true, "HTTP/1.1 400 Bad Request"},
+		{"GET /", true, "HTTP/1.1 400 Bad Request"},
+	} {
+		cfg := http1.Config{}
+		if c.h2 {
+			cfg.HTTP2 = func(conn net.Conn, _ []byte, _ *wire.Peer, _ *wire.Drain) { conn.Close() }
+		}
+		r := serve(t, cfg, wire.ServiceFunc(func(*wire.Exchange, *wire.Request) (*wire.Response, error) {
+			return wire.Text(http.StatusOK, "served"), nil
+		}))
+		conn := dial(t, r.addr)
+		send(t, conn, c.line+"\r\n\r\n")
+		got, err := io.ReadAll(conn)
+		if line, _, _ := strings.Cut(string(got), "\r\n"); err != nil || line != c.want {
+			t.Errorf("%s, HTTP/2 %v: got %q, %v, want %q", c.line, c.h2, got, err, c.want)
+		}
+		if n := r.server.Stats.Rejected.Load(); n != 1 {
+			t.Errorf("%s: %d were counted as rejected, want 1", c.line, n)
+		}
+	}
+}
