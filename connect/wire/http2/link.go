@@ -151,7 +151,7 @@ func (l *link) read() error {
 		l.taking = true
 		err := l.take()
 		l.taking = false
-		woken := l.woken
+		woken, busy := l.woken, len(l.streams) > 0
 		for _, s := range woken {
 			s.marked = false
 		}
@@ -168,7 +168,7 @@ func (l *link) read() error {
 		if err != nil {
 			return err
 		}
-		if err := l.fill(); err != nil {
+		if err := l.fill(busy); err != nil {
 			return err
 		}
 	}
