@@ -53,6 +53,9 @@ const (
 	pseudoStatus
 )
 
+// forget lets go of the header: an idle connection must not hold its last exchange.
+func (k *block) forget() { k.header = nil }
+
 func (k *block) begin(kind blockKind, header *wire.Header, bounds *Bounds) {
 	*k = block{kind: kind, header: header, bytes: bounds.MaxHeaderBytes, fields: bounds.MaxHeaders, length: wire.UnknownLength}
 	if header != nil {

@@ -231,6 +231,7 @@ func (c *ClientConn) head(id uint32, p []byte, ended bool, bad breach) error {
 	}
 	t := s.trip
 	c.block.begin(blockResponse, &t.resp.Header, c.bounds)
+	defer c.block.forget()
 	if err := c.decode(p); err != nil {
 		return err
 	}

@@ -216,6 +216,7 @@ func (c *conn) head(id uint32, p []byte, ended bool, bad breach) error {
 func (c *conn) request(id uint32, p []byte, ended bool, bad breach) error {
 	ex := c.bounds.Buffers.takeExchange()
 	c.block.begin(blockRequest, &ex.req.Header, c.bounds)
+	defer c.block.forget()
 	if err := c.decode(p); err != nil {
 		return err
 	}

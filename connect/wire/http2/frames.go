@@ -192,6 +192,7 @@ func (l *link) continuation(h http2.FrameHeader, p []byte) error {
 // takeTrailer takes the trailers of s.
 func (l *link) takeTrailer(s *stream, p []byte, ended bool, bad breach) error {
 	l.block.begin(blockTrailer, &s.trailer, l.bounds)
+	defer l.block.forget()
 	if err := l.decode(p); err != nil {
 		return err
 	}

@@ -1,3 +1,5 @@
+//go:build !race
+
 package http2_test
 
 import (
@@ -10,7 +12,7 @@ import (
 
 // TestIdleHoldsNoBuffer bounds the heap of connections that have served a request
 // and wait: a read buffer alone would be more. It is not parallel, since it looks
-// at the heap of the process.
+// at the heap of the process; the race detector keeps more alive.
 func TestIdleHoldsNoBuffer(t *testing.T) {
 	const conns, most = 200, 24 << 10
 	service := wire.ServiceFunc(func(*wire.Exchange, *wire.Request) (*wire.Response, error) {
@@ -27,11 +29,11 @@ func TestIdleHoldsNoBuffer(t *testing.T) {
 		c.fr, c.enc, c.dec = nil, nil, nil
 		clients = append(clients, c)
 	}
-	if got := (heap() - before) / conns; got > most {
+	var got int64
+	if !eventually(func() bool { got = (heap() - before) / conns; return got <= most }) {
 		t.Errorf("a connection that waits holds %d bytes, want at most %d", got, most)
-	} else {
-		t.Logf("a connection that waits holds %d bytes", got)
 	}
+	t.Logf("a connection that waits holds %d bytes", got)
 	runtime.KeepAlive(clients)
 }
 

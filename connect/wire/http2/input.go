@@ -36,9 +36,14 @@ func (l *link) release() {
 	}
 }
 
-// fill waits for more bytes.
-func (l *link) fill() error {
-	l.release()
+// fill waits for more bytes. busy says that there are streams: then TLS keeps its
+// buffer, since without one it takes two reads.
+func (l *link) fill(busy bool) error {
+	if l.raw != nil || !busy {
+		l.release()
+	} else if in := l.in; in != nil && in.r == in.w {
+		in.r, in.w = 0, 0
+	}
 	if in := l.in; in != nil && len(in.b)-in.r < frameHead+maxFrame {
 		in.w = copy(in.b, in.b[in.r:in.w])
 		in.r = 0

@@ -154,7 +154,7 @@ func (l *link) read() error {
 		l.taking = true
 		err := l.take()
 		l.taking = false
-		woken := l.woken
+		woken, busy := l.woken, len(l.streams) > 0
 		for _, s := range woken {
 			s.marked = false
 		}
@@ -171,7 +171,7 @@ func (l *link) read() error {
 		if err != nil {
 			return err
 		}
-		if err := l.fill(); err != nil {
+		if err := l.fill(busy); err != nil {
 			return err
 		}
 	}
