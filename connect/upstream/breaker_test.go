@@ -191,7 +191,8 @@ func TestQueueCrowd(t *testing.T) {
 				t.Errorf("HTTP/%d: %s has %d under way", protocol+1, h.Address(), n)
 			}
 		}
-		if protocol == mesh.HTTP1 && c.Stats().Conns > 4 {
+		// Beyond the limit, each host but the first may have its one.
+		if c.Stats().Conns > 4+2 {
 			t.Errorf("%d connections", c.Stats().Conns)
 		}
 	}
