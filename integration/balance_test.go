@@ -27,12 +27,13 @@ import (
 	"github.com/serai-net/serai/integration/harness"
 )
 
-// stat is a counter of an admin interface, ours or Envoy's; "0" if it is not there.
-func stat(t *testing.T, admin int, suffix string) string {
+// stat is a counter of an admin interface, ours or Envoy's, of the clusters whose names begin with cluster; "0" if it is not
+// there.
+func stat(t *testing.T, admin int, cluster, suffix string) string {
 	t.Helper()
 	for line := range strings.Lines(get(t, "http://"+local(admin)+"/stats").body) {
 		name, value, _ := strings.Cut(strings.TrimSpace(line), ": ")
-		if strings.HasSuffix(name, suffix) {
+		if strings.HasPrefix(name, "cluster."+cluster+".") && strings.HasSuffix(name, suffix) {
 			return value
 		}
 	}
@@ -42,7 +43,7 @@ func stat(t *testing.T, admin int, suffix string) string {
 func eventuallyStat(t *testing.T, admin int, suffix, want string) {
 	t.Helper()
 	eventually(t, suffix+" "+want, func(context.Context) error {
-		if got := stat(t, admin, suffix); got != want {
+		if got := stat(t, admin, "shop", suffix); got != want {
 			return fmt.Errorf("it is %s", got)
 		}
 		return nil
@@ -91,7 +92,7 @@ func TestConsulBalance(t *testing.T) {
 		}))
 		eventually(t, "a retry", func(context.Context) error {
 			get(t, web.url("shop", "/fail/shop-1"))
-			if stat(t, web.admin, ".upstream_rq_retry_success") == "0" {
+			if stat(t, web.admin, "shop", ".upstream_rq_retry_success") == "0" {
 				return fmt.Errorf("none yet")
 			}
 			return nil
@@ -136,8 +137,8 @@ func TestConsulBalance(t *testing.T) {
 			for range 6 {
 				get(t, web.url("shop", "/fail/shop-2"))
 			}
-			if got := stat(t, web.admin, ".outlier_detection.ejections_active"); got != "1" {
-				return fmt.Errorf("%s are", got)
+			if got := stat(t, web.admin, "shop", ".outlier_detection.ejections_active"); got != "1" {
+				return fmt.Errorf("%s are:\n%s", got, get(t, "http://"+local(web.admin)+"/stats?filter=cluster.shop.*(outlier|total|retry)").body)
 			}
 			return nil
 		})
@@ -155,12 +156,12 @@ func TestConsulBalance(t *testing.T) {
 				slow.Go(func() { get(t, web.url("shop", "/slow/100ms")) })
 			}
 			slow.Wait()
-			if stat(t, web.admin, ".upstream_rq_pending_overflow") == "0" {
+			if stat(t, web.admin, "shop", ".upstream_rq_pending_overflow") == "0" {
 				return fmt.Errorf("none yet")
 			}
 			return nil
 		})
-		if got := stat(t, web.admin, ".outlier_detection.ejections_active"); got != "1" {
+		if got := stat(t, web.admin, "shop", ".outlier_detection.ejections_active"); got != "1" {
 			t.Errorf("after the change of limits %s are ejected", got)
 		}
 	})
@@ -242,7 +243,7 @@ func TestBalanceAsEnvoy(t *testing.T) {
 			theirs(name, "/fail", "")
 		}
 		for _, counter := range []string{"ejections_active", "ejections_enforced_consecutive_5xx"} {
-			want := stat(t, port, "cluster."+name+".outlier_detection."+counter)
+			want := stat(t, port, name, ".outlier_detection."+counter)
 			stats := set.Cluster(name).Stats()
 			for got, value := range stats.All() {
 				if got == "outlier_detection."+counter && fmt.Sprint(value) != want {

@@ -55,7 +55,8 @@ func limited(connections, pending uint32, endpoints ...mesh.Endpoint) *mesh.Clus
 	return c
 }
 
-func named2(path string) *wire.Request {
+// asking is a request for a path.
+func asking(path string) *wire.Request {
 	req := request(http.MethodGet, "")
 	req.Path = path
 	return req
@@ -70,7 +71,7 @@ func TestQueue(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range 4 {
 		wg.Go(func() {
-			if got := do(t, c, named2(fmt.Sprintf("/%d", i))); got.Status != 200 || got.Body != fmt.Sprintf("/%d", i) {
+			if got := do(t, c, asking(fmt.Sprintf("/%d", i))); got.Status != 200 || got.Body != fmt.Sprintf("/%d", i) {
 				t.Errorf("%d: %+v", i, got)
 			}
 		})
@@ -104,17 +105,17 @@ func TestQueueEnds(t *testing.T) {
 	g := newGate(t)
 	c := newSet(t, limited(1, 10, at(g.address))).Cluster("c")
 	var wg sync.WaitGroup
-	wg.Go(func() { do(t, c, named2("/first")) })
+	wg.Go(func() { do(t, c, asking("/first")) })
 	eventually(t, "the first to be there", func() bool { return g.begun.Load() == 1 })
 	late := newExchange()
 	late.Deadline = time.Now().Add(30 * time.Millisecond)
-	if got := finish(t, late, c, named2("/late")); got.Status != 504 || got.Flag != wire.FlagUpstreamTimeout {
+	if got := finish(t, late, c, asking("/late")); got.Status != 504 || got.Flag != wire.FlagUpstreamTimeout {
 		t.Errorf("at the deadline: %+v", got)
 	}
 	late.Done(time.Now())
 	gone := newExchange()
 	wg.Go(func() {
-		if got := finish(t, gone, c, named2("/gone")); got.Flag != wire.FlagDownstreamReset {
+		if got := finish(t, gone, c, asking("/gone")); got.Flag != wire.FlagDownstreamReset {
 			t.Errorf("without its client: %+v", got)
 		}
 		gone.Done(time.Now())
@@ -190,7 +191,8 @@ func TestQueueCrowd(t *testing.T) {
 				t.Errorf("HTTP/%d: %s has %d under way", protocol+1, h.Address(), n)
 			}
 		}
-		if protocol == mesh.HTTP1 && c.Stats().Conns > 4 {
+		// Beyond the limit, each host but the first may have its one.
+		if c.Stats().Conns > 4+2 {
 			t.Errorf("%d connections", c.Stats().Conns)
 		}
 	}
@@ -299,7 +301,7 @@ func TestPreconnect(t *testing.T) {
 		s := newSet(t, definition)
 		run(t, s)
 		c := s.Cluster("c")
-		eventually(t, "a connection before there is a request", func() bool { return c.Stats().Conns == 1 })
+		eventually(t, "a connection before there is a request", func() bool { return c.Hosts()[0].Idle() == 1 })
 		x := newExchange()
 		finish(t, x, c, request(http.MethodGet, ""))
 		if !x.Attempts[0].Reused {

@@ -97,14 +97,8 @@ func (c *Cluster) eject(h *Host, o *outlier, d *mesh.Outlier, why offence) {
 	e := c.ejections.Load()
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	switch why {
-	case consecutive5xx:
-		o.fives.Store(0)
-	case consecutiveGateway:
-		o.gateway.Store(0)
-	case consecutiveLocalOrigin:
-		o.local.Store(0)
-	default: // the others count by the interval
+	if !o.reset(why, d) {
+		return // another exchange was first
 	}
 	if o.ejected.Load() || h.outlier.Load() != o {
 		return
@@ -131,6 +125,26 @@ func (c *Cluster) eject(h *Host, o *outlier, d *mesh.Outlier, why offence) {
 	c.set.log.Info("endpoint ejected", "cluster", c.name, "endpoint", h.text, "reason", why.String(), "times", o.times)
 	c.stale.Store(true)
 	c.set.nudge()
+}
+
+// reset begins to count anew if there are as many failures in a row as there may
+// be, which may be fewer than before. Other offences count by the interval.
+func (o *outlier) reset(why offence, d *mesh.Outlier) bool {
+	count, most := &o.fives, d.Consecutive5xx
+	switch why {
+	case consecutive5xx:
+	case consecutiveGateway:
+		count, most = &o.gateway, d.ConsecutiveGatewayFailure
+	case consecutiveLocalOrigin:
+		count, most = &o.local, d.ConsecutiveLocalOriginFailure
+	default:
+		return true
+	}
+	if count.Load() < most {
+		return false
+	}
+	count.Store(0)
+	return true
 }
 
 // examine does what is done once an interval: ejected hosts come back, and hosts

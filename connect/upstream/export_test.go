@@ -73,6 +73,15 @@ func (c *Cluster) SetActive(n int64) { c.active.Store(n) }
 // Active is how many exchanges are under way with the host.
 func (h *Host) Active() int32 { return h.active.Load() }
 
+// Idle is how many connections wait for an exchange, or are shared by them.
+func (h *Host) Idle() int {
+	h.pool.mu.Lock()
+	defer h.pool.mu.Unlock()
+	h.shared.mu.Lock()
+	defer h.shared.mu.Unlock()
+	return len(h.pool.idle) + len(h.shared.conns)
+}
+
 // Failed and Succeeded note the outcome of a dial.
 func (h *Host) Failed(now time.Time) { h.failed(now) }
 

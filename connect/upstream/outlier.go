@@ -101,7 +101,7 @@ func (c *Cluster) faulted(h *Host, err error) {
 		return
 	}
 	o.localOrigin.add(false)
-	if n := o.local.Add(1); d.ConsecutiveLocalOriginFailure > 0 && n == d.ConsecutiveLocalOriginFailure {
+	if n := o.local.Add(1); d.ConsecutiveLocalOriginFailure > 0 && n >= d.ConsecutiveLocalOriginFailure {
 		c.eject(h, o, d, consecutiveLocalOrigin)
 	}
 }
@@ -111,7 +111,7 @@ func (c *Cluster) came(h *Host, o *outlier, d *mesh.Outlier, status int) {
 	o.external.add(status < 500)
 	switch {
 	case status >= 502 && status <= 504:
-		if n := o.gateway.Add(1); d.ConsecutiveGatewayFailure > 0 && n == d.ConsecutiveGatewayFailure {
+		if n := o.gateway.Add(1); d.ConsecutiveGatewayFailure > 0 && n >= d.ConsecutiveGatewayFailure {
 			c.eject(h, o, d, consecutiveGateway)
 		}
 	case o.gateway.Load() != 0:
@@ -119,7 +119,7 @@ func (c *Cluster) came(h *Host, o *outlier, d *mesh.Outlier, status int) {
 	}
 	switch {
 	case status >= 500:
-		if n := o.fives.Add(1); d.Consecutive5xx > 0 && n == d.Consecutive5xx {
+		if n := o.fives.Add(1); d.Consecutive5xx > 0 && n >= d.Consecutive5xx {
 			c.eject(h, o, d, consecutive5xx)
 		}
 	case o.fives.Load() != 0:

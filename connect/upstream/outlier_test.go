@@ -236,6 +236,23 @@ func TestEjectionSurvives(t *testing.T) {
 	wantActive("without detection", 0, 1)
 }
 
+// A threshold that comes to be less than what was counted still counts.
+func TestThresholdLowered(t *testing.T) {
+	t.Parallel()
+	var status atomic.Int64
+	status.Store(500)
+	endpoint := at(answering(t, &status))
+	s := newSet(t, detecting(func(o *mesh.Outlier) { o.Consecutive5xx = 10 }, endpoint))
+	for range 6 {
+		do(t, s.Cluster("c"), request(http.MethodGet, ""))
+	}
+	commit(t, s, detecting(func(o *mesh.Outlier) { o.Consecutive5xx = 3 }, endpoint))
+	do(t, s.Cluster("c"), request(http.MethodGet, ""))
+	if got := counters(s.Cluster("c"))["ejections_active"]; got != 1 {
+		t.Errorf("%d ejected", got)
+	}
+}
+
 func TestLocalOrigin(t *testing.T) {
 	t.Parallel()
 	split := func(o *mesh.Outlier) { o.SplitLocalOrigin, o.ConsecutiveLocalOriginFailure = true, 3 }
