@@ -49,7 +49,7 @@ func roots(t *testing.T) mesh.Roots {
 
 // A connection ends when it is too old, whatever happens on it; before, it is
 // nobody's business.
-func TestMaxDuration(t *testing.T) {
+func TestTCPMaxDuration(t *testing.T) {
 	t.Parallel()
 	chain := toC()
 	chain.TCP.MaxDuration = 300 * time.Millisecond

@@ -39,7 +39,7 @@ func (l *link) release() {
 // fill waits for more bytes. busy says that there are streams: then TLS keeps its
 // buffer, since without one it takes two reads.
 func (l *link) fill(busy bool) error {
-	if l.raw != nil || !busy {
+	if l.sock != nil || !busy {
 		l.release()
 	} else if in := l.in; in != nil && in.r == in.w {
 		in.r, in.w = 0, 0
