@@ -57,7 +57,7 @@ func forward(x *wire.Exchange, req *wire.Request, trusted bool) {
 		h.Set("x-forwarded-host", req.Authority)
 	}
 	if x.ID = h.Get("x-request-id"); x.ID == "" || len(x.ID) > maxRequestID {
-		x.ID = newRequestID()
+		x.NewID(rand.Uint64()) // they need to differ, not to be secret
 	}
 	h.Set("x-request-id", x.ID)
 }
@@ -87,17 +87,4 @@ func isForwarding(name string) bool {
 	default:
 		return strings.HasPrefix(name, "x-forwarded-") || strings.HasPrefix(name, "x-envoy-")
 	}
-}
-
-// newRequestID makes 16 hexadecimal digits. They need to differ, not to be
-// secret.
-func newRequestID() string {
-	const digits = "0123456789abcdef"
-	var id [16]byte
-	n := rand.Uint64()
-	for i := range id {
-		id[i] = digits[n&15]
-		n >>= 4
-	}
-	return string(id[:])
 }

@@ -84,10 +84,10 @@ type idleConn struct {
 	since time.Time
 }
 
-// warm is how long a connection counts as in use after an exchange. What the other
-// side sends or closes then would as often come just after a look, and be
-// under way when the next request leaves.
-const warm = 100 * time.Microsecond
+// warm is how long a connection counts as in use after the head of a response. It is
+// about what bytes take to the other side and back: what that sends or closes in this
+// time is as often under way at the moment of a look, which does not see it.
+const warm = 500 * time.Microsecond
 
 // get returns a living idle connection, nil if there is none. For a request that
 // may be repeated, one that is warm is taken without a look.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/serai-net/serai/connect/spiffe"
+	"github.com/serai-net/serai/connect/wire/grammar"
 )
 
 // ErrClientGone is why an exchange is aborted when its client leaves.
@@ -131,7 +132,8 @@ type Exchange struct {
 	ends    []End
 	lenders []Lender
 
-	// inline memory for the slices above, so that no exchange allocates them
+	// inline memory for ID and for the slices above, so that no exchange allocates it
+	id0       [16]byte
 	attempts0 [2]Attempt
 	ends0     [8]End
 	lenders0  [4]Lender
@@ -205,6 +207,17 @@ func (x *Exchange) Pause(otherwise time.Duration) time.Duration {
 		return otherwise
 	}
 	return max(0, x.IdleTimeout)
+}
+
+// NewID makes ID of n: 16 hexadecimal digits, which die with the exchange as the
+// strings of a head do.
+func (x *Exchange) NewID(n uint64) {
+	const digits = "0123456789abcdef"
+	for i := range x.id0 {
+		x.id0[i] = digits[n&15]
+		n >>= 4
+	}
+	x.ID = grammar.View(x.id0[:])
 }
 
 // OnEnd registers e; ends run once, the last registered first.

@@ -24,7 +24,6 @@ type File struct {
 	certificate, key string
 	log              *slog.Logger
 	now              func() time.Time
-	config           *tls.Config
 
 	current atomic.Pointer[tls.Certificate]
 	looked  atomic.Int64 // when the files were last looked at, Unix nanoseconds
@@ -46,14 +45,6 @@ func Open(certificate, key string, now func() time.Time, log *slog.Logger) (*Fil
 		now = time.Now
 	}
 	f := &File{certificate: certificate, key: key, log: log, now: now}
-	f.config = &tls.Config{
-		MinVersion: tls.VersionTLS12,
-		// The last is for clients that offer it alone, such as curl --http1.0.
-		NextProtos: []string{"h2", "http/1.1", "http/1.0"},
-		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-			return f.current.Load(), nil
-		},
-	}
 	seen, err := f.look()
 	if err != nil {
 		return nil, err
@@ -68,14 +59,13 @@ func Open(certificate, key string, now func() time.Time, log *slog.Logger) (*Fil
 	return f, nil
 }
 
-// Config is for the next handshake. It is always the same one, so that sessions
-// can be resumed; it must not be changed.
-func (f *File) Config() *tls.Config {
+// Certificate is what is shown now. Every few seconds it looks for changed files.
+func (f *File) Certificate() *tls.Certificate {
 	last, now := f.looked.Load(), f.now().UnixNano()
 	if now-last >= int64(lookEvery) && f.looked.CompareAndSwap(last, now) {
 		f.reload()
 	}
-	return f.config
+	return f.current.Load()
 }
 
 // Leaf is the certificate that is shown now.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -84,7 +85,7 @@ func (l *Listener) Config() *tls.Config {
 	last, now := l.looked.Load(), l.now()
 	if now.UnixNano()-last >= int64(lookEvery) && l.looked.CompareAndSwap(last, now.UnixNano()) {
 		for _, file := range l.files {
-			file.Config()
+			file.Certificate()
 		}
 		if err := l.compile(); err != nil {
 			l.log.Error("client_ca_file not read again, keeping the last one", "err", err)
@@ -128,6 +129,10 @@ func (l *Listener) compile() error {
 	}
 	if len(next.NextProtos) == 0 {
 		next.NextProtos = []string{"h2", "http/1.1"}
+	}
+	if slices.Contains(next.NextProtos, "http/1.1") {
+		// For clients that offer it alone, such as curl --http1.0.
+		next.NextProtos = append(slices.Clip(next.NextProtos), "http/1.0")
 	}
 	if roots != nil {
 		l.ask(next, roots)
