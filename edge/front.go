@@ -38,8 +38,9 @@ func shapeOf(l *Listener) shape {
 	s := shape{name: l.Name, address: l.Address, tls: l.TLS.identity(), proxy: l.ProxyProtocol.identity(), codec: mesh.Codec{
 		MaxHeaderBytes: l.MaxHeaderSize, IdleTimeout: l.IdleTimeout, HeaderTimeout: l.HeaderTimeout,
 		RequestTimeout: l.RequestTimeout, MaxAge: l.MaxConnectionAge,
-		HTTP2:   mesh.HTTP2Options{MaxStreams: l.MaxConcurrentStreams},
-		Connect: true, // which the router refuses but for routes that have it
+		HTTP2:     mesh.HTTP2Options{MaxStreams: l.MaxConcurrentStreams},
+		HTTP1Only: l.TLS.withoutHTTP2(),
+		Connect:   true, // which the router refuses but for routes that have it
 	}}
 	if s.codec.IdleTimeout == 0 {
 		s.codec.IdleTimeout = defaultIdleTimeout

@@ -186,6 +186,12 @@ func (t *TLS) config() cert.Config {
 	return c
 }
 
+// withoutHTTP2 tells whether the protocols are named and HTTP/2 is not among them; t
+// may be nil.
+func (t *TLS) withoutHTTP2() bool {
+	return t != nil && len(t.ALPN) > 0 && !slices.Contains(t.ALPN, "h2")
+}
+
 // identity is all that a change of makes a new listener; t may be nil.
 func (t *TLS) identity() string {
 	if t == nil {

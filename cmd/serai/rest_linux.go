@@ -44,13 +44,15 @@ func unwritten(smaps io.Reader) []mapping {
 	var (
 		found   []mapping
 		current mapping
-		is      bool // current is the readable part of a file
+		is      bool // current is the readable part of a file, and nobody has written in it
 	)
 	lines := bufio.NewScanner(smaps)
 	for lines.Scan() {
 		fields := strings.Fields(lines.Text())
 		switch {
-		case len(fields) == 3 && fields[0] == "Anonymous:":
+		case len(fields) == 3 && (fields[0] == "Anonymous:" || fields[0] == "Swap:"):
+			is = is && fields[1] == "0"
+		case len(fields) == 3 && fields[0] == "Locked:": // after those two
 			if is && fields[1] == "0" {
 				found = append(found, current)
 			}

@@ -17,7 +17,9 @@ type Codec struct {
 	MaxAge time.Duration
 	// Connect lets the method CONNECT through to the chain.
 	Connect bool
-	HTTP2   HTTP2Options
+	// HTTP1Only says that HTTP/2 is not served.
+	HTTP1Only bool
+	HTTP2     HTTP2Options
 }
 
 // HTTP2Options are what only HTTP/2 has, on either side. Zero values are the codec's

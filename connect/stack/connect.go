@@ -6,10 +6,15 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/serai-net/serai/connect/upstream"
 	"github.com/serai-net/serai/connect/wire"
+	"github.com/serai-net/serai/connect/wire/bulk"
+	"github.com/serai-net/serai/connect/wire/http1"
+	"github.com/serai-net/serai/connect/wire/socket"
 )
 
 // Connect answers CONNECT itself: it makes a connection for raw bytes to a host of
@@ -33,7 +38,8 @@ func Connect(find func() (*upstream.Cluster, error)) wire.Service {
 		}
 		a.Endpoint, a.Connected = host.Address(), time.Now()
 		a.Head = a.Connected
-		t := &tunnel{conn: conn, down: req.Body}
+		t := &tunnel{conn: conn, down: req.Body, idle: http1.DefaultTunnelTimeout}
+		t.touch()
 		if err := x.OnAbort(t); err != nil {
 			t.Close()
 			return nil, wire.Aborted(err)
@@ -64,8 +70,13 @@ func dialFault(x *wire.Exchange, err error) error {
 type tunnel struct {
 	conn net.Conn
 	down wire.Body
+	idle time.Duration // how long both directions may be silent
 	done chan struct{} // closed when the goroutine has ended; nil before it began
+	// last is when a byte last moved either way, in Unix nanoseconds.
+	last atomic.Int64
 }
+
+func (t *tunnel) touch() { t.last.Store(time.Now().UnixNano()) }
 
 // Read implements [wire.Body].
 func (t *tunnel) Read(p []byte) (int, error) {
@@ -73,11 +84,32 @@ func (t *tunnel) Read(p []byte) (int, error) {
 		t.done = make(chan struct{})
 		go t.pump()
 	}
-	n, err := t.conn.Read(p)
+	n, err := t.read(p)
 	if n > 0 || err == nil || errors.Is(err, io.EOF) {
+		t.touch()
 		return n, err
 	}
 	return n, &wire.Fault{Status: http.StatusBadGateway, Flag: wire.FlagUpstreamReset, Text: "upstream connection was lost", Err: err}
+}
+
+// read waits as long as something moves, this way or the other.
+func (t *tunnel) read(p []byte) (int, error) {
+	for {
+		last := t.last.Load()
+		t.conn.SetReadDeadline(time.Unix(0, last).Add(t.idle)) //nolint:errcheck // the read will tell
+		n, err := t.conn.Read(p)
+		if n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) || t.last.Load() == last {
+			return n, err
+		}
+	}
+}
+
+// sent is the upstream as who sends to it: what moves is noticed.
+type sent struct{ *tunnel }
+
+func (s sent) Write(p []byte) (int, error) {
+	s.touch()
+	return s.conn.Write(p)
 }
 
 // copyBuffer is what one direction of a tunnel takes at once, in bytes.
@@ -87,7 +119,7 @@ const copyBuffer = 16 << 10
 // connection with it.
 func (t *tunnel) pump() {
 	defer close(t.done)
-	if _, err := io.CopyBuffer(struct{ io.Writer }{t.conn}, struct{ io.Reader }{t.down}, make([]byte, copyBuffer)); err != nil {
+	if _, err := io.CopyBuffer(sent{t}, struct{ io.Reader }{t.down}, make([]byte, copyBuffer)); err != nil {
 		t.conn.Close()
 		t.down.Close() // its other end learns of it
 		return
@@ -100,8 +132,15 @@ func (t *tunnel) pump() {
 // Trailer implements [wire.Body].
 func (t *tunnel) Trailer() *wire.Header { return nil }
 
-// Cancel implements [wire.Canceler].
-func (t *tunnel) Cancel() { t.conn.Close() }
+// Cancel implements [wire.Canceler]. Closing TLS might wait for an upstream that does
+// not read, so what is below it is closed.
+func (t *tunnel) Cancel() {
+	if sock := socket.Of(bulk.Bare(t.conn)); sock != nil {
+		sock.Close()
+		return
+	}
+	t.conn.Close()
+}
 
 // Close implements [wire.Body].
 func (t *tunnel) Close() error {

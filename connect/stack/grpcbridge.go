@@ -29,14 +29,16 @@ func GRPCBridge(config mesh.GRPCBridge) wire.Layer {
 	return func(next wire.Service) wire.Service {
 		return wire.ServiceFunc(func(x *wire.Exchange, req *wire.Request) (*wire.Response, error) {
 			framed := config.UpgradeProtobuf && isProtobuf(&req.Header)
-			if !framed && (req.Proto >= 2 || !wire.IsGRPC(&req.Header)) {
+			// With GRPCType, a filter before us answers for this client in its own way.
+			bridged := req.Proto < 2 && x.GRPCType == "" && wire.IsGRPC(&req.Header)
+			if req.Raw() || !framed && !bridged {
 				return next.Serve(x, req)
 			}
 			if config.IgnoreQuery {
 				req.Path = req.PathOnly()
 			}
 			if framed {
-				if err := frameRequest(req); err != nil {
+				if err := frameRequest(x, req); err != nil {
 					return nil, bridgeFault(err)
 				}
 			}
@@ -59,10 +61,10 @@ func isProtobuf(h *wire.Header) bool {
 }
 
 // frameRequest puts the prefix of gRPC in front of a request's body.
-func frameRequest(req *wire.Request) error {
+func frameRequest(x *wire.Exchange, req *wire.Request) error {
 	length := req.ContentLength
 	if length < 0 {
-		message, err := readWhole(req.Body)
+		message, err := readRequest(x, req.Body)
 		if err != nil {
 			if errors.Is(err, errTooLarge) {
 				return &wire.Fault{Status: http.StatusRequestEntityTooLarge, Flag: wire.FlagDownstreamProtocol, Text: "request too large for the gRPC bridge"}
@@ -108,6 +110,20 @@ func (b *prefixed) AtHand() bool { return len(b.prefix) > 0 || isAtHand(b.Body) 
 
 // errTooLarge says that a message is larger than the bridge holds.
 var errTooLarge = errors.New("message too large")
+
+// readRequest reads a request's body, as long as the exchange lives.
+func readRequest(x *wire.Exchange, body wire.Body) ([]byte, error) {
+	if err := x.OnAbort(closing{body}); err != nil {
+		return nil, wire.Aborted(err)
+	}
+	defer x.OnAbort(nil) //nolint:errcheck // taken back, whatever happened meanwhile
+	return readWhole(body)
+}
+
+// closing ends the read of a body, which may take a moment.
+type closing struct{ body wire.Body }
+
+func (c closing) Cancel() { go c.body.Close() } //nolint:errcheck // nobody is left to be told
 
 // readWhole reads a body to its end, if it is not too large.
 func readWhole(body wire.Body) ([]byte, error) {

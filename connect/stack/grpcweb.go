@@ -20,7 +20,7 @@ const (
 func GRPCWeb(next wire.Service) wire.Service {
 	return wire.ServiceFunc(func(x *wire.Exchange, req *wire.Request) (*wire.Response, error) {
 		kind, ok := webKindOf(req.Header.Get("content-type"))
-		if !ok {
+		if !ok || req.Raw() {
 			return next.Serve(x, req)
 		}
 		answer := webKind{text: wantsText(req.Header.Joined("accept"), kind.text), codec: kind.codec}

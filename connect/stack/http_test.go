@@ -131,7 +131,7 @@ func TestUpgrades(t *testing.T) {
 		{map[string]bool{"websocket": false}, "GET", "websocket", 403},
 		{map[string]bool{"other": true}, "GET", "other", 200},
 		{map[string]bool{"other": true}, "GET", "websocket", 200},
-		{map[string]bool{"connect": true}, "CONNECT", "", 200},
+		{map[string]bool{"connect": true}, "CONNECT", "", 501}, // allowed, but a direct response is no tunnel
 	} {
 		h := direct()
 		h.Upgrades = []string{"websocket"}

@@ -75,6 +75,10 @@ func (r *router) Serve(x *wire.Exchange, req *wire.Request) (*wire.Response, err
 		return nil, err
 	}
 	if resp := rule.Answer(req); resp != nil {
+		if req.Method == http.MethodConnect && resp.Status/100 == 2 {
+			// It would promise a tunnel (RFC 9110 section 9.3.6).
+			return nil, &wire.Fault{Status: http.StatusNotImplemented, Flag: wire.FlagDenied, Text: "there is no tunnel"}
+		}
 		for _, edit := range rule.Edits {
 			editResponse(edit, &resp.Header)
 		}

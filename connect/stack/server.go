@@ -14,8 +14,8 @@ import (
 // ServerConfig is how downstream connections are served.
 type ServerConfig = mesh.Codec
 
-// Server serves HTTP/1.1 and HTTP/2 on one port. HTTP/2 is what ALPN has chosen,
-// and otherwise what the client's first bytes say, with and without TLS.
+// Server serves HTTP/1.1 and HTTP/2 on one port. Which of them is what ALPN has
+// chosen, and if it has not, what the client's first bytes say, with and without TLS.
 type Server struct {
 	h1 *http1.Server
 	h2 *http2.Server
@@ -29,10 +29,14 @@ func NewServer(c ServerConfig, service func() wire.Service, log *slog.Logger) *S
 		MaxStreams: c.HTTP2.MaxStreams, IdleTimeout: c.IdleTimeout, HeaderTimeout: c.HeaderTimeout,
 		RequestTimeout: c.RequestTimeout, MaxAge: c.MaxAge, Connect: c.Connect,
 	}, service, log)
-	s.h1 = http1.NewServer(http1.Config{
+	h1 := http1.Config{
 		MaxHeaderBytes: c.MaxHeaderBytes, MaxHeaders: c.MaxHeaders, IdleTimeout: c.IdleTimeout, HeaderTimeout: c.HeaderTimeout,
-		RequestTimeout: c.RequestTimeout, MaxAge: c.MaxAge, Connect: c.Connect, HTTP2: s.h2.Resume,
-	}, service, log)
+		RequestTimeout: c.RequestTimeout, MaxAge: c.MaxAge, Connect: c.Connect,
+	}
+	if !c.HTTP1Only {
+		h1.HTTP2 = s.h2.Resume
+	}
+	s.h1 = http1.NewServer(h1, service, log)
 	return s
 }
 

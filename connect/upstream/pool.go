@@ -90,7 +90,7 @@ type idleConn struct {
 const warm = 500 * time.Microsecond
 
 // get returns a living idle connection, nil if there is none. For a request that
-// may be repeated, one that is warm is taken without a look.
+// may be repeated, one that is warm is taken without a look at its socket.
 func (p *pool) get(now time.Time, repeatable bool) *lease {
 	for {
 		p.mu.Lock()
@@ -103,7 +103,7 @@ func (p *pool) get(now time.Time, repeatable bool) *lease {
 		p.idle[last] = idleConn{}
 		p.idle = p.idle[:last]
 		p.mu.Unlock()
-		if repeatable && now.Sub(since) < warm || l.conn.Alive() {
+		if l.conn.Alive(repeatable && now.Sub(since) < warm) {
 			return l
 		}
 		l.close()

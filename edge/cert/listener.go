@@ -54,7 +54,8 @@ type Listener struct {
 
 	mu    sync.Mutex // guards:
 	shown []*tls.Certificate
-	trust string // what is in ClientCA
+	trust string // what is in ClientCA, and the same as a pool
+	roots *x509.CertPool
 }
 
 // OpenListener reads all files. now may be nil, which means time.Now.
@@ -104,13 +105,17 @@ func (l *Listener) Leaves() []*x509.Certificate {
 	return all
 }
 
-// compile makes a new configuration if something has changed.
+// compile makes a new configuration if something has changed. A ClientCA that cannot
+// be read keeps nobody's certificate from being renewed: the last one counts.
 func (l *Listener) compile() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	trust, roots, err := l.readTrust()
-	if err != nil {
-		return err
+	trust, roots, broken := l.readTrust()
+	if broken != nil {
+		if l.shown == nil {
+			return broken
+		}
+		trust, roots = l.trust, l.roots
 	}
 	changed := l.shown == nil || trust != l.trust
 	shown := make([]*tls.Certificate, len(l.files))
@@ -119,9 +124,9 @@ func (l *Listener) compile() error {
 		changed = changed || shown[i] != l.shown[i]
 	}
 	if !changed {
-		return nil
+		return broken
 	}
-	l.shown, l.trust = shown, trust
+	l.shown, l.trust, l.roots = shown, trust, roots
 	next := &tls.Config{
 		MinVersion: max(l.config.MinVersion, tls.VersionTLS12), MaxVersion: l.config.MaxVersion,
 		CipherSuites: l.config.CipherSuites, NextProtos: l.config.ALPN,
@@ -139,7 +144,7 @@ func (l *Listener) compile() error {
 	}
 	l.tickets.Use(next, trust, l.now())
 	l.current.Store(next)
-	return nil
+	return broken
 }
 
 // readTrust reads who signs clients: its digest and pool, nil if nobody is asked.

@@ -56,6 +56,14 @@ func TestListenerIsReadAgain(t *testing.T) {
 	if later() != third {
 		t.Error("a missing client_ca_file changed something")
 	}
+	issue(t, certificate, key, "three")
+	renewed := later()
+	if shown, err := renewed.GetCertificate(&tls.ClientHelloInfo{}); err != nil || shown.Leaf.Subject.CommonName != "three" {
+		t.Errorf("without a client_ca_file the certificate is not renewed: %v, %v", shown, err)
+	}
+	if renewed.ClientAuth == tls.NoClientCert || !renewed.ClientCAs.Equal(third.ClientCAs) {
+		t.Error("without a client_ca_file nobody is asked any more")
+	}
 	if _, err := cert.OpenListener(cert.Config{Pairs: []cert.Pair{{Certificate: certificate, Key: key}}, ClientCA: clients}, nil, slog.New(slog.DiscardHandler)); err == nil {
 		t.Error("opened without client_ca_file")
 	}

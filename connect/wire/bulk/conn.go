@@ -2,6 +2,7 @@ package bulk
 
 import (
 	"crypto/tls"
+	"errors"
 	"net"
 	"sync"
 
@@ -77,7 +78,7 @@ func (c *Conn) fetch() error {
 			return errNotYet
 		}
 		if err := c.src.fill(); err != nil {
-			if n > 0 {
+			if timeout, ok := errors.AsType[net.Error](err); n > 0 && !(ok && timeout.Timeout()) {
 				return nil // told by the next read
 			}
 			return err

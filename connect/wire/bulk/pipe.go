@@ -38,7 +38,7 @@ type mover interface {
 // NewPipe returns a Pipe from src to dst. It owns neither. TLS connections should
 // have a [Conn] below.
 func NewPipe(dst, src net.Conn, buffers *Buffers) *Pipe {
-	dst, src = socket.New(plain(dst)), socket.New(plain(src))
+	dst, src = socket.New(Bare(dst)), socket.New(Bare(src))
 	c := newCopier(dst, src, buffers)
 	return &Pipe{now: c, copier: c, splicer: newSplicer(dst, src, buffers)}
 }
@@ -85,7 +85,8 @@ type Plain interface {
 	PlainConn() net.Conn
 }
 
-func plain(conn net.Conn) net.Conn {
+// Bare is conn without what is [Plain] around it.
+func Bare(conn net.Conn) net.Conn {
 	for {
 		p, ok := conn.(Plain)
 		if !ok {

@@ -223,6 +223,9 @@ func (c *conn) closesAfter(ex *exchange) bool {
 	if !ex.framing.keepsAlive(ex.req.Minor) || ex.x.CloseDownstream || c.drain.Draining() {
 		return true
 	}
+	if ex.req.Method == http.MethodConnect {
+		return true // refused: what follows may be meant for the tunnel
+	}
 	c.mu.Lock()
 	closing := c.closing
 	c.mu.Unlock()

@@ -92,8 +92,9 @@ func (c *ClientConn) Used() time.Time { return c.used }
 
 // Alive tells whether an idle connection may be used for one more exchange: it
 // looks without waiting whether the upstream has closed it or sent bytes that
-// nobody asked for. A connection that is not alive should be closed.
-func (c *ClientConn) Alive() bool {
+// nobody asked for. One that is warm spares the system call: what was not read yet
+// is not seen. A connection that is not alive should be closed.
+func (c *ClientConn) Alive(warm bool) bool {
 	if len(c.src.unread()) > 0 || c.rd.stop.Load() {
 		return false
 	}
@@ -102,8 +103,10 @@ func (c *ClientConn) Alive() bool {
 		n, err := c.conn.Read(c.one[:])
 		return n == 0 && errors.Is(err, os.ErrDeadlineExceeded)
 	}
-	if more, open := c.sock.Peek(); more || !open {
-		return false
+	if !warm {
+		if more, open := c.sock.Peek(); more || !open {
+			return false
+		}
 	}
 	if !c.secure {
 		return true

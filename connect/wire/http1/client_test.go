@@ -131,7 +131,7 @@ func TestUpstreamResponses(t *testing.T) {
 			}
 			c.done()
 			if test.reusable {
-				if !c.conn.Alive() {
+				if !c.conn.Alive(false) {
 					t.Error("not alive")
 				}
 				c.x.Reset(c.control, c.x.Peer, time.Now())

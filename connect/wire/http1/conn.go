@@ -55,6 +55,7 @@ type conn struct {
 	// idle says that no exchange is under way, closing that none may follow.
 	idle, closing bool
 	watch         watch
+	tunnelled     *wire.Exchange // that of a tunnel, nil if there is none
 
 	interim sync.Mutex // held while an interim response is written; guards:
 	// continued says that the client does not wait for 100, or no longer.
@@ -86,9 +87,12 @@ func (c *conn) CloseIdle() {
 // Kill implements [wire.Drainable].
 func (c *conn) Kill() {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.closing = true
-	c.mu.Unlock()
 	base(c.nc).Close()
+	if c.tunnelled != nil {
+		c.tunnelled.Abort(wire.ErrClientGone)
+	}
 }
 
 // base is the connection below TLS, whose Close does not wait for anybody.

@@ -151,11 +151,11 @@ func TestAlive(t *testing.T) {
 				t.Fatal(err)
 			}
 			c.done()
-			if !c.conn.Alive() {
+			if !c.conn.Alive(false) {
 				t.Fatalf("secure %v: not alive", secure)
 			}
 		}
-		if !eventually(func() bool { return !c.conn.Alive() }) {
+		if !eventually(func() bool { return !c.conn.Alive(false) }) {
 			t.Errorf("secure %v: alive after the upstream has closed it", secure)
 		}
 		c = newClient(t, connect(), http1.ClientConfig{})
@@ -165,7 +165,7 @@ func TestAlive(t *testing.T) {
 			t.Fatal(err)
 		}
 		c.done()
-		if !eventually(func() bool { return !c.conn.Alive() }) {
+		if !eventually(func() bool { return !c.conn.Alive(false) }) {
 			t.Errorf("secure %v: alive in spite of unsolicited bytes", secure)
 		}
 		c.conn.Close()
@@ -173,11 +173,11 @@ func TestAlive(t *testing.T) {
 	}
 	near, far := net.Pipe()
 	c := newClient(t, near, http1.ClientConfig{})
-	if !c.conn.Alive() {
+	if !c.conn.Alive(false) {
 		t.Error("a pipe is not alive")
 	}
 	far.Close()
-	if c.conn.Alive() {
+	if c.conn.Alive(false) {
 		t.Error("a closed pipe is alive")
 	}
 	if _, err := near.Read(nil); errors.Is(err, os.ErrDeadlineExceeded) {

@@ -25,6 +25,7 @@ const (
 	panicked       breach = "panic while serving"
 	errNoAnswer    breach = "neither response nor error"
 	stalled        breach = "timeout"
+	errUnasked     breach = "bytes that nobody asked for"
 )
 
 // atHand is what a body has that can tell whether its next read will not wait.

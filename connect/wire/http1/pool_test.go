@@ -54,7 +54,7 @@ func (p *pool) get() (*http1.ClientConn, bool, error) {
 		c := p.idle[n-1]
 		p.idle = p.idle[:n-1]
 		p.mu.Unlock()
-		if c.Alive() {
+		if c.Alive(false) {
 			return c, true, nil
 		}
 		c.Close()

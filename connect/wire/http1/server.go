@@ -2,6 +2,7 @@ package http1
 
 import (
 	"bytes"
+	"crypto/tls"
 	"log/slog"
 	"net"
 	"net/http"
@@ -57,8 +58,9 @@ func (s *Server) Serve(nc net.Conn, peer *wire.Peer, drain *wire.Drain) {
 	if d := s.cfg.MaxAge; d > 0 {
 		defer time.AfterFunc(d, c.CloseIdle).Stop()
 	}
+	mayHTTP2 := s.cfg.HTTP2 != nil && !agreed(nc)
 	for first := true; c.await(); first = false {
-		if first && s.cfg.HTTP2 != nil && c.isHTTP2() {
+		if first && mayHTTP2 && c.isHTTP2() {
 			read := bytes.Clone(c.src.unread())
 			c.src.r = c.src.w
 			c.src.forget()
@@ -70,6 +72,12 @@ func (s *Server) Serve(nc net.Conn, peer *wire.Peer, drain *wire.Drain) {
 		}
 	}
 	c.end()
+}
+
+// agreed tells whether ALPN has chosen a protocol, which is ours then.
+func agreed(nc net.Conn) bool {
+	secured, ok := nc.(*tls.Conn)
+	return ok && secured.ConnectionState().NegotiatedProtocol != ""
 }
 
 // dateAt returns the value of Date.

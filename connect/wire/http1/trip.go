@@ -115,7 +115,7 @@ func (t *trip) send() error {
 	}
 	t.out.head = len(b)
 	var readErr error
-	if (inline || head.frame == frameNone) && size <= smallBuffer-tlsOverhead {
+	if (inline && req.ContentLength >= 0 || head.frame == frameNone) && size <= smallBuffer-tlsOverhead {
 		t.hold()
 	}
 	if inline {
@@ -181,10 +181,14 @@ func (t *trip) receive() error {
 				return p
 			}
 			seen = len(have)
+			held := t.held
 			err := src.fill()
 			t.unhold()
-			if err != nil {
+			switch {
+			case err != nil:
 				return err
+			case held && !t.wrote:
+				return errUnasked // TLS had it before the request could leave
 			}
 			t.answered = true
 			continue

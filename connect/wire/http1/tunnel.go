@@ -17,6 +17,8 @@ func (c *conn) tunnel(ex *exchange, resp *wire.Response, out *outflow) {
 		return
 	}
 	ended := ex.body.switchOver()
+	c.tunnels(&ex.x)
+	defer c.tunnels(nil)
 	c.snk.after = c.touch
 	readErr, writeErr := out.copy(resp.Body)
 	ex.x.BytesOut = out.sent
@@ -28,16 +30,38 @@ func (c *conn) tunnel(ex *exchange, resp *wire.Response, out *outflow) {
 		return
 	}
 	// The upstream has ended its side; the client may go on with its own.
-	var expired <-chan time.Time
-	if d := c.srv.cfg.TunnelTimeout; d > 0 {
-		timer := time.NewTimer(d)
-		defer timer.Stop()
-		expired = timer.C
+	c.awaitOther(ended)
+}
+
+// awaitOther waits for the end of the client's side of a tunnel, as long as it moves.
+func (c *conn) awaitOther(ended <-chan struct{}) {
+	most := c.srv.cfg.TunnelTimeout
+	if most <= 0 {
+		<-ended
+		return
 	}
-	select {
-	case <-ended:
-	case <-expired:
+	timer := time.NewTimer(most)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ended:
+			return
+		case <-timer.C:
+			left := time.Until(c.start.Add(time.Duration(c.active.Load())).Add(most))
+			if left <= 0 {
+				return
+			}
+			timer.Reset(left)
+		}
 	}
+}
+
+// tunnels notes what Kill has to end besides the connection, whose upstream may be
+// all that is read.
+func (c *conn) tunnels(x *wire.Exchange) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.tunnelled = x
 }
 
 // touch notes that a tunnel has moved bytes.

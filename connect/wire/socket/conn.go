@@ -203,6 +203,10 @@ func (in *input) hold(p []byte) bool {
 	return true
 }
 
+// errBlocked says that the other side took nothing until the deadline of writes. It
+// is no timeout of the read that it ends.
+var errBlocked = errors.New("what was held did not leave in time")
+
 // release gives the memory of what was held back.
 func (in *input) release() {
 	if done := in.done; done != nil {
@@ -217,8 +221,8 @@ func (in *input) flush() error {
 		return nil
 	}
 	n, err := in.conn.out.write(in.conn.raw, in.held[in.left:])
-	in.left += n
-	if err == nil {
+	if in.left += n; err == nil {
+		in.left = max(in.left, 1) // what follows leaves directly
 		in.release()
 	}
 	return err
@@ -235,9 +239,11 @@ func (in *input) read(p []byte, m Memory) (int, error) {
 		in.n, in.err, in.blocked = 0, nil, false
 		err := in.conn.raw.Read(in.call)
 		if in.blocked {
-			err = in.flush()
-			if err == nil {
+			if err = in.flush(); err == nil {
 				continue
+			}
+			if errors.Is(err, os.ErrDeadlineExceeded) {
+				err = errBlocked
 			}
 		}
 		in.p, in.memory = nil, nil

@@ -183,6 +183,39 @@ func TestHoldOverflow(t *testing.T) {
 	}
 }
 
+// What has left past the memory has left, too: nobody may send it again.
+func TestHoldTooLarge(t *testing.T) {
+	near, far := pair(t, "tcp")
+	done := 0
+	near.Hold(make([]byte, 4), func() { done++ })
+	put(t, near, "abcdefgh")
+	take(t, far, "abcdefgh")
+	if !near.Drop() || done != 1 {
+		t.Errorf("it has left and is not told so; done %d times", done)
+	}
+}
+
+// A request that cannot leave in time ends the read, and not as a timeout of its own.
+func TestHoldStuck(t *testing.T) {
+	near, _ := pair(t, "tcp")
+	raw, err := near.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	fill(t, raw)
+	if err := near.SetWriteDeadline(time.Now().Add(50 * time.Millisecond)); err != nil {
+		t.Fatal(err)
+	}
+	near.Hold(make([]byte, 8), func() {})
+	put(t, near, "question")
+	if n, err := near.Read(make([]byte, 8)); n != 0 || err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("%d %v", n, err)
+	}
+	if near.Drop() {
+		t.Error("it has left")
+	}
+}
+
 // What the socket has no room for leaves when it has.
 func TestHoldBlocked(t *testing.T) {
 	near, far := pair(t, "tcp")
