@@ -14,6 +14,7 @@ import (
 )
 
 func main() {
+	collectAtStart()
 	// SIGINT is what Nomad's exec driver sends, SIGTERM what everybody else does.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := run(ctx, os.Args)

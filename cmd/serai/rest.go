@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"log/slog"
+	"os"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -13,7 +14,22 @@ import (
 const (
 	settleAfter = 5 * time.Second
 	askReady    = time.Second
+	// startGC is GOGC until then: to read a large configuration leaves much behind,
+	// of which the peak of our memory would be made otherwise.
+	startGC, usualGC = 40, 100
 )
+
+// collectAtStart makes the collector frugal, unless GOGC says what is wanted.
+func collectAtStart() { setGC(startGC) }
+
+// collectAsUsual spares the processor again.
+func collectAsUsual() { setGC(usualGC) }
+
+func setGC(percent int) {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(percent)
+	}
+}
 
 // server is what a command runs.
 type server interface {
@@ -33,6 +49,7 @@ func serve(ctx context.Context, s server, log *slog.Logger) error {
 		if !settled(running, s) {
 			return
 		}
+		collectAsUsual()
 		debug.FreeOSMemory()
 		if err := releasePages(); err != nil {
 			log.Debug("pages of the program's file not given back", "err", err)

@@ -123,7 +123,7 @@ func readRequest(x *wire.Exchange, body wire.Body) ([]byte, error) {
 // closing ends the read of a body, which may take a moment.
 type closing struct{ body wire.Body }
 
-func (c closing) Cancel() { go c.body.Close() } //nolint:errcheck // nobody is left to be told
+func (c closing) Cancel() { go c.body.Close() }
 
 // readWhole reads a body to its end, if it is not too large.
 func readWhole(body wire.Body) ([]byte, error) {

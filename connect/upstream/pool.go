@@ -13,7 +13,7 @@ const (
 	// many a server does.
 	idleTimeout = 55 * time.Second
 	// maxIdle bounds the pooled connections of one host.
-	maxIdle = 512
+	maxIdle = 1024
 )
 
 // lease is one HTTP/1 connection with what its host knows of it. It belongs to

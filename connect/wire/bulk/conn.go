@@ -78,7 +78,7 @@ func (c *Conn) fetch() error {
 			return errNotYet
 		}
 		if err := c.src.fill(); err != nil {
-			if timeout, ok := errors.AsType[net.Error](err); n > 0 && !(ok && timeout.Timeout()) {
+			if timeout, ok := errors.AsType[net.Error](err); n > 0 && (!ok || !timeout.Timeout()) {
 				return nil // told by the next read
 			}
 			return err
