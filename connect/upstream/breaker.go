@@ -2,6 +2,8 @@ package upstream
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"sync"
@@ -63,8 +65,13 @@ func (c *Cluster) reserve(h *Host) bool {
 func (c *Cluster) freed(h *Host) {
 	h.conns.Add(-1)
 	c.conns.Add(-1)
-	if c.queue.waiting.Load() > 0 {
-		c.queue.slot(c)
+	c.slots()
+}
+
+// slots lets those make connections who wait for leave and may have it now. It may
+// be more than one: a host without any may have its own besides.
+func (c *Cluster) slots() {
+	for c.queue.waiting.Load() > 0 && c.queue.slot(c) {
 	}
 }
 
@@ -155,15 +162,35 @@ func (q *queue) wake(h *Host, shared bool, o offer) bool {
 	return false
 }
 
-// slot lets the first that waits make a connection, if that may be.
-func (q *queue) slot(c *Cluster) {
+// places tells the first n that wait for a shared connection of h to look. They are
+// taken at one time, so that who has looked in vain and waits again is not told twice.
+func (q *queue) places(h *Host, n int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if len(q.all) > 0 && c.reserve(q.all[0].host) {
-		w := q.all[0]
-		q.removeLocked(w)
-		w.got <- offer{slot: true}
+	q.all = slices.DeleteFunc(q.all, func(w *waiter) bool {
+		if n <= 0 || w.host != h || !w.shared {
+			return false
+		}
+		n--
+		q.waiting.Add(-1)
+		w.got <- offer{}
+		return true
+	})
+}
+
+// slot lets the first make a connection that may, and tells whether there was one:
+// a place that comes free may be one that only a certain host may have.
+func (q *queue) slot(c *Cluster) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, w := range q.all {
+		if c.reserve(w.host) {
+			q.removeLocked(w)
+			w.got <- offer{slot: true}
+			return true
+		}
 	}
+	return false
 }
 
 // wait waits for a connection of h. look is what may have come free before we
@@ -186,7 +213,27 @@ func (c *Cluster) wait(ctx context.Context, h *Host, shared bool, look func() (o
 	if !c.queue.remove(w) {
 		c.giveBack(h, <-w.got)
 	}
-	return offer{}, ctx.Err()
+	return offer{}, fmt.Errorf("%w: %w", errWaited, ctx.Err())
+}
+
+// errWaited is of an exchange whose time went by in the queue: it says nothing of
+// the host.
+var errWaited = errors.New("waited for a connection because of a limit")
+
+// Waited tells whether err, of an exchange or a try, came of waiting for one of the
+// connections that a limit allows: no host was asked.
+func Waited(err error) bool { return errors.Is(err, errWaited) }
+
+// lateKey is the key of what late says.
+type lateKey struct{}
+
+// late says of a dial that its exchange has waited in the queue before: there may
+// be too little left of its time for any host.
+func late(ctx context.Context) context.Context { return context.WithValue(ctx, lateKey{}, true) }
+
+// isLate tells whether the time of a late dial went by.
+func isLate(ctx context.Context) bool {
+	return errors.Is(ctx.Err(), context.DeadlineExceeded) && ctx.Value(lateKey{}) != nil
 }
 
 // giveBack lets somebody else have what is not needed.

@@ -78,7 +78,10 @@ func (c *Cluster) dial(ctx context.Context, host *Host, http2 bool) (net.Conn, e
 	conn, err := host.dial(ctx, cfg, secure, &c.set.bulk)
 	if err != nil {
 		c.connectFails.Add(1)
-		if ctx.Err() == nil || errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		switch {
+		case isLate(ctx):
+			return nil, fmt.Errorf("%w: %w", errWaited, err)
+		case ctx.Err() == nil || errors.Is(ctx.Err(), context.DeadlineExceeded):
 			host.failed(time.Now())
 		}
 		return nil, err

@@ -67,8 +67,18 @@ func (h *Host) Ejected() bool { return h.outlier.Load().ejected.Load() }
 // Queued is how many exchanges wait for a connection.
 func (c *Cluster) Queued() int { return int(c.queue.waiting.Load()) }
 
-// SetActive makes n exchanges under way.
-func (c *Cluster) SetActive(n int64) { c.active.Store(n) }
+// SetActive makes n exchanges under way, pending of them without a connection.
+func (c *Cluster) SetActive(n, pending int64) {
+	c.active.Store(n)
+	c.pending.Store(pending)
+}
+
+// Refresh looks the names of a cluster up, be it still of s or not.
+func (s *Set) Refresh(ctx context.Context, c *Cluster, now time.Time) {
+	lookups := newResolver(s)
+	lookups.refresh(ctx, c, now)
+	lookups.wait()
+}
 
 // Active is how many exchanges are under way with the host.
 func (h *Host) Active() int32 { return h.active.Load() }

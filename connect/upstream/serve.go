@@ -180,7 +180,8 @@ func (c *Cluster) connectFor(x *wire.Exchange, host *Host) (*lease, error) {
 		return nil, err
 	}
 	defer c.pending.Add(-1)
-	if !c.reserve(host) {
+	waited := !c.reserve(host)
+	if waited {
 		var o offer
 		err := c.patiently(x, func(ctx context.Context) (err error) {
 			o, err = c.wait(ctx, host, false, func() (offer, bool) {
@@ -195,7 +196,7 @@ func (c *Cluster) connectFor(x *wire.Exchange, host *Host) (*lease, error) {
 			return o.lease, err
 		}
 	}
-	made, err := c.connect(x, host, false)
+	made, err := c.connect(x, host, waited)
 	if err != nil {
 		c.freed(host)
 		return nil, err
@@ -211,11 +212,15 @@ func (c *Cluster) lease(host *Host, made net.Conn) *lease {
 	return l
 }
 
-// connect dials for an exchange: it ends with the client and its deadline.
-func (c *Cluster) connect(x *wire.Exchange, host *Host, http2 bool) (net.Conn, error) {
+// connect dials for an exchange, which may have waited for leave to: it ends with
+// the client and its deadline.
+func (c *Cluster) connect(x *wire.Exchange, host *Host, waited bool) (net.Conn, error) {
 	var conn net.Conn
 	err := c.patiently(x, func(ctx context.Context) (err error) {
-		conn, err = c.dial(ctx, host, http2)
+		if waited {
+			ctx = late(ctx)
+		}
+		conn, err = c.dial(ctx, host, false)
 		return err
 	})
 	return conn, err

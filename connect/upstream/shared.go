@@ -1,9 +1,12 @@
 package upstream
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"sync"
 	"time"
@@ -129,7 +132,7 @@ func (c *Cluster) share(ctx context.Context, host *Host) (*http2.ClientConn, err
 			if err != nil || conn != nil {
 				return conn, err
 			}
-			reserved = o.slot
+			reserved, ctx = o.slot, late(ctx)
 			continue
 		}
 		select {
@@ -152,6 +155,10 @@ func (c *Cluster) share(ctx context.Context, host *Host) (*http2.ClientConn, err
 // to be used now. It was reserved.
 func (c *Cluster) makeFor(ctx context.Context, host *Host, d *dialing, use bool) (*http2.ClientConn, error) {
 	conn, err := c.makeShared(ctx, host)
+	if err == nil && use && !conn.Acquire() {
+		conn.Shutdown()
+		err = errNoPlace()
+	}
 	s := &host.shared
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -161,16 +168,26 @@ func (c *Cluster) makeFor(ctx context.Context, host *Host, d *dialing, use bool)
 	if err != nil {
 		return nil, err
 	}
-	made := &sharedConn{ClientConn: conn, born: time.Now()}
+	made, cfg := &sharedConn{ClientConn: conn, born: time.Now()}, c.config.Load()
 	if use {
-		conn.Acquire()
-		made.serve(&c.config.Load().Pool)
+		made.serve(&cfg.Pool)
 	}
 	s.conns = append(s.conns, made)
 	if s.closed {
-		conn.Shutdown()
+		conn.Retire() // who holds a place may still begin
+	} else if c.queue.waiting.Load() > 0 {
+		c.queue.places(host, cmp.Or(cfg.HTTP2Options.MaxStreams, http2.DefaultMaxStreams))
 	}
 	return conn, nil
+}
+
+// errNoPlace is the fault of a connection that ended, or was said to take nothing,
+// as soon as it was made.
+func errNoPlace() error {
+	return &wire.Fault{
+		Status: http.StatusServiceUnavailable, Flag: wire.FlagUpstreamConnect, Repeat: wire.RepeatAny,
+		Text: "upstream connect error", Err: errors.New("a new connection takes no streams"),
+	}
 }
 
 // makeShared makes a connection. It was reserved.
@@ -234,6 +251,6 @@ func (s *shared) close() {
 	defer s.mu.Unlock()
 	s.closed = true
 	for _, conn := range s.conns {
-		conn.Shutdown()
+		conn.Retire() // who holds a place may still begin
 	}
 }
