@@ -220,7 +220,12 @@ func TestRetryLargeBody(t *testing.T) {
 	req := request(http.MethodPost, "/")
 	size := 2 * wire.DefaultReplayLimit
 	req.Body, req.ContentLength = wire.NewBytes(make([]byte, size)), int64(size)
-	got := do(t, retrying(t, mesh.Retry{On: mesh.Retry5xx, Retries: 3}, failing(t, 503, 503)), &wire.Peer{}, req)
+	set := clusters(t, map[string]string{"c": failing(t, 503, 503)})
+	table := toward(func(r *mesh.Rule) { r.Retry = &mesh.Retry{On: mesh.Retry5xx, Retries: 3} })
+	got := do(t, compile(t, &mesh.HTTP{Route: table}, set), &wire.Peer{}, req)
+	if s := set.Cluster("c").Stats(); s.Retries != 0 || s.RetryOverflow != 0 {
+		t.Errorf("counted though none was made: %+v", s)
+	}
 	if got.Status != 503 || got.Tries != 1 || !strings.HasPrefix(got.Body, "1 ") || len(got.Body) != size+2 {
 		t.Errorf("%d after %d tries, body of %d bytes", got.Status, got.Tries, len(got.Body))
 	}

@@ -401,3 +401,15 @@ func TestPreconnect(t *testing.T) {
 		wg.Wait()
 	}
 }
+
+// Two that ask for the same connections beforehand do not get them twice.
+func TestPreconnectOnce(t *testing.T) {
+	t.Parallel()
+	c := newSet(t, static("c", at(bothProtocols(t, hello)))).Cluster("c")
+	for range 2 {
+		c.Hosts()[0].PrepareFor(t.Context(), 3)
+	}
+	if n := c.Stats().Conns; n != 3 {
+		t.Errorf("%d connections", n)
+	}
+}

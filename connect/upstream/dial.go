@@ -46,7 +46,7 @@ func (c *Cluster) dialAny(ctx context.Context) (net.Conn, *Host, error) {
 			c.overflow.Add(1)
 			return nil, nil, &wire.Fault{Flag: wire.FlagUpstreamOverflow, Text: "too many connections"}
 		}
-		conn, err := c.dial(ctx, host, false)
+		conn, err := c.dial(ctx, c.config.Load(), host, false)
 		if err == nil {
 			c.connected(host)
 			return conn, host, nil
@@ -66,11 +66,10 @@ func (c *Cluster) dialAny(ctx context.Context) (net.Conn, *Host, error) {
 	return nil, nil, &wire.Fault{Flag: wire.FlagUpstreamConnect, Err: fmt.Errorf("cluster %q: %w", c.name, last)}
 }
 
-// dial loads the configuration after host was picked: hosts of other peers are
-// never older than the configuration that named these.
-func (c *Cluster) dial(ctx context.Context, host *Host, http2 bool) (net.Conn, error) {
+// dial makes a connection by cfg, which was loaded after host was picked: hosts of
+// other peers are never older than the configuration that named these.
+func (c *Cluster) dial(ctx context.Context, cfg *config, host *Host, http2 bool) (net.Conn, error) {
 	c.connects.Add(1)
-	cfg := c.config.Load()
 	secure := cfg.tls
 	if http2 {
 		secure = cfg.tls2

@@ -73,6 +73,9 @@ func (c *Cluster) SetActive(n, pending int64) {
 	c.pending.Store(pending)
 }
 
+// PrepareFor makes connections to the host until there are as many as there should be.
+func (h *Host) PrepareFor(ctx context.Context, should int) { h.prepare(ctx, should) }
+
 // Refresh looks the names of a cluster up, be it still of s or not.
 func (s *Set) Refresh(ctx context.Context, c *Cluster, now time.Time) {
 	lookups := newResolver(s)

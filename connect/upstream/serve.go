@@ -162,7 +162,6 @@ func (c *Cluster) try(
 			a.Flag, a.End = wire.AsFault(err).Flag, time.Now()
 			return false, nil, err
 		}
-		l.single = single
 		a.Reused, a.Connected = l.served > 0, time.Now() // served: it was waited for
 	}
 	reused = a.Reused
@@ -196,31 +195,32 @@ func (c *Cluster) connectFor(x *wire.Exchange, host *Host) (*lease, error) {
 			return o.lease, err
 		}
 	}
-	made, err := c.connect(x, host, waited)
+	cfg := c.config.Load()
+	made, err := c.connect(x, cfg, host, waited)
 	if err != nil {
 		c.freed(host)
 		return nil, err
 	}
 	c.preconnect(host)
-	return c.lease(host, made), nil
+	return c.lease(cfg, host, made), nil
 }
 
-// lease makes a connection of HTTP/1 of made.
-func (c *Cluster) lease(host *Host, made net.Conn) *lease {
-	l := &lease{host: host, born: time.Now()}
+// lease makes a connection of HTTP/1 of made, which was dialled by cfg.
+func (c *Cluster) lease(cfg *config, host *Host, made net.Conn) *lease {
+	l := &lease{host: host, born: time.Now(), single: cfg.ProxyProtocol != 0}
 	l.conn = http1.NewClientConn(made, http1.ClientConfig{Buffers: &c.set.buffers}, l.release)
 	return l
 }
 
 // connect dials for an exchange, which may have waited for leave to: it ends with
 // the client and its deadline.
-func (c *Cluster) connect(x *wire.Exchange, host *Host, waited bool) (net.Conn, error) {
+func (c *Cluster) connect(x *wire.Exchange, cfg *config, host *Host, waited bool) (net.Conn, error) {
 	var conn net.Conn
 	err := c.patiently(x, func(ctx context.Context) (err error) {
 		if waited {
 			ctx = late(ctx)
 		}
-		conn, err = c.dial(ctx, host, false)
+		conn, err = c.dial(ctx, cfg, host, false)
 		return err
 	})
 	return conn, err

@@ -182,7 +182,7 @@ func (s *Set) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case w := <-s.wanted:
-			making.Go(func() { w.host.prepare(ctx, w.n) })
+			making.Go(func() { w.host.prepare(ctx, w.should) })
 			continue
 		case <-s.nudged:
 		case <-tick.C:

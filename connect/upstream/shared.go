@@ -192,7 +192,8 @@ func errNoPlace() error {
 
 // makeShared makes a connection. It was reserved.
 func (c *Cluster) makeShared(ctx context.Context, host *Host) (*http2.ClientConn, error) {
-	made, err := c.dial(ctx, host, true)
+	cfg := c.config.Load()
+	made, err := c.dial(ctx, cfg, host, true)
 	if err != nil {
 		c.freed(host)
 		return nil, err
@@ -204,7 +205,7 @@ func (c *Cluster) makeShared(ctx context.Context, host *Host) (*http2.ClientConn
 			return nil, fmt.Errorf("tls with %s: it speaks %s and not HTTP/2", host.text, p)
 		}
 	}
-	o := &c.config.Load().HTTP2Options
+	o := &cfg.HTTP2Options
 	conn := http2.NewClientConn(made, http2.ClientConfig{MaxStreams: o.MaxStreams, Released: host.released, Bounds: http2.Bounds{
 		StreamWindow: o.StreamWindow, ConnWindow: o.ConnWindow, PingInterval: o.PingInterval, PingTimeout: o.PingTimeout,
 		Buffers: &c.set.shared,
