@@ -15,7 +15,8 @@ import (
 // Circuit breakers are Envoy's, for the default priority:
 //
 //	requests     exchanges under way with the cluster (max_requests)
-//	connections  to all hosts; one host may always have one (max_connections)
+//	connections  to all hosts; one host may always have one for HTTP/1 and one for
+//	             HTTP/2, else those of one would keep the other waiting (max_connections)
 //	pending      exchanges without a connection: it is being made, or there are
 //	             max_connections and they wait for one, in order (max_pending_requests)
 //	retries      by a policy, under way (max_retries, or the budget)
@@ -43,18 +44,18 @@ func (c *Cluster) await() error {
 }
 
 // reserve counts a connection to be made, if there may be one.
-func (c *Cluster) reserve(h *Host) bool {
+func (c *Cluster) reserve(h *Host, shared bool) bool {
 	l := &c.config.Load().Limits
 	most := limit(l.MaxConnections, l.HasConnections)
 	// Never counted beyond it, not even for a moment: somebody else would find no
 	// leave, and wait for what has already come.
 	for n := c.conns.Load(); n < most; n = c.conns.Load() {
 		if c.conns.CompareAndSwap(n, n+1) {
-			h.conns.Add(1)
+			h.connsOf(shared).Add(1)
 			return true
 		}
 	}
-	if h.conns.CompareAndSwap(0, 1) {
+	if h.connsOf(shared).CompareAndSwap(0, 1) {
 		c.conns.Add(1) // one it may have
 		return true
 	}
@@ -62,8 +63,8 @@ func (c *Cluster) reserve(h *Host) bool {
 }
 
 // freed counts a connection that is no more, or that was not made after all.
-func (c *Cluster) freed(h *Host) {
-	h.conns.Add(-1)
+func (c *Cluster) freed(h *Host, shared bool) {
+	h.connsOf(shared).Add(-1)
 	c.conns.Add(-1)
 	c.slots()
 }
@@ -184,7 +185,7 @@ func (q *queue) slot(c *Cluster) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for _, w := range q.all {
-		if c.reserve(w.host) {
+		if c.reserve(w.host, w.shared) {
 			q.removeLocked(w)
 			w.got <- offer{slot: true}
 			return true
@@ -201,7 +202,7 @@ func (c *Cluster) wait(ctx context.Context, h *Host, shared bool, look func() (o
 	c.queue.add(w)
 	if o, found := look(); found {
 		if !c.queue.remove(w) {
-			c.giveBack(h, <-w.got)
+			c.giveBack(h, shared, <-w.got)
 		}
 		return o, nil
 	}
@@ -211,7 +212,7 @@ func (c *Cluster) wait(ctx context.Context, h *Host, shared bool, look func() (o
 	case <-ctx.Done():
 	}
 	if !c.queue.remove(w) {
-		c.giveBack(h, <-w.got)
+		c.giveBack(h, shared, <-w.got)
 	}
 	return offer{}, fmt.Errorf("%w: %w", errWaited, ctx.Err())
 }
@@ -237,12 +238,12 @@ func isLate(ctx context.Context) bool {
 }
 
 // giveBack lets somebody else have what is not needed.
-func (c *Cluster) giveBack(h *Host, o offer) {
+func (c *Cluster) giveBack(h *Host, shared bool, o offer) {
 	switch {
 	case o.lease != nil:
 		h.give(o.lease)
 	case o.slot:
-		c.freed(h)
+		c.freed(h, shared)
 	default:
 		c.queue.place(h)
 	}

@@ -41,7 +41,7 @@ func (c *Cluster) dialAny(ctx context.Context) (net.Conn, *Host, error) {
 			break
 		}
 		// Envoy's tcp_proxy does not wait for a place either.
-		if l := &c.config.Load().Limits; c.conns.Load() >= limit(l.MaxConnections, l.HasConnections) || !c.reserve(host) {
+		if l := &c.config.Load().Limits; c.conns.Load() >= limit(l.MaxConnections, l.HasConnections) || !c.reserve(host, false) {
 			c.cxOverflow.Add(1)
 			c.overflow.Add(1)
 			return nil, nil, &wire.Fault{Flag: wire.FlagUpstreamOverflow, Text: "too many connections"}
@@ -51,7 +51,7 @@ func (c *Cluster) dialAny(ctx context.Context) (net.Conn, *Host, error) {
 			c.connected(host)
 			return conn, host, nil
 		}
-		c.freed(host)
+		c.freed(host, false)
 		if ctx.Err() == nil {
 			c.faulted(host, &wire.Fault{Flag: wire.FlagUpstreamConnect})
 		}
@@ -100,7 +100,7 @@ func (c *countedConn) Close() error {
 	if c.closed.CompareAndSwap(false, true) {
 		c.host.active.Add(-1)
 		c.host.cluster.active.Add(-1)
-		defer c.host.cluster.freed(c.host)
+		defer c.host.cluster.freed(c.host, false)
 	}
 	return c.Conn.Close()
 }

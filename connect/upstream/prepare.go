@@ -43,7 +43,7 @@ func (c *Cluster) preconnect(h *Host) {
 		return
 	}
 	should := int(math.Ceil(ratio * float64(h.active.Load()+1)))
-	if int(h.conns.Load()) < should {
+	if h.allConns() < should {
 		c.set.want(want{h, should})
 	}
 }
@@ -61,10 +61,10 @@ func (h *Host) prepare(ctx context.Context, should int) {
 	c := h.cluster
 	for range min(should, maxIdle) {
 		cfg := c.config.Load()
-		if int(h.conns.Load()) >= should || cfg.check() != nil || cfg.ProxyProtocol != 0 {
+		if h.allConns() >= should || cfg.check() != nil || cfg.ProxyProtocol != 0 {
 			return
 		}
-		if !c.spare(cfg) || !c.reserve(h) {
+		if !c.spare(cfg) || !c.reserve(h, cfg.Protocol == mesh.HTTP2) {
 			return
 		}
 		if cfg.Protocol == mesh.HTTP2 {
@@ -73,7 +73,7 @@ func (h *Host) prepare(ctx context.Context, should int) {
 		}
 		made, err := c.dial(ctx, cfg, h, false)
 		if err != nil {
-			c.freed(h)
+			c.freed(h, false)
 			return
 		}
 		h.give(c.lease(cfg, h, made))
@@ -91,7 +91,7 @@ func (h *Host) share(ctx context.Context) {
 	s.mu.Lock()
 	if len(s.conns) > 0 || s.dial != nil {
 		s.mu.Unlock()
-		h.cluster.freed(h)
+		h.cluster.freed(h, true)
 		return
 	}
 	d := &dialing{done: make(chan struct{})}

@@ -179,7 +179,7 @@ func (c *Cluster) connectFor(x *wire.Exchange, host *Host) (*lease, error) {
 		return nil, err
 	}
 	defer c.pending.Add(-1)
-	waited := !c.reserve(host)
+	waited := !c.reserve(host, false)
 	if waited {
 		var o offer
 		err := c.patiently(x, func(ctx context.Context) (err error) {
@@ -187,7 +187,7 @@ func (c *Cluster) connectFor(x *wire.Exchange, host *Host) (*lease, error) {
 				if l := host.pool.get(time.Time{}, false); l != nil {
 					return offer{lease: l}, true
 				}
-				return offer{slot: true}, c.reserve(host)
+				return offer{slot: true}, c.reserve(host, false)
 			})
 			return err
 		})
@@ -198,7 +198,7 @@ func (c *Cluster) connectFor(x *wire.Exchange, host *Host) (*lease, error) {
 	cfg := c.config.Load()
 	made, err := c.connect(x, cfg, host, waited)
 	if err != nil {
-		c.freed(host)
+		c.freed(host, false)
 		return nil, err
 	}
 	c.preconnect(host)

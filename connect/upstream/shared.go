@@ -104,7 +104,7 @@ func (c *Cluster) share(ctx context.Context, host *Host) (*http2.ClientConn, err
 	reserved := false // a connection that we may make
 	defer func() {
 		if reserved {
-			c.freed(host)
+			c.freed(host, true)
 		}
 	}()
 	for {
@@ -115,7 +115,7 @@ func (c *Cluster) share(ctx context.Context, host *Host) (*http2.ClientConn, err
 		}
 		d := s.dial
 		if d == nil && !reserved {
-			reserved = c.reserve(host)
+			reserved = c.reserve(host, true)
 		}
 		if d == nil && reserved {
 			break
@@ -127,7 +127,7 @@ func (c *Cluster) share(ctx context.Context, host *Host) (*http2.ClientConn, err
 				if conn = s.acquire(pool); conn != nil {
 					return offer{}, true
 				}
-				return offer{slot: true}, c.reserve(host)
+				return offer{slot: true}, c.reserve(host, true)
 			})
 			if err != nil || conn != nil {
 				return conn, err
@@ -195,13 +195,13 @@ func (c *Cluster) makeShared(ctx context.Context, host *Host) (*http2.ClientConn
 	cfg := c.config.Load()
 	made, err := c.dial(ctx, cfg, host, true)
 	if err != nil {
-		c.freed(host)
+		c.freed(host, true)
 		return nil, err
 	}
 	if secured, ok := made.(*tls.Conn); ok {
 		if p := secured.ConnectionState().NegotiatedProtocol; p != "" && p != "h2" {
 			made.Close()
-			c.freed(host)
+			c.freed(host, true)
 			return nil, fmt.Errorf("tls with %s: it speaks %s and not HTTP/2", host.text, p)
 		}
 	}
@@ -212,7 +212,7 @@ func (c *Cluster) makeShared(ctx context.Context, host *Host) (*http2.ClientConn
 	}})
 	go func() {
 		conn.Run() //nolint:errcheck // exchanges are told what becomes of them; it ends with the connection
-		c.freed(host)
+		c.freed(host, true)
 	}()
 	return conn, nil
 }

@@ -249,37 +249,62 @@ func TestSharedHostGone(t *testing.T) {
 func TestSharedWakes(t *testing.T) {
 	t.Parallel()
 	var begun atomic.Int64
-	old, release := make(chan bool), make(chan bool)
-	definition := limited(1, 10, at(bothProtocols(t, func(w http.ResponseWriter, r *http.Request) {
+	release := make(chan bool)
+	p := newPeer(t, 100, func(http.ResponseWriter, *http.Request) {
 		begun.Add(1)
-		if r.ProtoMajor == 1 {
-			w.Header().Set("Connection", "close")
-			<-old
-			return
-		}
 		<-release
-	})))
-	definition.Protocol = mesh.FollowDownstream
-	c := newSet(t, definition).Cluster("c")
+	})
+	definition := func(connections uint32, streams int) *mesh.Cluster {
+		c := limited(connections, 10, at(p.address))
+		c.Protocol, c.HTTP2Options.MaxStreams = mesh.HTTP2, streams
+		return c
+	}
+	s := newSet(t, definition(1, 1))
+	c := s.Cluster("c")
 	var wg sync.WaitGroup
-	wg.Go(func() { do(t, c, request("GET", "")) })
-	eventually(t, "the first to be there", func() bool { return begun.Load() == 1 })
-	for range 3 {
+	for range 4 {
 		wg.Go(func() {
-			req := request("GET", "")
-			req.Proto = 2
-			if got := do(t, c, req); got.Status != 200 {
+			if got := do(t, c, request("GET", "")); got.Status != 200 {
 				t.Errorf("got %+v", got)
 			}
 		})
 	}
-	eventually(t, "three to wait", func() bool { return c.Queued() == 3 })
-	close(old)
+	eventually(t, "three to wait", func() bool { return begun.Load() == 1 && c.Queued() == 3 })
+	commit(t, s, definition(2, 100))
 	eventually(t, "all to be there", func() bool { return begun.Load() == 4 })
 	close(release)
 	wg.Wait()
-	if n := c.Stats().Connects; n != 2 {
+	if n := p.conns.Load(); n != 2 {
 		t.Errorf("%d connections", n)
+	}
+}
+
+// TestSharedBeside lets a host have a connection of either protocol, though that of
+// the other one takes all that there may be.
+func TestSharedBeside(t *testing.T) {
+	t.Parallel()
+	for first := 1; first <= 2; first++ {
+		var begun atomic.Int64
+		release := make(chan bool)
+		definition := limited(1, 10, at(bothProtocols(t, func(http.ResponseWriter, *http.Request) {
+			begun.Add(1)
+			<-release
+		})))
+		definition.Protocol = mesh.FollowDownstream
+		c := newSet(t, definition).Cluster("c")
+		var wg sync.WaitGroup
+		for i, proto := range []int{first, 3 - first} {
+			req := request("GET", "")
+			req.Proto = proto
+			wg.Go(func() {
+				if got := do(t, c, req); got.Status != 200 {
+					t.Errorf("HTTP/%d: %+v", proto, got)
+				}
+			})
+			eventually(t, "it to be there", func() bool { return begun.Load() == int64(i+1) })
+		}
+		close(release)
+		wg.Wait()
 	}
 }
 
