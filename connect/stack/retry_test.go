@@ -167,6 +167,37 @@ func TestRetryWithinLimit(t *testing.T) {
 	}
 }
 
+// A try whose time goes by in our own queue is not repeated: no host was asked.
+func TestRetryQueued(t *testing.T) {
+	t.Parallel()
+	begun, release := make(chan bool, 1), make(chan bool)
+	address := backend(t, func(http.ResponseWriter, *http.Request) {
+		begun <- true
+		<-release
+	})
+	set := upstream.NewSet(nil)
+	t.Cleanup(set.Close)
+	definition := &mesh.Cluster{Name: "c", Kind: mesh.ClusterStatic, Endpoints: endpoint(address)}
+	definition.Limits = mesh.Limits{MaxConnections: 1, HasConnections: true}
+	commit, err := set.Prepare(map[string]*mesh.Cluster{"c": definition})
+	if err != nil {
+		t.Fatal(err)
+	}
+	commit()
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer close(release)
+	wg.Go(func() { do(t, set.Cluster("c"), &wire.Peer{}, request(http.MethodGet, "/")) })
+	<-begun
+	table := toward(func(r *mesh.Rule) {
+		r.Retry = &mesh.Retry{On: mesh.Retry5xx, Retries: 5, PerTry: 20 * time.Millisecond}
+	})
+	got := do(t, compile(t, &mesh.HTTP{Route: table}, set), &wire.Peer{}, request(http.MethodGet, "/"))
+	if got.Status != 504 || got.Flag != wire.FlagUpstreamTimeout || got.Tries != 1 {
+		t.Errorf("%+v", got)
+	}
+}
+
 // streamed is a body that comes bit by bit.
 type streamed struct{ *io.PipeReader }
 

@@ -73,6 +73,12 @@ func (c *Cluster) SetActive(n, pending int64) {
 	c.pending.Store(pending)
 }
 
+// DialLate dials for an exchange that has waited in the queue until ctx was over.
+func (c *Cluster) DialLate(ctx context.Context, h *Host) error {
+	_, err := c.dial(late(ctx), c.config.Load(), h, false)
+	return err
+}
+
 // PrepareFor makes connections to the host until there are as many as there should be.
 func (h *Host) PrepareFor(ctx context.Context, should int) { h.prepare(ctx, should) }
 
@@ -97,6 +103,9 @@ func (h *Host) Idle() int {
 
 // Failed and Succeeded note the outcome of a dial.
 func (h *Host) Failed(now time.Time) { h.failed(now) }
+
+// Paused tells whether the host is passed over.
+func (h *Host) Paused(now time.Time) bool { return h.paused(now) }
 
 // Succeeded is the other outcome.
 func (h *Host) Succeeded() { h.succeeded() }
