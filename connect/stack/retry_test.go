@@ -291,8 +291,9 @@ func TestRetryEnds(t *testing.T) {
 		x := exchange(&wire.Peer{})
 		x.Deadline = time.Now().Add(200 * time.Millisecond)
 		got := finish(t, retrying(t, policy, failing(t, make503(20)...)), x, request(http.MethodGet, "/"))
+		// Pauses are drawn by lot: sure is only that the policy's ten did not end it.
 		// On a machine that is slow just then, the deadline comes during a try.
-		if (got.Status != 503 && got.Flag != wire.FlagUpstreamTimeout) || got.Tries > 5 {
+		if (got.Status != 503 && got.Flag != wire.FlagUpstreamTimeout) || got.Tries > 10 {
 			t.Errorf("%+v", got)
 		}
 		x.Done(time.Now())
