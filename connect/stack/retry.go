@@ -34,7 +34,7 @@ func retry(cluster *upstream.Cluster, policy *retryPolicy, x *wire.Exchange, req
 			return resp, err
 		}
 		pause := pauses.next(resp)
-		if !hasTime(x, pause) || !place.take() {
+		if !hasTime(x, pause) || !replay.Again() || !place.take() {
 			return resp, err
 		}
 		if replay != nil {

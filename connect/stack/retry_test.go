@@ -167,6 +167,37 @@ func TestRetryWithinLimit(t *testing.T) {
 	}
 }
 
+// A try whose time goes by in our own queue is not repeated: no host was asked.
+func TestRetryQueued(t *testing.T) {
+	t.Parallel()
+	begun, release := make(chan bool, 1), make(chan bool)
+	address := backend(t, func(http.ResponseWriter, *http.Request) {
+		begun <- true
+		<-release
+	})
+	set := upstream.NewSet(nil)
+	t.Cleanup(set.Close)
+	definition := &mesh.Cluster{Name: "c", Kind: mesh.ClusterStatic, Endpoints: endpoint(address)}
+	definition.Limits = mesh.Limits{MaxConnections: 1, HasConnections: true}
+	commit, err := set.Prepare(map[string]*mesh.Cluster{"c": definition})
+	if err != nil {
+		t.Fatal(err)
+	}
+	commit()
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer close(release)
+	wg.Go(func() { do(t, set.Cluster("c"), &wire.Peer{}, request(http.MethodGet, "/")) })
+	<-begun
+	table := toward(func(r *mesh.Rule) {
+		r.Retry = &mesh.Retry{On: mesh.Retry5xx, Retries: 5, PerTry: 20 * time.Millisecond}
+	})
+	got := do(t, compile(t, &mesh.HTTP{Route: table}, set), &wire.Peer{}, request(http.MethodGet, "/"))
+	if got.Status != 504 || got.Flag != wire.FlagUpstreamTimeout || got.Tries != 1 {
+		t.Errorf("%+v", got)
+	}
+}
+
 // streamed is a body that comes bit by bit.
 type streamed struct{ *io.PipeReader }
 
@@ -220,7 +251,12 @@ func TestRetryLargeBody(t *testing.T) {
 	req := request(http.MethodPost, "/")
 	size := 2 * wire.DefaultReplayLimit
 	req.Body, req.ContentLength = wire.NewBytes(make([]byte, size)), int64(size)
-	got := do(t, retrying(t, mesh.Retry{On: mesh.Retry5xx, Retries: 3}, failing(t, 503, 503)), &wire.Peer{}, req)
+	set := clusters(t, map[string]string{"c": failing(t, 503, 503)})
+	table := toward(func(r *mesh.Rule) { r.Retry = &mesh.Retry{On: mesh.Retry5xx, Retries: 3} })
+	got := do(t, compile(t, &mesh.HTTP{Route: table}, set), &wire.Peer{}, req)
+	if s := set.Cluster("c").Stats(); s.Retries != 0 || s.RetryOverflow != 0 {
+		t.Errorf("counted though none was made: %+v", s)
+	}
 	if got.Status != 503 || got.Tries != 1 || !strings.HasPrefix(got.Body, "1 ") || len(got.Body) != size+2 {
 		t.Errorf("%d after %d tries, body of %d bytes", got.Status, got.Tries, len(got.Body))
 	}
@@ -255,8 +291,9 @@ func TestRetryEnds(t *testing.T) {
 		x := exchange(&wire.Peer{})
 		x.Deadline = time.Now().Add(200 * time.Millisecond)
 		got := finish(t, retrying(t, policy, failing(t, make503(20)...)), x, request(http.MethodGet, "/"))
+		// Pauses are drawn by lot: sure is only that the policy's ten did not end it.
 		// On a machine that is slow just then, the deadline comes during a try.
-		if (got.Status != 503 && got.Flag != wire.FlagUpstreamTimeout) || got.Tries > 5 {
+		if (got.Status != 503 && got.Flag != wire.FlagUpstreamTimeout) || got.Tries > 10 {
 			t.Errorf("%+v", got)
 		}
 		x.Done(time.Now())

@@ -9,6 +9,7 @@ import (
 
 	"github.com/serai-net/serai/connect/match"
 	"github.com/serai-net/serai/connect/mesh"
+	"github.com/serai-net/serai/connect/upstream"
 	"github.com/serai-net/serai/connect/wire"
 	"github.com/serai-net/serai/connect/wire/http2"
 )
@@ -55,7 +56,7 @@ func (p *retryPolicy) tryTimeout() time.Duration {
 func (p *retryPolicy) wants(grpc bool, resp *wire.Response, err error) bool {
 	if err != nil {
 		fault, ok := errors.AsType[*wire.Fault](err)
-		return ok && p.wantsFault(fault)
+		return ok && !upstream.Waited(err) && p.wantsFault(fault)
 	}
 	if resp.Status < 400 && p.On&(mesh.RetryGRPC|mesh.RetryHeaders|mesh.RetryStatusCodes|mesh.RetryRateLimited) == 0 {
 		return false // most are, and nothing else counts

@@ -2,6 +2,8 @@ package upstream
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"sync"
@@ -13,7 +15,8 @@ import (
 // Circuit breakers are Envoy's, for the default priority:
 //
 //	requests     exchanges under way with the cluster (max_requests)
-//	connections  to all hosts; one host may always have one (max_connections)
+//	connections  to all hosts; one host may always have one for HTTP/1 and one for
+//	             HTTP/2, else those of one would keep the other waiting (max_connections)
 //	pending      exchanges without a connection: it is being made, or there are
 //	             max_connections and they wait for one, in order (max_pending_requests)
 //	retries      by a policy, under way (max_retries, or the budget)
@@ -41,18 +44,18 @@ func (c *Cluster) await() error {
 }
 
 // reserve counts a connection to be made, if there may be one.
-func (c *Cluster) reserve(h *Host) bool {
+func (c *Cluster) reserve(h *Host, shared bool) bool {
 	l := &c.config.Load().Limits
 	most := limit(l.MaxConnections, l.HasConnections)
 	// Never counted beyond it, not even for a moment: somebody else would find no
 	// leave, and wait for what has already come.
 	for n := c.conns.Load(); n < most; n = c.conns.Load() {
 		if c.conns.CompareAndSwap(n, n+1) {
-			h.conns.Add(1)
+			h.connsOf(shared).Add(1)
 			return true
 		}
 	}
-	if h.conns.CompareAndSwap(0, 1) {
+	if h.connsOf(shared).CompareAndSwap(0, 1) {
 		c.conns.Add(1) // one it may have
 		return true
 	}
@@ -60,11 +63,16 @@ func (c *Cluster) reserve(h *Host) bool {
 }
 
 // freed counts a connection that is no more, or that was not made after all.
-func (c *Cluster) freed(h *Host) {
-	h.conns.Add(-1)
+func (c *Cluster) freed(h *Host, shared bool) {
+	h.connsOf(shared).Add(-1)
 	c.conns.Add(-1)
-	if c.queue.waiting.Load() > 0 {
-		c.queue.slot(c)
+	c.slots()
+}
+
+// slots lets those make connections who wait for leave and may have it now. It may
+// be more than one: a host without any may have its own besides.
+func (c *Cluster) slots() {
+	for c.queue.waiting.Load() > 0 && c.queue.slot(c) {
 	}
 }
 
@@ -155,15 +163,35 @@ func (q *queue) wake(h *Host, shared bool, o offer) bool {
 	return false
 }
 
-// slot lets the first that waits make a connection, if that may be.
-func (q *queue) slot(c *Cluster) {
+// places tells the first n that wait for a shared connection of h to look. They are
+// taken at one time, so that who has looked in vain and waits again is not told twice.
+func (q *queue) places(h *Host, n int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if len(q.all) > 0 && c.reserve(q.all[0].host) {
-		w := q.all[0]
-		q.removeLocked(w)
-		w.got <- offer{slot: true}
+	q.all = slices.DeleteFunc(q.all, func(w *waiter) bool {
+		if n <= 0 || w.host != h || !w.shared {
+			return false
+		}
+		n--
+		q.waiting.Add(-1)
+		w.got <- offer{}
+		return true
+	})
+}
+
+// slot lets the first make a connection that may, and tells whether there was one:
+// a place that comes free may be one that only a certain host may have.
+func (q *queue) slot(c *Cluster) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, w := range q.all {
+		if c.reserve(w.host, w.shared) {
+			q.removeLocked(w)
+			w.got <- offer{slot: true}
+			return true
+		}
 	}
+	return false
 }
 
 // wait waits for a connection of h. look is what may have come free before we
@@ -174,7 +202,7 @@ func (c *Cluster) wait(ctx context.Context, h *Host, shared bool, look func() (o
 	c.queue.add(w)
 	if o, found := look(); found {
 		if !c.queue.remove(w) {
-			c.giveBack(h, <-w.got)
+			c.giveBack(h, shared, <-w.got)
 		}
 		return o, nil
 	}
@@ -184,18 +212,38 @@ func (c *Cluster) wait(ctx context.Context, h *Host, shared bool, look func() (o
 	case <-ctx.Done():
 	}
 	if !c.queue.remove(w) {
-		c.giveBack(h, <-w.got)
+		c.giveBack(h, shared, <-w.got)
 	}
-	return offer{}, ctx.Err()
+	return offer{}, fmt.Errorf("%w: %w", errWaited, ctx.Err())
+}
+
+// errWaited is of an exchange whose time went by in the queue: it says nothing of
+// the host.
+var errWaited = errors.New("waited for a connection because of a limit")
+
+// Waited tells whether err, of an exchange or a try, came of waiting for one of the
+// connections that a limit allows: no host was asked.
+func Waited(err error) bool { return errors.Is(err, errWaited) }
+
+// lateKey is the key of what late says.
+type lateKey struct{}
+
+// late says of a dial that its exchange has waited in the queue before: there may
+// be too little left of its time for any host.
+func late(ctx context.Context) context.Context { return context.WithValue(ctx, lateKey{}, true) }
+
+// isLate tells whether the time of a late dial went by.
+func isLate(ctx context.Context) bool {
+	return errors.Is(ctx.Err(), context.DeadlineExceeded) && ctx.Value(lateKey{}) != nil
 }
 
 // giveBack lets somebody else have what is not needed.
-func (c *Cluster) giveBack(h *Host, o offer) {
+func (c *Cluster) giveBack(h *Host, shared bool, o offer) {
 	switch {
 	case o.lease != nil:
 		h.give(o.lease)
 	case o.slot:
-		c.freed(h)
+		c.freed(h, shared)
 	default:
 		c.queue.place(h)
 	}

@@ -44,6 +44,9 @@ func newGate(t *testing.T) *gate {
 		g.mu.Unlock()
 		g.begun.Add(1)
 		<-g.let
+		if r.URL.Path == "/close" {
+			w.Header().Set("Connection", "close")
+		}
 		fmt.Fprint(w, r.URL.Path)
 	})
 	return g
@@ -149,6 +152,79 @@ func TestQueueConnectionLost(t *testing.T) {
 	}
 }
 
+// A place that only a certain host may have goes to who waits for that one, though
+// others have waited longer.
+func TestQueueOtherHost(t *testing.T) {
+	t.Parallel()
+	gates := []*gate{newGate(t), newGate(t)}
+	c := newSet(t, limited(1, 10, at(gates[0].address), at(gates[1].address))).Cluster("c")
+	begun := func() int64 { return gates[0].begun.Load() + gates[1].begun.Load() }
+	var wg sync.WaitGroup
+	ask := func(path string) { wg.Go(func() { do(t, c, asking(path)) }) }
+	ask("/")
+	eventually(t, "the first to be there", func() bool { return begun() == 1 })
+	first, second := gates[0], gates[1]
+	if second.begun.Load() == 1 {
+		first, second = second, first
+	}
+	ask("/close")
+	eventually(t, "the second to be there", func() bool { return second.begun.Load() == 1 })
+	for i := range 2 {
+		ask("/")
+		eventually(t, "it to wait", func() bool { return c.Queued() == i+1 })
+	}
+	second.let <- true
+	eventually(t, "another to be there", func() bool { return second.begun.Load() == 2 })
+	for _, g := range []*gate{first, second, first} {
+		g.let <- true
+	}
+	wg.Wait()
+}
+
+// Who waits goes on when the limit is raised.
+func TestQueueLimitRaised(t *testing.T) {
+	t.Parallel()
+	g := newGate(t)
+	s := newSet(t, limited(1, 10, at(g.address)))
+	c := s.Cluster("c")
+	var wg sync.WaitGroup
+	for range 3 {
+		wg.Go(func() { do(t, c, asking("/")) })
+	}
+	eventually(t, "two to wait", func() bool { return c.Queued() == 2 && g.begun.Load() == 1 })
+	commit(t, s, limited(3, 10, at(g.address)))
+	eventually(t, "all to be there", func() bool { return g.begun.Load() == 3 })
+	for range 3 {
+		g.let <- true
+	}
+	wg.Wait()
+}
+
+// An exchange whose time went by in the queue says nothing of the host.
+func TestQueueOutlier(t *testing.T) {
+	t.Parallel()
+	g := newGate(t)
+	definition := limited(1, 10, at(g.address))
+	definition.Outlier = mesh.DefaultOutlier()
+	definition.Outlier.MaxEjectionPercent, definition.Outlier.Consecutive5xx = 100, 1
+	c := newSet(t, definition).Cluster("c")
+	var wg sync.WaitGroup
+	wg.Go(func() { do(t, c, asking("/")) })
+	eventually(t, "the first to be there", func() bool { return g.begun.Load() == 1 })
+	late := newExchange()
+	late.Deadline = time.Now().Add(30 * time.Millisecond)
+	_, err := c.Serve(late, asking("/late"))
+	if fault := wire.AsFault(err); fault.Status != 504 || !upstream.Waited(err) {
+		t.Errorf("%+v", fault)
+	}
+	late.Done(time.Now())
+	if got := counters(c); len(got) != 0 || c.Hosts()[0].Ejected() {
+		t.Errorf("%v", got)
+	}
+	g.let <- true
+	wg.Wait()
+}
+
 // Each host may have one connection, whatever the limit.
 func TestOneConnectionEach(t *testing.T) {
 	t.Parallel()
@@ -168,7 +244,7 @@ func TestOneConnectionEach(t *testing.T) {
 func TestQueueCrowd(t *testing.T) {
 	t.Parallel()
 	for _, protocol := range []mesh.Protocol{mesh.HTTP1, mesh.HTTP2} {
-		definition := limited(4, 1000, at(bothProtocols(t)), at(bothProtocols(t)), at(bothProtocols(t)))
+		definition := limited(4, 1000, at(bothProtocols(t, hello)), at(bothProtocols(t, hello)), at(bothProtocols(t, hello)))
 		definition.Protocol = protocol
 		definition.Pool.MaxRequests = 7
 		c := newSet(t, definition).Cluster("c")
@@ -224,7 +300,7 @@ func TestRetryPlaces(t *testing.T) {
 		definition := static("c")
 		definition.Limits = tt.limits
 		c := newSet(t, definition).Cluster("c")
-		c.SetActive(tt.active)
+		c.SetActive(tt.active, tt.active)
 		n := 0
 		for n < 100 && c.BeginRetry() {
 			n++
@@ -247,7 +323,7 @@ func TestRetryPlaces(t *testing.T) {
 func TestMaxRequestsPerConnection(t *testing.T) {
 	t.Parallel()
 	for _, protocol := range []mesh.Protocol{mesh.HTTP1, mesh.HTTP2} {
-		definition := static("c", at(bothProtocols(t)))
+		definition := static("c", at(bothProtocols(t, hello)))
 		definition.Protocol, definition.Pool.MaxRequests = protocol, 3
 		s := newSet(t, definition)
 		c := s.Cluster("c")
@@ -282,7 +358,7 @@ func TestConnectionAges(t *testing.T) {
 			{"not old", mesh.Pool{MaxAge: time.Minute}, 50 * time.Second, 1},
 			{"old", mesh.Pool{MaxAge: time.Minute, IdleTimeout: -1}, 61 * time.Second, 0},
 		} {
-			definition := static("c", at(bothProtocols(t)))
+			definition := static("c", at(bothProtocols(t, hello)))
 			definition.Protocol, definition.Pool = protocol, tt.pool
 			s := newSet(t, definition)
 			c := s.Cluster("c")
@@ -296,7 +372,7 @@ func TestConnectionAges(t *testing.T) {
 func TestPreconnect(t *testing.T) {
 	t.Parallel()
 	for protocol, want := range map[mesh.Protocol]int64{mesh.HTTP1: 3, mesh.HTTP2: 1} {
-		definition := static("c", at(bothProtocols(t)))
+		definition := static("c", at(bothProtocols(t, hello)))
 		definition.Protocol, definition.Pool.Preconnect = protocol, 1.5
 		s := newSet(t, definition)
 		run(t, s)
@@ -323,5 +399,17 @@ func TestPreconnect(t *testing.T) {
 		eventually(t, fmt.Sprintf("%d connections", want), func() bool { return c.Stats().Conns >= want })
 		close(release)
 		wg.Wait()
+	}
+}
+
+// Two that ask for the same connections beforehand do not get them twice.
+func TestPreconnectOnce(t *testing.T) {
+	t.Parallel()
+	c := newSet(t, static("c", at(bothProtocols(t, hello)))).Cluster("c")
+	for range 2 {
+		c.Hosts()[0].PrepareFor(t.Context(), 3)
+	}
+	if n := c.Stats().Conns; n != 3 {
+		t.Errorf("%d connections", n)
 	}
 }

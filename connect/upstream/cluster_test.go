@@ -15,7 +15,7 @@ func TestMaxRequests(t *testing.T) {
 	for name, protocol := range map[string]mesh.Protocol{"1": mesh.HTTP1, "2": mesh.HTTP2} {
 		t.Run("HTTP/"+name, func(t *testing.T) {
 			t.Parallel()
-			definition := static("c", at(bothProtocols(t)))
+			definition := static("c", at(bothProtocols(t, hello)))
 			definition.Protocol = protocol
 			definition.Limits = mesh.Limits{MaxRequests: 1, HasRequests: true}
 			c := newSet(t, definition).Cluster("c")

@@ -41,17 +41,17 @@ func (c *Cluster) dialAny(ctx context.Context) (net.Conn, *Host, error) {
 			break
 		}
 		// Envoy's tcp_proxy does not wait for a place either.
-		if l := &c.config.Load().Limits; c.conns.Load() >= limit(l.MaxConnections, l.HasConnections) || !c.reserve(host) {
+		if l := &c.config.Load().Limits; c.conns.Load() >= limit(l.MaxConnections, l.HasConnections) || !c.reserve(host, false) {
 			c.cxOverflow.Add(1)
 			c.overflow.Add(1)
 			return nil, nil, &wire.Fault{Flag: wire.FlagUpstreamOverflow, Text: "too many connections"}
 		}
-		conn, err := c.dial(ctx, host, false)
+		conn, err := c.dial(ctx, c.config.Load(), host, false)
 		if err == nil {
 			c.connected(host)
 			return conn, host, nil
 		}
-		c.freed(host)
+		c.freed(host, false)
 		if ctx.Err() == nil {
 			c.faulted(host, &wire.Fault{Flag: wire.FlagUpstreamConnect})
 		}
@@ -66,11 +66,10 @@ func (c *Cluster) dialAny(ctx context.Context) (net.Conn, *Host, error) {
 	return nil, nil, &wire.Fault{Flag: wire.FlagUpstreamConnect, Err: fmt.Errorf("cluster %q: %w", c.name, last)}
 }
 
-// dial loads the configuration after host was picked: hosts of other peers are
-// never older than the configuration that named these.
-func (c *Cluster) dial(ctx context.Context, host *Host, http2 bool) (net.Conn, error) {
+// dial makes a connection by cfg, which was loaded after host was picked: hosts of
+// other peers are never older than the configuration that named these.
+func (c *Cluster) dial(ctx context.Context, cfg *config, host *Host, http2 bool) (net.Conn, error) {
 	c.connects.Add(1)
-	cfg := c.config.Load()
 	secure := cfg.tls
 	if http2 {
 		secure = cfg.tls2
@@ -78,7 +77,10 @@ func (c *Cluster) dial(ctx context.Context, host *Host, http2 bool) (net.Conn, e
 	conn, err := host.dial(ctx, cfg, secure, &c.set.bulk)
 	if err != nil {
 		c.connectFails.Add(1)
-		if ctx.Err() == nil || errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		switch {
+		case isLate(ctx):
+			return nil, fmt.Errorf("%w: %w", errWaited, err)
+		case ctx.Err() == nil || errors.Is(ctx.Err(), context.DeadlineExceeded):
 			host.failed(time.Now())
 		}
 		return nil, err
@@ -98,7 +100,7 @@ func (c *countedConn) Close() error {
 	if c.closed.CompareAndSwap(false, true) {
 		c.host.active.Add(-1)
 		c.host.cluster.active.Add(-1)
-		defer c.host.cluster.freed(c.host)
+		defer c.host.cluster.freed(c.host, false)
 	}
 	return c.Conn.Close()
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/serai-net/serai/connect/mesh"
+	"github.com/serai-net/serai/connect/upstream"
 	"github.com/serai-net/serai/connect/wire"
 )
 
@@ -25,7 +26,8 @@ func echo(t *testing.T) string {
 
 func TestDial(t *testing.T) {
 	t.Parallel()
-	c := newSet(t, static("c", at(closedPort(t)), at(echo(t)))).Cluster("c")
+	alive := echo(t) // first, else it may be given the port that is closed
+	c := newSet(t, static("c", at(closedPort(t)), at(alive))).Cluster("c")
 	conn, host, err := c.Dial(t.Context())
 	if err != nil || host != c.Hosts()[1] {
 		t.Fatalf("%v, %v", host, err)
@@ -87,6 +89,22 @@ func TestDialCancelled(t *testing.T) {
 	first, second := c.Pick(time.Now()), c.Pick(time.Now())
 	if first == second {
 		t.Error("a host is passed over though nobody knows that it is bad")
+	}
+}
+
+// A dial that had too little time left of what went by in the queue says nothing of
+// the host; one that fails in time does.
+func TestDialLate(t *testing.T) {
+	t.Parallel()
+	c := newSet(t, static("c", at(closedPort(t)))).Cluster("c")
+	first := c.Hosts()[0]
+	ctx, cancel := context.WithDeadline(t.Context(), time.Now())
+	defer cancel()
+	if err := c.DialLate(ctx, first); !upstream.Waited(err) || first.Paused(time.Now()) {
+		t.Errorf("%v, paused %v", err, first.Paused(time.Now()))
+	}
+	if err := c.DialLate(t.Context(), first); err == nil || upstream.Waited(err) || !first.Paused(time.Now()) {
+		t.Errorf("in time: %v, paused %v", err, first.Paused(time.Now()))
 	}
 }
 

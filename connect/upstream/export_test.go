@@ -67,8 +67,27 @@ func (h *Host) Ejected() bool { return h.outlier.Load().ejected.Load() }
 // Queued is how many exchanges wait for a connection.
 func (c *Cluster) Queued() int { return int(c.queue.waiting.Load()) }
 
-// SetActive makes n exchanges under way.
-func (c *Cluster) SetActive(n int64) { c.active.Store(n) }
+// SetActive makes n exchanges under way, pending of them without a connection.
+func (c *Cluster) SetActive(n, pending int64) {
+	c.active.Store(n)
+	c.pending.Store(pending)
+}
+
+// DialLate dials for an exchange that has waited in the queue until ctx was over.
+func (c *Cluster) DialLate(ctx context.Context, h *Host) error {
+	_, err := c.dial(late(ctx), c.config.Load(), h, false)
+	return err
+}
+
+// PrepareFor makes connections to the host until there are as many as there should be.
+func (h *Host) PrepareFor(ctx context.Context, should int) { h.prepare(ctx, should) }
+
+// Refresh looks the names of a cluster up, be it still of s or not.
+func (s *Set) Refresh(ctx context.Context, c *Cluster, now time.Time) {
+	lookups := newResolver(s)
+	lookups.refresh(ctx, c, now)
+	lookups.wait()
+}
 
 // Active is how many exchanges are under way with the host.
 func (h *Host) Active() int32 { return h.active.Load() }
@@ -84,6 +103,9 @@ func (h *Host) Idle() int {
 
 // Failed and Succeeded note the outcome of a dial.
 func (h *Host) Failed(now time.Time) { h.failed(now) }
+
+// Paused tells whether the host is passed over.
+func (h *Host) Paused(now time.Time) bool { return h.paused(now) }
 
 // Succeeded is the other outcome.
 func (h *Host) Succeeded() { h.succeeded() }

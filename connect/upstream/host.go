@@ -37,9 +37,11 @@ type Host struct {
 	pool     pool   // of HTTP/1
 	shared   shared // of HTTP/2
 
-	// active counts the exchanges under way, conns the connections, those being
-	// made included.
-	active, conns atomic.Int32
+	// active counts the exchanges under way.
+	active atomic.Int32
+	// conns counts the connections, those being made included: those of HTTP/1 and
+	// raw bytes, and those of HTTP/2.
+	conns [2]atomic.Int32
 	// since is when the host came or became healthy; guarded by Set.mu.
 	since time.Time
 	// outlier is nil without outlier detection.
@@ -55,6 +57,17 @@ func (h *Host) Address() string { return h.text }
 
 // Name is the endpoint's host name; "" if it has none.
 func (h *Host) Name() string { return h.endpoint.Load().Hostname }
+
+// connsOf is the count of connections that are shared, or not.
+func (h *Host) connsOf(shared bool) *atomic.Int32 {
+	if shared {
+		return &h.conns[1]
+	}
+	return &h.conns[0]
+}
+
+// allConns is how many connections there are.
+func (h *Host) allConns() int { return int(h.conns[0].Load() + h.conns[1].Load()) }
 
 func (h *Host) paused(now time.Time) bool {
 	until := h.pausedUntil.Load()

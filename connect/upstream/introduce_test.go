@@ -100,6 +100,16 @@ func TestProxyProtocol(t *testing.T) {
 		}
 		conn.Close()
 	}
+	// The next connection does not begin so: those there are not for it.
+	living := set.Cluster("c").Hosts()[0]
+	plain, err := set.Prepare(definition(mesh.HTTP1, 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain()
+	if set.Cluster("c").Hosts()[0] == living {
+		t.Error("connections with a header are kept for what has none")
+	}
 	commit, err := set.Prepare(definition(mesh.HTTP2, 1))
 	if err != nil {
 		t.Fatal(err)

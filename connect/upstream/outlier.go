@@ -85,7 +85,7 @@ func (c *Cluster) connected(h *Host) {
 // two apart, it counts as the answer that the client gets for it.
 func (c *Cluster) faulted(h *Host, err error) {
 	o, d := h.outlier.Load(), c.config.Load().Outlier
-	if o == nil || d == nil {
+	if o == nil || d == nil || Waited(err) {
 		return
 	}
 	status := http.StatusServiceUnavailable

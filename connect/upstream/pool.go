@@ -33,7 +33,7 @@ func (l *lease) release(_ *http1.ClientConn, reusable bool) {
 	l.served++
 	switch {
 	case !reusable:
-		h.cluster.freed(h)
+		h.cluster.freed(h, false)
 	case l.single:
 		l.close()
 	case l.worn(&h.cluster.config.Load().Pool):
@@ -55,7 +55,7 @@ func (l *lease) since() time.Time {
 // close closes an idle connection.
 func (l *lease) close() {
 	l.conn.Close()
-	l.host.cluster.freed(l.host)
+	l.host.cluster.freed(l.host, false)
 }
 
 // give puts an idle connection to use: for an exchange that waits, or for one to come.

@@ -14,10 +14,11 @@ const (
 	maxPreconnect = 3
 )
 
-// want asks for n idle connections to a host.
+// want asks for so many connections to a host as there should be. How many are
+// missing is seen when they are made: others may have asked for the same.
 type want struct {
-	host *Host
-	n    int
+	host   *Host
+	should int
 }
 
 // ready makes a connection to each of hosts that have come, if it is configured
@@ -42,8 +43,8 @@ func (c *Cluster) preconnect(h *Host) {
 		return
 	}
 	should := int(math.Ceil(ratio * float64(h.active.Load()+1)))
-	if n := should - int(h.conns.Load()); n > 0 {
-		c.set.want(want{h, n})
+	if h.allConns() < should {
+		c.set.want(want{h, should})
 	}
 }
 
@@ -54,24 +55,28 @@ func (s *Set) want(w want) {
 	}
 }
 
-// prepare makes n connections beforehand, as far as the limits allow.
-func (h *Host) prepare(ctx context.Context, n int) {
+// prepare makes connections beforehand until there are as many as there should be,
+// as far as the limits allow.
+func (h *Host) prepare(ctx context.Context, should int) {
 	c := h.cluster
-	cfg := c.config.Load()
-	for range min(n, maxIdle) {
-		if cfg.check() != nil || !c.spare(cfg) || !c.reserve(h) {
+	for range min(should, maxIdle) {
+		cfg := c.config.Load()
+		if h.allConns() >= should || cfg.check() != nil || cfg.ProxyProtocol != 0 {
+			return
+		}
+		if !c.spare(cfg) || !c.reserve(h, cfg.Protocol == mesh.HTTP2) {
 			return
 		}
 		if cfg.Protocol == mesh.HTTP2 {
 			h.share(ctx)
 			return // one serves many
 		}
-		made, err := c.dial(ctx, h, false)
+		made, err := c.dial(ctx, cfg, h, false)
 		if err != nil {
-			c.freed(h)
+			c.freed(h, false)
 			return
 		}
-		h.give(c.lease(h, made))
+		h.give(c.lease(cfg, h, made))
 	}
 }
 
@@ -86,7 +91,7 @@ func (h *Host) share(ctx context.Context) {
 	s.mu.Lock()
 	if len(s.conns) > 0 || s.dial != nil {
 		s.mu.Unlock()
-		h.cluster.freed(h)
+		h.cluster.freed(h, true)
 		return
 	}
 	d := &dialing{done: make(chan struct{})}

@@ -51,7 +51,8 @@ func (r *resolver) refresh(ctx context.Context, c *Cluster, now time.Time) {
 		}
 		r.set.mu.Lock()
 		defer r.set.mu.Unlock()
-		if c.config.Load().sameNames(cfg) {
+		// One that was removed meanwhile is closed and stays so.
+		if r.set.Cluster(c.name) == c && c.config.Load().sameNames(cfg) {
 			c.setEndpoints(&mesh.EndpointSet{Name: c.name, Endpoints: endpoints}, true)
 		}
 	})

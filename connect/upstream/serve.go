@@ -162,7 +162,6 @@ func (c *Cluster) try(
 			a.Flag, a.End = wire.AsFault(err).Flag, time.Now()
 			return false, nil, err
 		}
-		l.single = single
 		a.Reused, a.Connected = l.served > 0, time.Now() // served: it was waited for
 	}
 	reused = a.Reused
@@ -180,14 +179,15 @@ func (c *Cluster) connectFor(x *wire.Exchange, host *Host) (*lease, error) {
 		return nil, err
 	}
 	defer c.pending.Add(-1)
-	if !c.reserve(host) {
+	waited := !c.reserve(host, false)
+	if waited {
 		var o offer
 		err := c.patiently(x, func(ctx context.Context) (err error) {
 			o, err = c.wait(ctx, host, false, func() (offer, bool) {
 				if l := host.pool.get(time.Time{}, false); l != nil {
 					return offer{lease: l}, true
 				}
-				return offer{slot: true}, c.reserve(host)
+				return offer{slot: true}, c.reserve(host, false)
 			})
 			return err
 		})
@@ -195,27 +195,32 @@ func (c *Cluster) connectFor(x *wire.Exchange, host *Host) (*lease, error) {
 			return o.lease, err
 		}
 	}
-	made, err := c.connect(x, host, false)
+	cfg := c.config.Load()
+	made, err := c.connect(x, cfg, host, waited)
 	if err != nil {
-		c.freed(host)
+		c.freed(host, false)
 		return nil, err
 	}
 	c.preconnect(host)
-	return c.lease(host, made), nil
+	return c.lease(cfg, host, made), nil
 }
 
-// lease makes a connection of HTTP/1 of made.
-func (c *Cluster) lease(host *Host, made net.Conn) *lease {
-	l := &lease{host: host, born: time.Now()}
+// lease makes a connection of HTTP/1 of made, which was dialled by cfg.
+func (c *Cluster) lease(cfg *config, host *Host, made net.Conn) *lease {
+	l := &lease{host: host, born: time.Now(), single: cfg.ProxyProtocol != 0}
 	l.conn = http1.NewClientConn(made, http1.ClientConfig{Buffers: &c.set.buffers}, l.release)
 	return l
 }
 
-// connect dials for an exchange: it ends with the client and its deadline.
-func (c *Cluster) connect(x *wire.Exchange, host *Host, http2 bool) (net.Conn, error) {
+// connect dials for an exchange, which may have waited for leave to: it ends with
+// the client and its deadline.
+func (c *Cluster) connect(x *wire.Exchange, cfg *config, host *Host, waited bool) (net.Conn, error) {
 	var conn net.Conn
 	err := c.patiently(x, func(ctx context.Context) (err error) {
-		conn, err = c.dial(ctx, host, http2)
+		if waited {
+			ctx = late(ctx)
+		}
+		conn, err = c.dial(ctx, cfg, host, false)
 		return err
 	})
 	return conn, err

@@ -123,6 +123,7 @@ func (s *Set) commit(next map[string]*mesh.Cluster, compiled map[string]*config)
 // configure puts fresh in force. Callers hold the lock.
 func (s *Set) configure(c *Cluster, fresh *config) {
 	old := c.config.Swap(fresh)
+	c.slots() // limits may have been raised
 	keep := old == nil || old.samePeers(fresh)
 	c.detect(fresh.Outlier)
 	switch {
@@ -181,7 +182,7 @@ func (s *Set) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case w := <-s.wanted:
-			making.Go(func() { w.host.prepare(ctx, w.n) })
+			making.Go(func() { w.host.prepare(ctx, w.should) })
 			continue
 		case <-s.nudged:
 		case <-tick.C:

@@ -344,6 +344,18 @@ func TestDNSFails(t *testing.T) {
 	}
 }
 
+// A lookup that ends after its cluster was removed does not open it again.
+func TestDNSRemoved(t *testing.T) {
+	t.Parallel()
+	s := newSet(t, dns(mesh.ClusterStrictDNS, "127.0.0.1:1"))
+	c := s.Cluster("c")
+	commit(t, s)
+	s.Refresh(t.Context(), c, time.Now())
+	if n := len(c.Hosts()); n != 0 {
+		t.Errorf("%d hosts", n)
+	}
+}
+
 // The first lookup does not wait for the next tick, and later ones for theirs.
 func TestDNSAtOnce(t *testing.T) {
 	t.Parallel()

@@ -1,9 +1,12 @@
 package upstream
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"sync"
 	"time"
@@ -101,7 +104,7 @@ func (c *Cluster) share(ctx context.Context, host *Host) (*http2.ClientConn, err
 	reserved := false // a connection that we may make
 	defer func() {
 		if reserved {
-			c.freed(host)
+			c.freed(host, true)
 		}
 	}()
 	for {
@@ -112,7 +115,7 @@ func (c *Cluster) share(ctx context.Context, host *Host) (*http2.ClientConn, err
 		}
 		d := s.dial
 		if d == nil && !reserved {
-			reserved = c.reserve(host)
+			reserved = c.reserve(host, true)
 		}
 		if d == nil && reserved {
 			break
@@ -124,12 +127,12 @@ func (c *Cluster) share(ctx context.Context, host *Host) (*http2.ClientConn, err
 				if conn = s.acquire(pool); conn != nil {
 					return offer{}, true
 				}
-				return offer{slot: true}, c.reserve(host)
+				return offer{slot: true}, c.reserve(host, true)
 			})
 			if err != nil || conn != nil {
 				return conn, err
 			}
-			reserved = o.slot
+			reserved, ctx = o.slot, late(ctx)
 			continue
 		}
 		select {
@@ -152,6 +155,10 @@ func (c *Cluster) share(ctx context.Context, host *Host) (*http2.ClientConn, err
 // to be used now. It was reserved.
 func (c *Cluster) makeFor(ctx context.Context, host *Host, d *dialing, use bool) (*http2.ClientConn, error) {
 	conn, err := c.makeShared(ctx, host)
+	if err == nil && use && !conn.Acquire() {
+		conn.Shutdown()
+		err = errNoPlace()
+	}
 	s := &host.shared
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -161,40 +168,51 @@ func (c *Cluster) makeFor(ctx context.Context, host *Host, d *dialing, use bool)
 	if err != nil {
 		return nil, err
 	}
-	made := &sharedConn{ClientConn: conn, born: time.Now()}
+	made, cfg := &sharedConn{ClientConn: conn, born: time.Now()}, c.config.Load()
 	if use {
-		conn.Acquire()
-		made.serve(&c.config.Load().Pool)
+		made.serve(&cfg.Pool)
 	}
 	s.conns = append(s.conns, made)
 	if s.closed {
-		conn.Shutdown()
+		conn.Retire() // who holds a place may still begin
+	} else if c.queue.waiting.Load() > 0 {
+		c.queue.places(host, cmp.Or(cfg.HTTP2Options.MaxStreams, http2.DefaultMaxStreams))
 	}
 	return conn, nil
 }
 
+// errNoPlace is the fault of a connection that ended, or was said to take nothing,
+// as soon as it was made.
+func errNoPlace() error {
+	return &wire.Fault{
+		Status: http.StatusServiceUnavailable, Flag: wire.FlagUpstreamConnect, Repeat: wire.RepeatAny,
+		Text: "upstream connect error", Err: errors.New("a new connection takes no streams"),
+	}
+}
+
 // makeShared makes a connection. It was reserved.
 func (c *Cluster) makeShared(ctx context.Context, host *Host) (*http2.ClientConn, error) {
-	made, err := c.dial(ctx, host, true)
+	cfg := c.config.Load()
+	made, err := c.dial(ctx, cfg, host, true)
 	if err != nil {
-		c.freed(host)
+		c.freed(host, true)
 		return nil, err
 	}
 	if secured, ok := made.(*tls.Conn); ok {
 		if p := secured.ConnectionState().NegotiatedProtocol; p != "" && p != "h2" {
 			made.Close()
-			c.freed(host)
+			c.freed(host, true)
 			return nil, fmt.Errorf("tls with %s: it speaks %s and not HTTP/2", host.text, p)
 		}
 	}
-	o := &c.config.Load().HTTP2Options
+	o := &cfg.HTTP2Options
 	conn := http2.NewClientConn(made, http2.ClientConfig{MaxStreams: o.MaxStreams, Released: host.released, Bounds: http2.Bounds{
 		StreamWindow: o.StreamWindow, ConnWindow: o.ConnWindow, PingInterval: o.PingInterval, PingTimeout: o.PingTimeout,
 		Buffers: &c.set.shared,
 	}})
 	go func() {
 		conn.Run() //nolint:errcheck // exchanges are told what becomes of them; it ends with the connection
-		c.freed(host)
+		c.freed(host, true)
 	}()
 	return conn, nil
 }
@@ -234,6 +252,6 @@ func (s *shared) close() {
 	defer s.mu.Unlock()
 	s.closed = true
 	for _, conn := range s.conns {
-		conn.Shutdown()
+		conn.Retire() // who holds a place may still begin
 	}
 }

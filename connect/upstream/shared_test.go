@@ -42,9 +42,9 @@ func newPeer(t *testing.T, streams int, handler http.HandlerFunc) *peer {
 }
 
 // bothProtocols is the address of a server that speaks HTTP/1.1 and HTTP/2.
-func bothProtocols(t *testing.T) string {
+func bothProtocols(t *testing.T, handler http.HandlerFunc) string {
 	t.Helper()
-	s := httptest.NewUnstartedServer(http.HandlerFunc(hello))
+	s := httptest.NewUnstartedServer(handler)
 	s.Config.Protocols = new(http.Protocols)
 	s.Config.Protocols.SetHTTP1(true)
 	s.Config.Protocols.SetUnencryptedHTTP2(true)
@@ -243,4 +243,97 @@ func TestSharedHostGone(t *testing.T) {
 	}
 	close(release)
 	wg.Wait()
+}
+
+// TestSharedWakes lets all that waited use a new connection at once.
+func TestSharedWakes(t *testing.T) {
+	t.Parallel()
+	var begun atomic.Int64
+	release := make(chan bool)
+	p := newPeer(t, 100, func(http.ResponseWriter, *http.Request) {
+		begun.Add(1)
+		<-release
+	})
+	definition := func(connections uint32, streams int) *mesh.Cluster {
+		c := limited(connections, 10, at(p.address))
+		c.Protocol, c.HTTP2Options.MaxStreams = mesh.HTTP2, streams
+		return c
+	}
+	s := newSet(t, definition(1, 1))
+	c := s.Cluster("c")
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			if got := do(t, c, request("GET", "")); got.Status != 200 {
+				t.Errorf("got %+v", got)
+			}
+		})
+	}
+	eventually(t, "three to wait", func() bool { return begun.Load() == 1 && c.Queued() == 3 })
+	commit(t, s, definition(2, 100))
+	eventually(t, "all to be there", func() bool { return begun.Load() == 4 })
+	close(release)
+	wg.Wait()
+	if n := p.conns.Load(); n != 2 {
+		t.Errorf("%d connections", n)
+	}
+}
+
+// TestSharedBeside lets a host have a connection of either protocol, though that of
+// the other one takes all that there may be.
+func TestSharedBeside(t *testing.T) {
+	t.Parallel()
+	for first := 1; first <= 2; first++ {
+		var begun atomic.Int64
+		release := make(chan bool)
+		definition := limited(1, 10, at(bothProtocols(t, func(http.ResponseWriter, *http.Request) {
+			begun.Add(1)
+			<-release
+		})))
+		definition.Protocol = mesh.FollowDownstream
+		c := newSet(t, definition).Cluster("c")
+		var wg sync.WaitGroup
+		for i, proto := range []int{first, 3 - first} {
+			req := request("GET", "")
+			req.Proto = proto
+			wg.Go(func() {
+				if got := do(t, c, req); got.Status != 200 {
+					t.Errorf("HTTP/%d: %+v", proto, got)
+				}
+			})
+			eventually(t, "it to be there", func() bool { return begun.Load() == int64(i+1) })
+		}
+		close(release)
+		wg.Wait()
+	}
+}
+
+// TestSharedClusterGone serves exchanges that had found a cluster before it was
+// removed, and keeps no connection.
+func TestSharedClusterGone(t *testing.T) {
+	t.Parallel()
+	p := newPeer(t, 100, hello)
+	s := newSet(t, http2Cluster(at(p.address)))
+	c := s.Cluster("c")
+	commit(t, s)
+	for range 2 {
+		if got := do(t, c, request("POST", "hi")); got.Status != 200 || got.Body != "HTTP/2.0 hi" || len(got.Attempts) != 1 {
+			t.Errorf("got %+v", got)
+		}
+	}
+	eventually(t, "no connections", func() bool { return c.Stats().Conns == 0 })
+}
+
+// TestSharedNoPlace fails, and repeats elsewhere, what comes upon a connection that
+// ends as soon as it is made.
+func TestSharedNoPlace(t *testing.T) {
+	t.Parallel()
+	good := newPeer(t, 100, hello)
+	closing := script(t, func(int, net.Conn) {})
+	s := newSet(t, http2Cluster(at(closing), at(good.address)))
+	for range 20 {
+		if got := do(t, s.Cluster("c"), request("GET", "")); got.Status != 200 {
+			t.Errorf("got %+v", got)
+		}
+	}
 }

@@ -107,11 +107,12 @@ func (c *Cluster) Stats() Stats {
 	return s
 }
 
-// mostRetries is how many retries there may be at one time.
+// mostRetries is how many retries there may be at one time. Exchanges that are
+// pending are active, too.
 func (c *Cluster) mostRetries(l *mesh.Limits) int64 {
 	switch b := l.Budget; {
 	case b != nil:
-		return max(int64(b.MinConcurrency), int64(b.Percent*float64(c.active.Load()+c.pending.Load())/100))
+		return max(int64(b.MinConcurrency), int64(b.Percent*float64(c.active.Load())/100))
 	case l.HasRetries:
 		return int64(l.MaxRetries)
 	default:

@@ -71,6 +71,16 @@ func (r *Replay) Try() Body {
 	return t
 }
 
+// Again tells whether Try would return a body now. A nil Replay, of no body, can.
+func (r *Replay) Again() bool {
+	if r == nil {
+		return true
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return !r.lost
+}
+
 // Settle says that no other try will follow, so that nothing more is kept.
 func (r *Replay) Settle() {
 	r.mu.Lock()
