@@ -42,7 +42,7 @@ func TestClients(t *testing.T) {
 	w.allow(t, "web", "site")
 	site := w.run(t, "site-1", "site")
 	web := w.run(t, "web-1", "web", "site")
-	edge := clientsEdge(t, w.env, site.app.port)
+	edge := bothWaysEdge(t, w.env, site.app.port)
 	data := noise(t, uploadSize)
 	upload := filepath.Join(w.env.Dir(), "upload")
 	must(t, os.WriteFile(upload, data, 0o600))
@@ -65,9 +65,9 @@ func TestClients(t *testing.T) {
 	}
 }
 
-// clientsEdge starts an edge in front of a port of this machine: in clear at the port that it returns, to HTTP/1, and by
+// bothWaysEdge starts an edge in front of a port of this machine: in clear at the port that it returns, to HTTP/1, and by
 // TLS at the next one, to HTTP/2.
-func clientsEdge(t *testing.T, env *harness.Env, port int) int {
+func bothWaysEdge(t *testing.T, env *harness.Env, port int) int {
 	t.Helper()
 	first, err := env.Ports(2)
 	must(t, err)

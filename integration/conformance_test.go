@@ -10,12 +10,12 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"encoding/xml"
-	"fmt"
 	"io"
 	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -46,38 +46,7 @@ func TestH2Spec(t *testing.T) {
 	app.Config.Protocols.SetUnencryptedHTTP2(true)
 	app.Start()
 	t.Cleanup(app.Close)
-	first, err := env.Ports(2)
-	must(t, err)
-	certificate(t, env.Dir())
-	file := filepath.Join(env.Dir(), "edge.hcl")
-	must(t, os.WriteFile(file, fmt.Appendf(nil, `edge {
-  listener "plain" { address = %q }
-  listener "secure" {
-    address = %q
-    tls {
-      certificate_file = "site.pem"
-      key_file         = "site.key"
-    }
-  }
-  api "http" {
-    listeners = ["plain"]
-    route "all" {
-      upstream { addresses = [%[3]q] }
-    }
-  }
-  api "http2" {
-    listeners = ["secure"]
-    route "all" {
-      upstream {
-        addresses = [%[3]q]
-        protocol  = "http2"
-      }
-    }
-  }
-}
-`, local(first), local(first+1), app.Listener.Addr().String()), 0o600))
-	_, err = env.Serai([]string{"edge", "-config", file})
-	must(t, err)
+	first := bothWaysEdge(t, env, int(netip.MustParseAddrPort(app.Listener.Addr().String()).Port()))
 	t.Run("in clear", func(t *testing.T) { h2spec(t, env, first) })
 	t.Run("over TLS", func(t *testing.T) { h2spec(t, env, first+1, "--tls", "--insecure") })
 }
