@@ -127,6 +127,8 @@ type Exchange struct {
 	Attempts []Attempt
 	// Choice is how a cluster is to choose its endpoint.
 	Choice Choice
+	// Metadata is what filters have found out about the request.
+	Metadata Metadata
 
 	control Control
 	ends    []End
@@ -192,6 +194,7 @@ func (x *Exchange) Reset(control Control, peer *Peer, start time.Time) {
 	x.Status, x.Flag, x.Err = 0, FlagNone, nil
 	x.BytesIn, x.BytesOut, x.CloseDownstream = 0, 0, false
 	x.Choice = Choice{}
+	x.Metadata.Reset()
 	clear(x.attempts0[:])
 	clear(x.ends0[:])
 	clear(x.lenders0[:])
