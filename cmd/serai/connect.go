@@ -15,6 +15,7 @@ import (
 	"github.com/serai-net/serai/agent/catalog"
 	"github.com/serai-net/serai/connect/bootstrap"
 	"github.com/serai-net/serai/connect/proxy"
+	"github.com/serai-net/serai/connect/xds"
 	"github.com/serai-net/serai/connect/xds/ads"
 )
 
@@ -105,7 +106,9 @@ func fromBootstrap(config *proxy.Config, path string, log *slog.Logger) error {
 	if config.Admin == "" && file.Admin.Network() == "tcp" && file.Admin.AddrPort.IsValid() {
 		config.Admin = file.Admin.String()
 	}
-	config.Static = file.Listeners
+	config.XDS.Static = xds.Static{
+		Clusters: file.Static.Clusters, Listeners: file.Static.Listeners, Secrets: file.Static.Secrets,
+	}
 	config.XDS.ADS.Target = file.Target(os.Getenv)
 	config.XDS.ADS.Token = file.Token
 	config.XDS.ADS.Node = ads.Node{ID: file.Node.ID, Cluster: file.Node.Cluster, Metadata: file.Node.Metadata}

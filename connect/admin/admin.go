@@ -18,7 +18,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/serai-net/serai/connect/bootstrap"
 )
 
 // Source is what the interface tells about.
@@ -33,8 +32,6 @@ type Source interface {
 type Options struct {
 	// Address of the interface as host:port, "" for none.
 	Address string
-	// Static are addresses that serve a part of it, as bootstrap files name them.
-	Static []bootstrap.Listener
 	// Source is asked at each request; never nil.
 	Source Source
 	// Metrics serves /metrics; nil means that there is none.
@@ -52,9 +49,7 @@ type served struct {
 	server   *http.Server
 }
 
-// Listen binds all addresses that o names, or none and returns an error. Without
-// any it gives a nil Server. A static address that wants TLS is left out, and log
-// is told.
+// Listen binds the address that o names. Without one it gives a nil Server.
 func Listen(o Options, log *slog.Logger) (*Server, error) {
 	s := &Server{}
 	all := newHandler(&o)
@@ -63,16 +58,6 @@ func Listen(o Options, log *slog.Logger) (*Server, error) {
 			return nil, errors.Join(fmt.Errorf("admin interface: %w", err), s.close())
 		}
 		log.Info("admin interface", "address", s.Addresses()[0])
-	}
-	for _, l := range o.Static {
-		if l.TLS {
-			log.Warn("a listener of the bootstrap file is not served: TLS is not supported there", "listener", l.Name)
-			continue
-		}
-		if err := s.bind(l.Address.Network(), l.Address.String(), staticHandler(l, all)); err != nil {
-			return nil, errors.Join(fmt.Errorf("listener %s of the bootstrap file: %w", l.Name, err), s.close())
-		}
-		log.Info("a part of the admin interface", "listener", l.Name, "address", l.Address.String(), "path", l.Path)
 	}
 	if len(s.serving) == 0 {
 		return nil, nil //nolint:nilnil // no address, no server: its methods do nothing

@@ -8,13 +8,10 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/netip"
 	"strings"
 	"testing"
 
 	"github.com/serai-net/serai/connect/admin"
-	"github.com/serai-net/serai/connect/bootstrap"
-	"github.com/serai-net/serai/connect/mesh"
 )
 
 // source is one that may be made ready.
@@ -73,8 +70,6 @@ func get(t *testing.T, url string) (status int, body string) {
 	return resp.StatusCode, string(text)
 }
 
-func anyPort() mesh.Address { return mesh.Address{AddrPort: netip.MustParseAddrPort("127.0.0.1:0")} }
-
 func TestPaths(t *testing.T) {
 	t.Parallel()
 	s := &source{}
@@ -104,41 +99,6 @@ func TestPaths(t *testing.T) {
 	check("/server_info", 200, `"reason":"not yet","state":"PRE_INITIALIZING"`)
 }
 
-func TestStatic(t *testing.T) {
-	t.Parallel()
-	urls := serve(t, admin.Options{
-		Source: &source{}, Metrics: metrics(),
-		Static: []bootstrap.Listener{
-			{Name: "a", Kind: bootstrap.Prometheus, Path: "/scrape{me}", Address: anyPort()},
-			{Name: "b", Kind: bootstrap.Prometheus, TLS: true, Address: anyPort()}, // left out
-			{Name: "c", Kind: bootstrap.Ready, Path: "/ready", Address: anyPort()},
-			{Name: "d", Kind: bootstrap.Stats, Path: "/stats", Address: anyPort()},
-		},
-	})
-	if len(urls) != 3 {
-		t.Fatalf("bound %q", urls)
-	}
-	for _, row := range []struct {
-		listener int
-		path     string
-		status   int
-	}{
-		{0, "/scrape%7Bme%7D", 200},
-		{0, "/metrics", 404},
-		{0, "/stats", 404},
-		{1, "/ready", 200},
-		{1, "/stats", 404},
-		{2, "/stats", 200},
-		{2, "/stats/prometheus", 200},
-		{2, "/server_info", 404},
-	} {
-		if status, body := get(t, urls[row.listener]+row.path); status != row.status {
-			t.Errorf("listener %d, %s: %d %s, want %d", row.listener, row.path, status, body, row.status)
-		}
-	}
-}
-
-// All is bound or nothing.
 func TestAddressInUse(t *testing.T) {
 	t.Parallel()
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
@@ -146,25 +106,6 @@ func TestAddressInUse(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer taken.Close()
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := free.Addr().String()
-	free.Close()
-	_, err = admin.Listen(admin.Options{
-		Address: address, Source: &source{},
-		Static: []bootstrap.Listener{{Name: "a", Address: mesh.Address{AddrPort: netip.MustParseAddrPort(taken.Addr().String())}}},
-	}, discard())
-	if err == nil || !strings.Contains(err.Error(), "listener a of the bootstrap file: ") || !strings.Contains(err.Error(), "address already in use") {
-		t.Errorf("%v", err)
-	}
-	again, err := net.Listen("tcp", address)
-	if err != nil {
-		t.Errorf("the first address is still bound: %v", err)
-	} else {
-		again.Close()
-	}
 	if _, err := admin.Listen(admin.Options{Address: taken.Addr().String(), Source: &source{}}, discard()); err == nil ||
 		!strings.HasPrefix(err.Error(), "admin interface: listen tcp ") {
 		t.Errorf("%v", err)

@@ -1,15 +1,12 @@
 package admin
 
 import (
-	"cmp"
 	"encoding/json"
 	"fmt"
 	"net/http"
 	"regexp"
 	"runtime/debug"
 	"time"
-
-	"github.com/serai-net/serai/connect/bootstrap"
 )
 
 // handler serves the interface of one source.
@@ -30,31 +27,6 @@ func newHandler(o *Options) http.Handler {
 		mux.Handle("GET /stats/prometheus", h.metrics)
 	}
 	return mux
-}
-
-// staticHandler serves what a static listener of a bootstrap file is for, and
-// nothing else.
-func staticHandler(l bootstrap.Listener, all http.Handler) http.Handler {
-	inside := map[string]string{} // by path outside
-	switch l.Kind {
-	case bootstrap.Ready:
-		inside[cmp.Or(l.Path, "/ready")] = "/ready"
-	case bootstrap.Prometheus:
-		inside[cmp.Or(l.Path, "/metrics")] = "/metrics"
-	case bootstrap.Stats:
-		inside["/stats"], inside["/stats/prometheus"] = "/stats", "/stats/prometheus"
-	case bootstrap.Unknown:
-	}
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		path, ok := inside[r.URL.Path]
-		if !ok {
-			http.NotFound(w, r)
-			return
-		}
-		inner := r.Clone(r.Context())
-		inner.URL.Path = path
-		all.ServeHTTP(w, inner)
-	})
 }
 
 func (h *handler) ready(w http.ResponseWriter, _ *http.Request) {

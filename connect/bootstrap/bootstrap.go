@@ -35,10 +35,15 @@ type Config struct {
 	Token string
 	// Admin is the admin endpoint; zero if there is none.
 	Admin mesh.Address
-	// Listeners are the static ones that serve metrics and readiness.
-	Listeners []Listener
+	// Static are the resources that stand in the file itself.
+	Static Static
 	// Ignored tells what of the file has no effect, for the log.
 	Ignored []string
+}
+
+// Static are the static resources of the file, each as it stands there.
+type Static struct {
+	Clusters, Listeners, Secrets []json.RawMessage
 }
 
 // Node is who the proxy is.
@@ -95,9 +100,7 @@ func Parse(data []byte) (*Config, error) {
 			return nil, fmt.Errorf("admin.address: %w", err)
 		}
 	}
-	if err := file.listeners(config); err != nil {
-		return nil, err
-	}
+	config.Static = staticOf(data)
 	config.Ignored = file.ignored()
 	return config, nil
 }
@@ -127,6 +130,23 @@ func decode(data []byte) (*document, error) {
 		return nil, err
 	}
 	return file, nil
+}
+
+// staticOf takes the static resources as they are spelled; decode has seen that
+// data is an object.
+func staticOf(data []byte) Static {
+	var file struct {
+		Snake Static `json:"static_resources"`
+		Camel Static `json:"staticResources"`
+	}
+	if json.Unmarshal(data, &file) != nil {
+		return Static{} // no list where one belongs, which decode has told
+	}
+	return Static{
+		Clusters:  append(file.Snake.Clusters, file.Camel.Clusters...),
+		Listeners: append(file.Snake.Listeners, file.Camel.Listeners...),
+		Secrets:   append(file.Snake.Secrets, file.Camel.Secrets...),
+	}
 }
 
 // position is the line and column, both from 1, of the character before which

@@ -26,7 +26,7 @@ type document struct {
 	} `json:"admin"`
 	StaticResources struct {
 		Clusters  []cluster         `json:"clusters"`
-		Listeners []listener        `json:"listeners"`
+		Listeners []json.RawMessage `json:"listeners"`
 		Secrets   []json.RawMessage `json:"secrets"`
 	} `json:"static_resources"`
 	DynamicResources struct {
@@ -166,21 +166,6 @@ func (d *document) ignored() []string {
 		if raw != nil {
 			out = append(out, name)
 		}
-	}
-	for _, c := range d.StaticResources.Clusters {
-		switch c.Name {
-		case agentCluster, "self_admin":
-		default:
-			out = append(out, "static cluster "+c.Name)
-		}
-	}
-	for _, l := range d.StaticResources.Listeners {
-		if l.kind() == Unknown {
-			out = append(out, "static listener "+l.Name)
-		}
-	}
-	if len(d.StaticResources.Secrets) > 0 {
-		out = append(out, "static_resources.secrets")
 	}
 	slices.Sort(out)
 	return out

@@ -17,7 +17,6 @@ import (
 
 	"github.com/serai-net/serai/agent/telemetry"
 	"github.com/serai-net/serai/connect/admin"
-	"github.com/serai-net/serai/connect/bootstrap"
 	"github.com/serai-net/serai/connect/listen"
 	"github.com/serai-net/serai/connect/mesh"
 	"github.com/serai-net/serai/connect/mtls"
@@ -31,8 +30,6 @@ type Config struct {
 	XDS xds.Config
 	// Admin is the address of the admin interface, "" for none.
 	Admin string
-	// Static are addresses that serve a part of it, as a bootstrap file names them.
-	Static []bootstrap.Listener
 	// DrainDelay is how long connections are still accepted after the signal
 	// to stop, so that callers can learn that we go; 0 means 1 s, below 0 not at all.
 	DrainDelay time.Duration
@@ -127,7 +124,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 
 // admin binds the admin interface.
 func (p *Proxy) admin() (*admin.Server, error) {
-	options := admin.Options{Address: p.config.Admin, Static: p.config.Static, Source: p}
+	options := admin.Options{Address: p.config.Admin, Source: p}
 	if m := p.observe.Metrics(); m != nil {
 		var err error
 		if options.Metrics, err = telemetry.Handler(m, admin.Version(), p.log); err != nil {

@@ -64,7 +64,7 @@ func (h handler) Update(update *ads.Update) error {
 	if err != nil {
 		return err
 	}
-	if update.Type == resource.EndpointsType && w.force != nil && w.next.IsZero() {
+	if update.Type == resource.EndpointsType && w.whole && w.next.IsZero() {
 		return nil // nothing waits for endpoints
 	}
 	w.assemble(now)

@@ -134,6 +134,11 @@ func (w *Watcher) updated(update *ads.Update, notes []string, err error, now tim
 		w.log.Error("response of Consul cannot be read", "type", update.Type, "err", err)
 		return
 	}
+	w.tellNotes(notes)
+}
+
+// tellNotes tells what is ignored, once.
+func (w *Watcher) tellNotes(notes []string) {
 	for _, note := range notes {
 		if !w.told.notes[note] && len(w.told.notes) < maxNotes {
 			w.told.notes[note] = true

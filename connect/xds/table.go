@@ -27,6 +27,8 @@ type entry[T any] struct {
 	// told says that it was logged that it is waited for no more, or kept though
 	// it is gone.
 	told bool
+	// static says that it stands in the bootstrap file: no update changes it.
+	static bool
 }
 
 func newTable[T any](decode func([]byte) (*T, []string, error)) *table[T] {
@@ -39,8 +41,10 @@ func (t *table[T]) apply(update *ads.Update, now time.Time) ([]string, error) {
 	var notes []string
 	values := make([]*T, len(update.Resources))
 	for i, r := range update.Resources {
-		if old := t.entries[r.Name]; old != nil && bytes.Equal(old.body, r.Body) {
-			values[i] = old.value
+		if old := t.entries[r.Name]; old != nil && (old.static || bytes.Equal(old.body, r.Body)) {
+			if values[i] = old.value; old.static {
+				notes = append(notes, fmt.Sprintf("%q of the control plane is ignored: the bootstrap file has one of this name", r.Name))
+			}
 			continue
 		}
 		value, told, err := t.decode(r.Body)
@@ -65,7 +69,7 @@ func (t *table[T]) apply(update *ads.Update, now time.Time) ([]string, error) {
 		}
 	}
 	for _, name := range update.Removed {
-		if old := t.entries[name]; old != nil && old.gone.IsZero() {
+		if old := t.entries[name]; old != nil && !old.static && old.gone.IsZero() {
 			old.gone = now
 		}
 	}

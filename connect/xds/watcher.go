@@ -37,6 +37,8 @@ type Config struct {
 	ADS ads.Config
 	// Source replaces the client that is made of ADS, if not nil.
 	Source Source
+	// Static are resources that stand in the bootstrap file.
+	Static Static
 	// Probe tells whether an endpoint accepts connections; nil dials it. The
 	// context ends after a second.
 	Probe func(ctx context.Context, addr mesh.Address) error
@@ -62,9 +64,13 @@ type Watcher struct {
 	routes    *table[mesh.Route]
 	listeners *table[mesh.Listener]
 	sets      map[string]*endpointSet
-	// force is the snapshot in force; next is when to try again for another.
+	// force is the snapshot in force, whole that it was not made of static
+	// resources alone; next is when to try again for another.
 	force *mesh.Snapshot
+	whole bool
 	next  time.Time
+	// staticSecrets are those of the bootstrap file.
+	staticSecrets []ads.Resource
 	// reconnected is when the stream was last opened again.
 	reconnected time.Time
 	told        told
@@ -90,6 +96,7 @@ func New(cfg Config, store *mesh.Store, endpoints Endpoints, stages []Stage, log
 	if w.probe == nil {
 		w.probe = dial
 	}
+	w.addStatic(&cfg.Static, time.Now())
 	if w.source != nil {
 		return w, nil
 	}
@@ -115,6 +122,7 @@ func (w *Watcher) Run(ctx context.Context) error {
 	w.mu.Lock()
 	w.holding = ctx
 	w.mu.Unlock()
+	w.startStatic(time.Now())
 	var clock sync.WaitGroup
 	clock.Go(func() { w.tick(ctx) })
 	err := w.source.Run(ctx, handler{w})
@@ -160,7 +168,11 @@ func (w *Watcher) assemble(now time.Time) {
 		default:
 		}
 	}
-	if p.same() || (w.force == nil && !p.complete()) {
+	first := !w.whole && p.complete()
+	if !w.whole && !first {
+		p.onlyStatic()
+	}
+	if (p.same() && !first) || (w.force == nil && !first && !w.hasStatic()) {
 		return
 	}
 	w.deliver(p.next)
@@ -177,10 +189,10 @@ func (w *Watcher) assemble(now time.Time) {
 		commit()
 	}
 	w.store.Swap(p.next)
-	first := w.force == nil
 	w.force = p.next
 	w.inForce(p.next, now)
 	if first {
+		w.whole = true
 		close(w.ready)
 	}
 }
