@@ -42,6 +42,10 @@ var _ wire.Service = (*Cluster)(nil)
 // Name is the cluster's name.
 func (c *Cluster) Name() string { return c.name }
 
+// Refusal says why every exchange with the cluster fails: its definition is not
+// understood, or its certificates are no good. "" if it serves.
+func (c *Cluster) Refusal() string { return c.config.Load().refusal }
+
 // Healthy is the number of endpoints that may be used; for an aggregate
 // cluster, those of the member in use.
 func (c *Cluster) Healthy() int {

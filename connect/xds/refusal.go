@@ -15,8 +15,8 @@ type Refusal struct {
 	Kind, Name, Reason string
 }
 
-// refusals lists what of a snapshot is refused, in order.
-func refusals(s *mesh.Snapshot) []Refusal {
+// Refusals lists what of a snapshot says of itself that it is refused, in order.
+func Refusals(s *mesh.Snapshot) []Refusal {
 	found := map[Refusal]bool{}
 	add := func(kind, name, reason string) {
 		if reason != "" {

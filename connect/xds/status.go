@@ -165,7 +165,7 @@ func (w *Watcher) failed(err error) {
 // inForce tells what is now in force, and what of it is refused.
 func (w *Watcher) inForce(next *mesh.Snapshot, began time.Time) {
 	w.told.failed = ""
-	found := refusals(next)
+	found := Refusals(next)
 	var before []Refusal
 	w.change(func(s *Status) {
 		before = s.Refusals

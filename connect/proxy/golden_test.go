@@ -1,0 +1,286 @@
+package proxy_test
+
+import (
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	tcpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
+
+	"github.com/serai-net/serai/connect/mesh"
+	"github.com/serai-net/serai/connect/proxy"
+	"github.com/serai-net/serai/connect/xds/golden"
+	"github.com/serai-net/serai/connect/xds/resource"
+)
+
+// refused lists what of Consul's golden files this proxy refuses: a part of the
+// reason, and why it is so. A refusal that is not here fails the test, and so
+// does a line that refuses nothing any more.
+func refused() map[string]string {
+	const toCome = "to come"
+	return map[string]string{
+		"tls: certificate_chain: from a file is not supported":                      toCome,
+		"tls: trusted_ca: from a file is not supported":                             toCome,
+		"tls: no root certificate to verify the peer with":                          toCome,
+		"tls: no trusted_ca, the peer could not be verified":                        toCome,
+		"filter_chain_match by destination, server name or ALPN is not supported":   toCome,
+		"http filter envoy.filters.http.ext_authz":                                  toCome,
+		"http filter envoy.filters.http.jwt_authn":                                  toCome,
+		"http filter envoy.filters.http.lua":                                        toCome,
+		"http filter envoy.filters.http.wasm":                                       toCome,
+		"listener filter envoy.filters.listener.original_dst is not supported":      toCome,
+		"network filter envoy.filters.network.ext_authz":                            toCome,
+		"HttpConnectionManager.strip_any_host_port is not supported":                toCome,
+		"network filter envoy.filters.network.sni_cluster":                          toCome,
+		"network filter envoy.filters.network.wasm":                                 toCome,
+		"tls: CommonTlsContext.tls_certificate_sds_secret_configs is not supported": toCome,
+		"no version between TLS 1.2 and TLS 1.0":                                    toCome,
+	}
+}
+
+// world is one golden file and those of the same name of the other types.
+type world struct {
+	snapshot *mesh.Snapshot
+	notes    []string
+}
+
+// add decodes one resource as the stream delivers it.
+func (w *world) add(r *anypb.Any) error {
+	var notes []string
+	var err error
+	switch r.GetTypeUrl() {
+	case resource.ListenerType:
+		var l *mesh.Listener
+		if l, notes, err = resource.Listener(r.GetValue()); err == nil {
+			w.snapshot.Listeners[l.Name] = l
+		}
+	case resource.RouteType:
+		var route *mesh.Route
+		if route, notes, err = resource.Route(r.GetValue()); err == nil {
+			w.snapshot.Routes[route.Name] = route
+		}
+	case resource.ClusterType:
+		var c *mesh.Cluster
+		if c, notes, err = resource.Cluster(r.GetValue()); err == nil {
+			w.snapshot.Clusters[c.Name] = c
+		}
+	case resource.EndpointsType:
+		_, notes, err = resource.Endpoints(r.GetValue())
+	default:
+		err = fmt.Errorf("resource of type %s", r.GetTypeUrl())
+	}
+	w.notes = append(w.notes, notes...)
+	return err
+}
+
+// names of route tables that a listener asks for by name.
+func (w *world) tables() []string {
+	found := map[string]bool{}
+	for _, l := range w.snapshot.Listeners {
+		for _, c := range append(slices.Clone(l.Chains), l.Default) {
+			if c != nil && c.HTTP != nil && c.HTTP.RouteName != "" {
+				found[c.HTTP.RouteName] = true
+			}
+		}
+	}
+	return slices.Sorted(maps.Keys(found))
+}
+
+// resources are what a file holds; a filter becomes the listener around it.
+func resources(f golden.File) ([]*anypb.Any, error) {
+	switch folder, _, _ := strings.Cut(f.Name, "/"); {
+	case f.Whole():
+		response, err := f.Response()
+		return response.GetResources(), err
+	case folder == "jwt_authn_clusters":
+		return packed(f, &clusterv3.Cluster{}, func(m *clusterv3.Cluster) proto.Message { return m })
+	case folder == "jwt_authn", strings.HasSuffix(f.Name, "--httpfilter"):
+		return packed(f, &hcmv3.HttpFilter{}, aroundHTTP)
+	default:
+		return packed(f, &listenerv3.Filter{}, aroundTCP)
+	}
+}
+
+func packed[M proto.Message](f golden.File, msg M, around func(M) proto.Message) ([]*anypb.Any, error) {
+	if err := f.Into(msg); err != nil {
+		return nil, err
+	}
+	whole, err := golden.Any(around(msg))
+	return []*anypb.Any{whole}, err
+}
+
+func typed(msg proto.Message) *anypb.Any {
+	whole, err := golden.Any(msg)
+	if err != nil {
+		panic(err) // a message of our own
+	}
+	return whole
+}
+
+// aroundHTTP is a listener with one HTTP filter before the router. No filter at
+// all is what Consul writes if there is nothing to check.
+func aroundHTTP(f *hcmv3.HttpFilter) proto.Message {
+	manager := &hcmv3.HttpConnectionManager{
+		RouteSpecifier: &hcmv3.HttpConnectionManager_RouteConfig{RouteConfig: &routev3.RouteConfiguration{}},
+		HttpFilters:    []*hcmv3.HttpFilter{{Name: "envoy.filters.http.router"}},
+	}
+	if f.GetName() != "" {
+		manager.HttpFilters = append([]*hcmv3.HttpFilter{f}, manager.HttpFilters...)
+	}
+	return around(&listenerv3.Filter{Name: "hcm", ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: typed(manager)}})
+}
+
+// aroundTCP is a listener with one network filter before tcp_proxy.
+func aroundTCP(f *listenerv3.Filter) proto.Message {
+	return around(f, &listenerv3.Filter{Name: "tcp", ConfigType: &listenerv3.Filter_TypedConfig{
+		TypedConfig: typed(&tcpv3.TcpProxy{ClusterSpecifier: &tcpv3.TcpProxy_Cluster{Cluster: "local_app"}}),
+	}})
+}
+
+func around(filters ...*listenerv3.Filter) proto.Message {
+	return &listenerv3.Listener{
+		Name: "golden", TrafficDirection: corev3.TrafficDirection_INBOUND,
+		Address: &corev3.Address{Address: &corev3.Address_SocketAddress{SocketAddress: &corev3.SocketAddress{
+			Address: "127.0.0.1", PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: 1},
+		}}},
+		FilterChains: []*listenerv3.FilterChain{{Filters: filters}},
+	}
+}
+
+// compile decodes and compiles a file as the proxy would. Listeners get the route
+// tables of the same case; a table gets a chain that asks for it.
+func compile(f golden.File, all map[string]golden.File) (*world, []string, error) {
+	w := &world{snapshot: &mesh.Snapshot{
+		Listeners: map[string]*mesh.Listener{}, Routes: map[string]*mesh.Route{}, Clusters: map[string]*mesh.Cluster{},
+	}}
+	own, err := resources(f)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, r := range own {
+		if err := w.add(r); err != nil {
+			return nil, nil, fmt.Errorf("%s: %w", f.Name, err)
+		}
+	}
+	for name := range w.snapshot.Routes {
+		w.snapshot.Listeners[name] = &mesh.Listener{Name: name, Chains: []*mesh.FilterChain{{HTTP: &mesh.HTTP{RouteName: name}}}}
+	}
+	if tables := w.tables(); len(tables) > 0 && len(w.snapshot.Routes) == 0 {
+		companion, ok := all[strings.Replace(f.Name, "listeners/", "routes/", 1)]
+		if !ok {
+			return nil, nil, fmt.Errorf("%s asks for routes %q, which have no file", f.Name, tables)
+		}
+		routes, err := resources(companion)
+		if err != nil {
+			return nil, nil, err
+		}
+		for _, r := range routes {
+			if err := w.add(r); err != nil {
+				return nil, nil, fmt.Errorf("%s: %w", companion.Name, err)
+			}
+		}
+	}
+	var reasons []string
+	for _, r := range proxy.Check(w.snapshot, slog.New(slog.DiscardHandler)) {
+		reasons = append(reasons, r.Kind+": "+r.Reason)
+	}
+	return w, reasons, nil
+}
+
+// TestGoldenCompile holds the proxy to everything that Consul's own tests say
+// that it sends: each file decodes, and compiles without a refusal.
+func TestGoldenCompile(t *testing.T) {
+	t.Parallel()
+	files, err := golden.Files(t.Context())
+	if err != nil {
+		t.Skipf("SKIPPED %s: Consul's golden files are not there (make tools fetches them): %v", t.Name(), err)
+	}
+	if len(files) != 1378 {
+		t.Errorf("got %d JSON files, want 1378", len(files))
+	}
+	all := make(map[string]golden.File, len(files))
+	for _, f := range files {
+		all[f.Name] = f
+	}
+	list, tally := refused(), newTally()
+	t.Run("file", func(t *testing.T) {
+		for _, f := range files {
+			t.Run(f.Name, func(t *testing.T) {
+				t.Parallel()
+				w, reasons, err := compile(f, all)
+				if err != nil {
+					t.Fatal(err)
+				}
+				tally.add(w.notes, reasons)
+				for _, reason := range reasons {
+					if !tally.match(list, reason) {
+						t.Errorf("refused: %s", reason)
+					}
+				}
+			})
+		}
+	})
+	for part, why := range list {
+		if tally.matched[part] == 0 {
+			t.Errorf("%q refuses no golden file any more: take it off the list (%s)", part, why)
+		}
+	}
+	t.Log(tally)
+}
+
+// tally counts what was refused and ignored. mu guards all of it.
+type tally struct {
+	mu                      sync.Mutex
+	refused, noted, matched map[string]int
+}
+
+func newTally() *tally {
+	return &tally{refused: map[string]int{}, noted: map[string]int{}, matched: map[string]int{}}
+}
+
+func (c *tally) add(notes, reasons []string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, note := range notes {
+		c.noted[note]++
+	}
+	for _, reason := range reasons {
+		c.refused[reason]++
+	}
+}
+
+// match tells whether a reason is on the list.
+func (c *tally) match(list map[string]string, reason string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for part := range list {
+		if strings.Contains(reason, part) {
+			c.matched[part]++
+			return true
+		}
+	}
+	return false
+}
+
+// String implements fmt.Stringer.
+func (c *tally) String() string {
+	var out strings.Builder
+	for _, reason := range slices.Sorted(maps.Keys(c.refused)) {
+		fmt.Fprintf(&out, "\nrefused %4d files: %s", c.refused[reason], reason)
+	}
+	for _, note := range slices.Sorted(maps.Keys(c.noted)) {
+		fmt.Fprintf(&out, "\nnoted   %4d ×: %s", c.noted[note], note)
+	}
+	return out.String()
+}
