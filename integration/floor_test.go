@@ -45,7 +45,7 @@ func floors() map[int][]string {
 		},
 		2: {"connect/call", "connect/match", "connect/mtls", "connect/wire/http1", "connect/wire/http2", "connect/xds/golden", "plugins"},
 		1: {"connect/mesh", "connect/wire", "connect/wire/bulk"},
-		0: {"connect/spiffe", "connect/wire/grammar", "connect/wire/socket", "connect/wire/proxyproto"},
+		0: {"connect/spiffe", "connect/stats", "connect/wire/grammar", "connect/wire/socket", "connect/wire/proxyproto"},
 	}
 }
 

@@ -20,6 +20,7 @@ import (
 	"github.com/serai-net/serai/connect/listen"
 	"github.com/serai-net/serai/connect/mesh"
 	"github.com/serai-net/serai/connect/mtls"
+	"github.com/serai-net/serai/connect/stats"
 	"github.com/serai-net/serai/connect/upstream"
 	"github.com/serai-net/serai/connect/xds"
 )
@@ -50,6 +51,7 @@ type Proxy struct {
 	watcher   *xds.Watcher
 	chains    *chains
 	observe   *telemetry.Observer
+	registry  stats.Registry // what is counted by Envoy's names
 	draining  atomic.Bool
 }
 
@@ -60,6 +62,7 @@ func New(config Config, observe *telemetry.Observer, log *slog.Logger) (*Proxy, 
 	config.DrainTimeout = cmp.Or(config.DrainTimeout, 4500*time.Millisecond)
 	p := &Proxy{config: config, observe: observe, log: log}
 	p.clusters = upstream.NewSet(log)
+	p.clusters.CountIn(&p.registry)
 	p.listeners = listen.NewSet(config.Listen, log)
 	p.chains = &chains{
 		listeners: p.listeners, clusters: p.clusters, loader: &mtls.Loader{}, observe: observe, log: log,

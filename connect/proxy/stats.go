@@ -4,6 +4,7 @@ import (
 	"iter"
 
 	"github.com/serai-net/serai/agent/telemetry"
+	"github.com/serai-net/serai/connect/stats"
 )
 
 // Stats implements [admin.Source].
@@ -12,6 +13,11 @@ func (p *Proxy) Stats() iter.Seq2[string, int64] {
 		status := p.watcher.Status()
 		for name, value := range status.All() {
 			if !yield("control_plane."+name, value) {
+				return
+			}
+		}
+		for stat := range p.registry.All() {
+			if stat.Kind != stats.KindText && stat.Kind != stats.KindHistogram && !yield(stat.Name, stat.Value) {
 				return
 			}
 		}

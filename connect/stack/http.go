@@ -8,6 +8,7 @@ import (
 
 	"github.com/serai-net/serai/connect/mesh"
 	"github.com/serai-net/serai/connect/rbac"
+	"github.com/serai-net/serai/connect/stats"
 	"github.com/serai-net/serai/connect/upstream"
 	"github.com/serai-net/serai/connect/wire"
 )
@@ -26,7 +27,7 @@ func HTTP(h *mesh.HTTP, routes map[string]*mesh.Route, clusters *upstream.Set) (
 	if err != nil {
 		return nil, err
 	}
-	filters, err := compileFilters(h.Filters)
+	filters, err := compileFilters(h.Filters, clusters.Registry().Scope("http."+h.StatPrefix+"."))
 	if err != nil {
 		return nil, err
 	}
@@ -42,7 +43,8 @@ func HTTP(h *mesh.HTTP, routes map[string]*mesh.Route, clusters *upstream.Set) (
 	), nil
 }
 
-func compileFilters(all []mesh.HTTPFilter) ([]wire.Layer, error) {
+// compileFilters makes layers of filters, which count in scope by Envoy's names.
+func compileFilters(all []mesh.HTTPFilter, scope *stats.Scope) ([]wire.Layer, error) {
 	layers := make([]wire.Layer, 0, len(all))
 	for i := range all {
 		switch f := &all[i]; {
@@ -53,7 +55,7 @@ func compileFilters(all []mesh.HTTPFilter) ([]wire.Layer, error) {
 			if err != nil {
 				return nil, err
 			}
-			layers = append(layers, authorize(policy))
+			layers = append(layers, authorize(policy, scope.Scope("rbac.")))
 		case f.Metadata != nil:
 			// Only metadata matches of intentions could read it, and those are
 			// refused where they occur; so nothing is lost.
@@ -88,12 +90,15 @@ func refuse(reason string) wire.Layer {
 
 // authorize lets through what the policy allows, with Envoy's answer to what
 // it denies.
-func authorize(policy *rbac.Policy) wire.Layer {
+func authorize(policy *rbac.Policy, scope *stats.Scope) wire.Layer {
+	passed, denied := scope.Counter("allowed"), scope.Counter("denied")
 	return func(next wire.Service) wire.Service {
 		return wire.ServiceFunc(func(x *wire.Exchange, req *wire.Request) (*wire.Response, error) {
 			if allowed, _ := policy.Decide(rbac.Input{Peer: x.Peer, Request: req}); !allowed {
+				denied.Add(1)
 				return nil, &wire.Fault{Status: http.StatusForbidden, Flag: wire.FlagDenied, Text: "RBAC: access denied"}
 			}
+			passed.Add(1)
 			return next.Serve(x, req)
 		})
 	}

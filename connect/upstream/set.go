@@ -12,6 +12,7 @@ import (
 
 	"github.com/serai-net/serai/connect/mesh"
 	"github.com/serai-net/serai/connect/mtls"
+	"github.com/serai-net/serai/connect/stats"
 	"github.com/serai-net/serai/connect/wire/bulk"
 	"github.com/serai-net/serai/connect/wire/http1"
 	"github.com/serai-net/serai/connect/wire/http2"
@@ -26,7 +27,9 @@ type Set struct {
 	shared  http2.Buffers
 	bulk    bulk.Buffers
 	nudged  chan struct{} // has room for one; told that Run should look at once
-	wanted  chan want     // connections to be made beforehand; what has no room is not made
+	// registry is where what stands on our clusters counts; nil for nowhere
+	registry *stats.Registry
+	wanted   chan want // connections to be made beforehand; what has no room is not made
 
 	clusters atomic.Pointer[map[string]*Cluster]
 
@@ -42,6 +45,13 @@ func NewSet(log *slog.Logger) *Set {
 	s.clusters.Store(&map[string]*Cluster{})
 	return s
 }
+
+// CountIn names the registry in which all that is made with our clusters counts.
+// It is called before anything is.
+func (s *Set) CountIn(r *stats.Registry) { s.registry = r }
+
+// Registry is that of CountIn; nil, which counts for nobody, without it.
+func (s *Set) Registry() *stats.Registry { return s.registry }
 
 // Buffers lends memory to who moves raw bytes.
 func (s *Set) Buffers() *bulk.Buffers { return &s.bulk }
