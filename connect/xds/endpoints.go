@@ -2,6 +2,7 @@ package xds
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -18,6 +19,8 @@ type endpointSet struct {
 	force *mesh.EndpointSet
 	// body is what the latest one was decoded from, held back or not.
 	body []byte
+	// version is the control plane's name of body.
+	version string
 	// removed says that the control plane has taken it away. It stays as long as
 	// a cluster needs it.
 	removed bool
@@ -25,41 +28,55 @@ type endpointSet struct {
 	hold *hold
 }
 
-// applyEndpoints takes over an update of endpoints. All of it is decoded before
-// anything changes.
+// applyEndpoints takes over an update of endpoints, as [table.apply] does.
 func (w *Watcher) applyEndpoints(update *ads.Update, now time.Time) ([]string, error) {
 	var notes []string
-	values := make([]*mesh.EndpointSet, len(update.Resources))
-	for i, r := range update.Resources {
-		if old := w.sets[r.Name]; old != nil && bytes.Equal(old.body, r.Body) {
-			continue
-		}
-		value, told, err := resource.Endpoints(r.Body)
-		if err != nil {
-			return nil, fmt.Errorf("resource %q: %w", r.Name, err)
-		}
-		value.Name = r.Name
-		values[i] = value
+	var bad []error
+	for _, r := range update.Resources {
+		told, err := w.takeEndpoints(r, now)
 		notes = append(notes, told...)
-	}
-	for i, r := range update.Resources {
-		s := w.sets[r.Name]
-		if s == nil {
-			s = &endpointSet{}
-			w.sets[r.Name] = s
-		}
-		s.removed = false
-		if values[i] != nil {
-			s.body = r.Body
-			w.setEndpoints(s, values[i], now)
+		if w.unreadSets.note(r.Name, err); err != nil {
+			bad = append(bad, fmt.Errorf("resource %q: %w", r.Name, err))
 		}
 	}
 	for _, name := range update.Removed {
+		w.unreadSets.note(name, nil)
 		if s := w.sets[name]; s != nil {
 			s.removed = true
 		}
 	}
+	return notes, errors.Join(bad...)
+}
+
+func (w *Watcher) takeEndpoints(r ads.Resource, now time.Time) ([]string, error) {
+	s := w.sets[r.Name]
+	if s != nil && bytes.Equal(s.body, r.Body) {
+		s.removed, s.version = false, r.Version
+		return nil, nil
+	}
+	value, notes, err := resource.Endpoints(r.Body)
+	if err != nil {
+		return nil, err
+	}
+	value.Name = r.Name
+	if s == nil {
+		s = &endpointSet{}
+		w.sets[r.Name] = s
+	}
+	s.removed, s.version, s.body = false, r.Version, r.Body
+	w.setEndpoints(s, value, now)
 	return notes, nil
+}
+
+// heldSets is the versions of the endpoint sets that are there.
+func (w *Watcher) heldSets() map[string]string {
+	held := make(map[string]string, len(w.sets))
+	for name, s := range w.sets {
+		if !s.removed && s.version != "" {
+			held[name] = s.version
+		}
+	}
+	return held
 }
 
 // setEndpoints puts a set in force, or holds it back.
@@ -80,13 +97,18 @@ func (w *Watcher) setEndpoints(s *endpointSet, next *mesh.EndpointSet, now time.
 
 // send gives a set to whom it is for, if its cluster is in force.
 func (w *Watcher) send(s *endpointSet) {
-	if w.force == nil {
-		return
+	if w.served[s.force.Name] {
+		w.endpoints.SetEndpoints(s.force)
 	}
-	for _, c := range w.force.Clusters {
-		if endpointName(c) == s.force.Name {
-			w.endpoints.SetEndpoints(s.force)
-			return
+}
+
+// serve notes which endpoint sets the clusters in force use, since a set must not
+// cost a look at all of them.
+func (w *Watcher) serve(force *mesh.Snapshot) {
+	w.served = make(map[string]bool, len(force.Clusters))
+	for _, c := range force.Clusters {
+		if set := endpointName(c); set != "" {
+			w.served[set] = true
 		}
 	}
 }

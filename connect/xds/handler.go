@@ -16,6 +16,25 @@ type handler struct{ w *Watcher }
 
 var _ ads.Handler = handler{}
 
+// Held implements [ads.Handler].
+func (h handler) Held(typ string) map[string]string {
+	w := h.w
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch typ {
+	case resource.ClusterType:
+		return w.clusters.held()
+	case resource.EndpointsType:
+		return w.heldSets()
+	case resource.ListenerType:
+		return w.listeners.held()
+	case resource.RouteType:
+		return w.routes.held()
+	default:
+		return nil
+	}
+}
+
 // Up implements [ads.Handler].
 func (h handler) Up() {
 	w := h.w
@@ -61,14 +80,12 @@ func (h handler) Update(update *ads.Update) error {
 		notes, err = w.routes.apply(update, now)
 	}
 	w.updated(update, notes, err, now)
-	if err != nil {
-		return err
+	// Nothing waits for endpoints once all is in force. What could not be read
+	// takes nothing from the rest.
+	if update.Type != resource.EndpointsType || !w.whole || !w.next.IsZero() {
+		w.assemble(now)
 	}
-	if update.Type == resource.EndpointsType && w.whole && w.next.IsZero() {
-		return nil // nothing waits for endpoints
-	}
-	w.assemble(now)
-	return nil
+	return err
 }
 
 // doubtEnds is until when a removal is not believed.

@@ -147,22 +147,28 @@ func (r *rig) update(typ string, resources ...proto.Message) {
 	r.change(typ, nil, resources...)
 }
 
+// resource is what the control plane sends of m.
+func (r *rig) resource(m proto.Message) ads.Resource {
+	r.t.Helper()
+	body, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	name := ""
+	switch m := m.(type) {
+	case interface{ GetName() string }:
+		name = m.GetName()
+	case *endpointv3.ClusterLoadAssignment:
+		name = m.GetClusterName()
+	}
+	return ads.Resource{Name: name, Version: "v", Body: body}
+}
+
 func (r *rig) change(typ string, removed []string, resources ...proto.Message) {
 	r.t.Helper()
 	update := &ads.Update{Type: typ, Removed: removed}
 	for _, m := range resources {
-		body, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
-		if err != nil {
-			r.t.Fatal(err)
-		}
-		named, ok := m.(interface{ GetName() string })
-		name := ""
-		if ok {
-			name = named.GetName()
-		} else if cla, ok := m.(*endpointv3.ClusterLoadAssignment); ok {
-			name = cla.GetClusterName()
-		}
-		update.Resources = append(update.Resources, ads.Resource{Name: name, Version: "v", Body: body})
+		update.Resources = append(update.Resources, r.resource(m))
 	}
 	if err := r.source.handler.Update(update); err != nil {
 		r.t.Errorf("update of %s: %v", typ, err)

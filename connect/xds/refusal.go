@@ -11,7 +11,7 @@ import (
 
 // Refusal says what refuses its traffic and why.
 type Refusal struct {
-	// Kind is "listener", "filter chain", "route" or "cluster".
+	// Kind is "listener", "filter chain", "route", "cluster" or "endpoints".
 	Kind, Name, Reason string
 }
 
@@ -57,7 +57,23 @@ func Refusals(s *mesh.Snapshot) []Refusal {
 	for name, c := range s.Clusters {
 		add("cluster", name, c.Refusal)
 	}
-	return slices.SortedFunc(maps.Keys(found), func(a, b Refusal) int {
-		return cmp.Or(strings.Compare(a.Kind, b.Kind), strings.Compare(a.Name, b.Name), strings.Compare(a.Reason, b.Reason))
-	})
+	return slices.SortedFunc(maps.Keys(found), Refusal.compare)
+}
+
+func (r Refusal) compare(other Refusal) int {
+	return cmp.Or(strings.Compare(r.Kind, other.Kind), strings.Compare(r.Name, other.Name), strings.Compare(r.Reason, other.Reason))
+}
+
+// unread lists the resources whose latest bytes cannot be read, in order.
+func (w *Watcher) unread() []Refusal {
+	var all []Refusal
+	for kind, of := range map[string]unread{
+		"listener": w.listeners.unread, "route": w.routes.unread, "cluster": w.clusters.unread, "endpoints": w.unreadSets,
+	} {
+		for name, reason := range of {
+			all = append(all, Refusal{kind, name, "its bytes cannot be read: " + reason})
+		}
+	}
+	slices.SortFunc(all, Refusal.compare)
+	return all
 }

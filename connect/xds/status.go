@@ -28,8 +28,9 @@ type Status struct {
 	Updates, Acks, Nacks, Failed, Held uint64
 	// Reconnects counts streams after the first that brought anything.
 	Reconnects uint64
-	// Refusals are what in the snapshot in force is not understood.
-	Refusals []Refusal
+	// Refusals are what in the snapshot in force is not understood, Unread what
+	// could not even be read: what was there of that name before stays in force.
+	Refusals, Unread []Refusal
 }
 
 // All yields what can be counted of it; connected is 1 while a stream is open.
@@ -42,6 +43,7 @@ func (s *Status) All() iter.Seq2[string, int64] {
 		_ = yield("connected", connected) &&
 			yield("snapshot_version", int64(s.Version)) &&
 			yield("refusals", int64(len(s.Refusals))) &&
+			yield("unread", int64(len(s.Unread))) &&
 			yield("updates", int64(s.Updates)) &&
 			yield("rejected", int64(s.Nacks)) &&
 			yield("failed", int64(s.Failed)) &&
@@ -55,7 +57,7 @@ func (w *Watcher) Status() Status {
 	w.statusMu.Lock()
 	defer w.statusMu.Unlock()
 	status := w.status
-	status.Refusals = slices.Clone(status.Refusals)
+	status.Refusals, status.Unread = slices.Clone(status.Refusals), slices.Clone(status.Unread)
 	return status
 }
 
@@ -117,6 +119,9 @@ func (w *Watcher) updated(update *ads.Update, notes []string, err error, now tim
 	w.change(func(s *Status) {
 		s.Updates++
 		s.LastUpdate = now
+		if err != nil || len(s.Unread) > 0 {
+			s.Unread = w.unread()
+		}
 		if err != nil {
 			s.Nacks++
 			s.LastError = err.Error()

@@ -2,6 +2,7 @@ package xds
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"time"
 
@@ -12,14 +13,20 @@ import (
 type table[T any] struct {
 	entries map[string]*entry[T]
 	decode  func(body []byte) (value *T, notes []string, err error)
+	// named is the name that a value gives itself.
+	named func(value *T) string
 	// answered says that the control plane has sent a response of this type.
 	answered bool
+	// unread are the resources whose latest bytes cannot be read, with the reason.
+	unread unread
 }
 
 type entry[T any] struct {
 	value *T
 	// body is what value was decoded from; a config dump shows it.
 	body []byte
+	// version is the control plane's name of body.
+	version string
 	// first is when a resource of this name came, since when this value did.
 	first, since time.Time
 	// gone is when it was removed; zero while it is there.
@@ -31,47 +38,85 @@ type entry[T any] struct {
 	static bool
 }
 
-func newTable[T any](decode func([]byte) (*T, []string, error)) *table[T] {
-	return &table[T]{entries: map[string]*entry[T]{}, decode: decode}
+func newTable[T any](decode func([]byte) (*T, []string, error), named func(*T) string) *table[T] {
+	return &table[T]{entries: map[string]*entry[T]{}, decode: decode, named: named, unread: unread{}}
 }
 
-// apply takes over an update. All of it is decoded before anything changes. A
-// value that did not change keeps its pointer. It returns what was ignored.
+// apply takes over an update and returns what of it was ignored. A value that did
+// not change keeps its pointer. A resource that cannot be read leaves what was
+// there of its name, and the others of the update as they are sent; the error
+// names all such.
 func (t *table[T]) apply(update *ads.Update, now time.Time) ([]string, error) {
 	var notes []string
-	values := make([]*T, len(update.Resources))
-	for i, r := range update.Resources {
-		if old := t.entries[r.Name]; old != nil && (old.static || bytes.Equal(old.body, r.Body)) {
-			if values[i] = old.value; old.static {
-				notes = append(notes, fmt.Sprintf("%q of the control plane is ignored: the bootstrap file has one of this name", r.Name))
-			}
-			continue
-		}
-		value, told, err := t.decode(r.Body)
-		if err != nil {
-			return nil, fmt.Errorf("resource %q: %w", r.Name, err)
-		}
-		values[i] = value
-		notes = append(notes, told...)
-	}
+	var bad []error
 	t.answered = true
-	for i, r := range update.Resources {
-		old := t.entries[r.Name]
-		if old == nil {
-			old = &entry[T]{first: now}
-			t.entries[r.Name] = old
-		}
-		if old.value != values[i] {
-			old.value, old.body, old.since = values[i], r.Body, now
-		}
-		if !old.gone.IsZero() {
-			old.gone, old.told = time.Time{}, false
+	for _, r := range update.Resources {
+		told, err := t.take(r, now)
+		notes = append(notes, told...)
+		if t.unread.note(r.Name, err); err != nil {
+			bad = append(bad, fmt.Errorf("resource %q: %w", r.Name, err))
 		}
 	}
 	for _, name := range update.Removed {
+		t.unread.note(name, nil)
 		if old := t.entries[name]; old != nil && !old.static && old.gone.IsZero() {
 			old.gone = now
 		}
 	}
+	return notes, errors.Join(bad...)
+}
+
+func (t *table[T]) take(r ads.Resource, now time.Time) ([]string, error) {
+	e := t.entries[r.Name]
+	if e != nil && e.static {
+		return []string{fmt.Sprintf("%q of the control plane is ignored: the bootstrap file has one of this name", r.Name)}, nil
+	}
+	var notes []string
+	if e == nil || !bytes.Equal(e.body, r.Body) {
+		value, told, err := t.decode(r.Body)
+		if err != nil {
+			return nil, err
+		}
+		if name := t.named(value); name != r.Name {
+			return nil, fmt.Errorf("it calls itself %q", name)
+		}
+		if e == nil {
+			e = &entry[T]{first: now}
+			t.entries[r.Name] = e
+		}
+		e.value, e.body, e.since, notes = value, r.Body, now, told
+	}
+	e.version = r.Version
+	if !e.gone.IsZero() {
+		e.gone, e.told = time.Time{}, false
+	}
 	return notes, nil
+}
+
+// held is the versions of what is there. What was removed is not, though it may
+// still be in force: it shall come again if it is there again.
+func (t *table[T]) held() map[string]string {
+	held := make(map[string]string, len(t.entries))
+	for name, e := range t.entries {
+		if e.gone.IsZero() && e.version != "" {
+			held[name] = e.version
+		}
+	}
+	return held
+}
+
+// unread is the reasons for which resources of one type cannot be read, by name.
+type unread map[string]string
+
+// maxUnread bounds how many are remembered.
+const maxUnread = 1000
+
+// note takes down what became of a resource; nil means that all is well with it.
+func (u unread) note(name string, err error) {
+	switch {
+	case err == nil:
+		delete(u, name)
+	case len(u) < maxUnread || u[name] != "":
+		u[name] = err.Error()
+	}
 }

@@ -64,6 +64,10 @@ type Watcher struct {
 	routes    *table[mesh.Route]
 	listeners *table[mesh.Listener]
 	sets      map[string]*endpointSet
+	// unreadSets are the endpoint sets whose latest bytes cannot be read.
+	unreadSets unread
+	// served are the endpoint sets that clusters in force use.
+	served map[string]bool
 	// force is the snapshot in force, whole that it was not made of static
 	// resources alone; next is when to try again for another.
 	force *mesh.Snapshot
@@ -89,8 +93,10 @@ func New(cfg Config, store *mesh.Store, endpoints Endpoints, stages []Stage, log
 		log: log, source: cfg.Source, probe: cfg.Probe, node: cfg.ADS.Node, target: cfg.ADS.Target,
 		store: store, endpoints: endpoints, stages: stages,
 		ready: make(chan struct{}), wake: make(chan struct{}, 1),
-		clusters: newTable(resource.Cluster), routes: newTable(resource.Route), listeners: newTable(resource.Listener),
-		sets: map[string]*endpointSet{},
+		clusters:  newTable(resource.Cluster, func(c *mesh.Cluster) string { return c.Name }),
+		routes:    newTable(resource.Route, func(r *mesh.Route) string { return r.Name }),
+		listeners: newTable(resource.Listener, func(l *mesh.Listener) string { return l.Name }),
+		sets:      map[string]*endpointSet{}, unreadSets: unread{},
 	}
 	w.told.reset()
 	if w.probe == nil {
@@ -190,6 +196,7 @@ func (w *Watcher) assemble(now time.Time) {
 	}
 	w.store.Swap(p.next)
 	w.force = p.next
+	w.serve(p.next)
 	w.inForce(p.next, now)
 	if first {
 		w.whole = true

@@ -55,7 +55,7 @@ func TestFirstSnapshotIsWhole(t *testing.T) {
 	})
 }
 
-func TestEmptyConfigurationIsWhole(t *testing.T) {
+func TestTrap29EmptyConfigurationIsWhole(t *testing.T) {
 	bubble(t, func(r *rig) {
 		r.update(resource.ClusterType)
 		r.wantForce("none")
@@ -122,7 +122,7 @@ func TestUnchangedPartsAreShared(t *testing.T) {
 	})
 }
 
-func TestClusterUpdateKeepsEndpoints(t *testing.T) {
+func TestTrap06ClusterUpdateKeepsEndpoints(t *testing.T) {
 	bubble(t, func(r *rig) {
 		t := r.t
 		r.bring()
@@ -190,7 +190,7 @@ func TestRemovedRouteOutlivesItsListener(t *testing.T) {
 	})
 }
 
-func TestAggregateWaitsForMembers(t *testing.T) {
+func TestTrap12AggregateWaitsForMembers(t *testing.T) {
 	bubble(t, func(r *rig) {
 		t := r.t
 		r.bring()

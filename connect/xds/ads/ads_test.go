@@ -87,6 +87,7 @@ type recorder struct {
 	updates    chan *ads.Update
 	down       chan *ads.Error
 	answer     func(*ads.Update) error
+	held       map[string]map[string]string // by type and name, kept as a data plane would
 }
 
 func newRecorder() *recorder {
@@ -96,11 +97,25 @@ func newRecorder() *recorder {
 	}
 }
 
+func (r *recorder) Held(typ string) map[string]string { return r.held[typ] }
+
 func (r *recorder) Up()                 { r.up <- struct{}{} }
 func (r *recorder) Silent()             { r.silent <- struct{}{} }
 func (r *recorder) Down(err *ads.Error) { r.down <- err }
 func (r *recorder) Update(u *ads.Update) error {
 	r.updates <- u
+	if r.held == nil {
+		r.held = map[string]map[string]string{}
+	}
+	if r.held[u.Type] == nil {
+		r.held[u.Type] = map[string]string{}
+	}
+	for _, resource := range u.Resources {
+		r.held[u.Type][resource.Name] = resource.Version
+	}
+	for _, name := range u.Removed {
+		delete(r.held[u.Type], name)
+	}
 	if r.answer != nil {
 		return r.answer(u)
 	}
@@ -162,7 +177,7 @@ func (s *session) send(t *testing.T, response *discoveryv3.DeltaDiscoveryRespons
 	}
 }
 
-func TestSubscribesToAllAndAcknowledges(t *testing.T) {
+func TestTrap01SubscribesToAllAndAcknowledges(t *testing.T) {
 	t.Parallel()
 	srv, addr := serve(t, "tcp", "127.0.0.1:0", nil)
 	handler := newRecorder()
@@ -207,7 +222,7 @@ func TestSubscribesToAllAndAcknowledges(t *testing.T) {
 	}
 }
 
-func TestNackIsLateAndNeverHot(t *testing.T) {
+func TestTrap02NackIsLateAndNeverHot(t *testing.T) {
 	t.Parallel()
 	srv, addr := serve(t, "tcp", "127.0.0.1:0", nil)
 	handler := newRecorder()

@@ -73,8 +73,8 @@ func grow(least, limit time.Duration, n int, random float64) time.Duration {
 	return time.Duration(wait/2 + random*wait/2)
 }
 
-// nackQueue holds back NACKs. There is at most one response of a type
-// unanswered, so it holds at most one request of each.
+// nackQueue holds back NACKs, at most one of each type: who sends another response
+// before it has the answer to the last gets an answer to the later one only.
 type nackQueue struct {
 	waiting []waitingNack
 	timer   *time.Timer
@@ -86,6 +86,12 @@ type waitingNack struct {
 }
 
 func (q *nackQueue) push(request *discoveryv3.DeltaDiscoveryRequest, wait time.Duration) {
+	for i := range q.waiting {
+		if w := &q.waiting[i]; w.request.GetTypeUrl() == request.GetTypeUrl() {
+			w.request = request // it has waited for a part of its time already
+			return
+		}
+	}
 	q.waiting = append(q.waiting, waitingNack{request, time.Now().Add(wait)})
 	slices.SortFunc(q.waiting, func(a, b waitingNack) int { return a.at.Compare(b.at) })
 	q.arm()

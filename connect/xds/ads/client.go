@@ -24,6 +24,7 @@ import (
 // Limits and defaults.
 const (
 	maxMessage       = 64 << 20
+	maxDetail        = 4 << 10 // of the text of a NACK
 	keepaliveEvery   = 30 * time.Second
 	keepaliveTimeout = 20 * time.Second
 	connectTimeout   = 5 * time.Second
@@ -76,10 +77,15 @@ type Update struct {
 // Handler is told what happens on the stream. Its methods are called by one
 // goroutine, one after the other, and hold up the stream while they run.
 type Handler interface {
+	// Held returns the versions of the resources of a type that are held, by name.
+	// It is asked when a stream opens, so that only what differs is sent
+	// (initial_resource_versions). It must name nothing that was dropped: that
+	// would never come again.
+	Held(typ string) map[string]string
 	// Up tells that a stream is open.
 	Up()
-	// Update handles a response. An error means that its bytes are no resources,
-	// and ends in a NACK.
+	// Update handles a response. An error means that some of its bytes are no
+	// resources, and ends in a NACK; what is good in it may be taken all the same.
 	Update(update *Update) error
 	// Silent tells that the control plane has sent nothing at all for a while.
 	Silent()
@@ -91,7 +97,7 @@ type Handler interface {
 type Client struct {
 	config Config
 	// owned by Run:
-	versions map[string]map[string]string // by type and name, as last acknowledged
+	heard bool // the control plane has sent something
 }
 
 // New returns a client that has not connected yet.
@@ -109,7 +115,7 @@ func New(config Config) (*Client, error) {
 		config.Silence = 10 * time.Second
 	}
 	config.Backoff.defaults()
-	return &Client{config: config, versions: map[string]map[string]string{}}, nil
+	return &Client{config: config}, nil
 }
 
 // Run keeps a stream until ctx ends, and returns then.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -65,7 +66,7 @@ func (s *stream) run(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-silence.C:
-			if len(s.client.versions) == 0 {
+			if !s.client.heard {
 				s.handler.Silent()
 			}
 		case <-late.due():
@@ -107,7 +108,7 @@ func (s *stream) subscribe() error {
 	}
 	for _, typ := range s.client.config.Types {
 		request := &discoveryv3.DeltaDiscoveryRequest{
-			Node: node, TypeUrl: typ, InitialResourceVersions: s.client.versions[typ],
+			Node: node, TypeUrl: typ, InitialResourceVersions: s.handler.Held(typ),
 		}
 		node = nil
 		if err := s.send(request); err != nil {
@@ -129,48 +130,40 @@ func (s *stream) send(request *discoveryv3.DeltaDiscoveryRequest) error {
 // answer hands a response to the handler and acknowledges it.
 func (s *stream) answer(response *discoveryv3.DeltaDiscoveryResponse, late *nackQueue) error {
 	typ := response.GetTypeUrl()
-	update := &Update{Type: typ, First: !s.seen[typ], Removed: response.GetRemovedResources()}
-	err := update.read(response)
-	if err == nil {
-		err = s.handler.Update(update)
+	s.client.heard = true
+	if !slices.Contains(s.client.config.Types, typ) {
+		return nil // nobody asked for it, and Envoy says nothing to it either
 	}
+	update := &Update{Type: typ, First: !s.seen[typ], Removed: response.GetRemovedResources()}
+	bad := update.read(response)
+	err := errors.Join(bad, s.handler.Update(update))
 	request := &discoveryv3.DeltaDiscoveryRequest{TypeUrl: typ, ResponseNonce: response.GetNonce()}
 	if err == nil {
 		s.seen[typ], s.nacks[typ] = true, 0
-		s.client.acknowledged(update)
 		return s.send(request)
 	}
-	request.ErrorDetail = &status.Status{Code: int32(codes.InvalidArgument), Message: err.Error()}
+	request.ErrorDetail = &status.Status{Code: int32(codes.InvalidArgument), Message: cut(err.Error())}
 	late.push(request, s.client.config.Backoff.nack(s.nacks[typ]))
 	s.nacks[typ]++
 	return nil // the control plane is told, the stream goes on
 }
 
+// cut bounds what is told of a response: the control plane logs it.
+func cut(text string) string { return text[:min(len(text), maxDetail)] }
+
+// read takes the resources of a response, save those of another type.
 func (u *Update) read(response *discoveryv3.DeltaDiscoveryResponse) error {
+	var bad []error
 	for _, r := range response.GetResources() {
 		if got := r.GetResource().GetTypeUrl(); got != u.Type {
-			return fmt.Errorf("resource %q of type %q in a response of type %q", r.GetName(), got, u.Type)
+			bad = append(bad, fmt.Errorf("resource %q of type %q in a response of type %q", r.GetName(), got, u.Type))
+			continue
 		}
 		u.Resources = append(u.Resources, Resource{
 			Name: r.GetName(), Version: r.GetVersion(), Body: r.GetResource().GetValue(),
 		})
 	}
-	return nil
-}
-
-// acknowledged keeps what the control plane may now suppose that we have.
-func (c *Client) acknowledged(update *Update) {
-	versions := c.versions[update.Type]
-	if versions == nil && len(update.Resources) > 0 {
-		versions = map[string]string{}
-		c.versions[update.Type] = versions
-	}
-	for _, r := range update.Resources {
-		versions[r.Name] = r.Version
-	}
-	for _, name := range update.Removed {
-		delete(versions, name)
-	}
+	return errors.Join(bad...)
 }
 
 func nodeOf(node *Node) (*corev3.Node, error) {
