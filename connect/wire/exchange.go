@@ -31,6 +31,12 @@ type Peer struct {
 	// TLS says that the connection is encrypted; ServerName is its SNI.
 	TLS        bool
 	ServerName string
+	// Version and Cipher are those of TLS, as crypto/tls numbers them; 0 without.
+	Version, Cipher uint16
+	// Chain is the name of the filter chain that was chosen; "" if it has none.
+	Chain string
+	// Number tells connections of a process apart; 0 is none.
+	Number uint64
 
 	host atomic.Pointer[string]
 }
@@ -123,6 +129,20 @@ type Exchange struct {
 	BytesIn, BytesOut int64
 	// CloseDownstream asks the codec to close the connection after this exchange.
 	CloseDownstream bool
+	// Request and Response are the heads as the downstream codec has them, for who
+	// writes of the exchange at its end; nil for a connection without such, and
+	// Response until there is one.
+	Request  *Request
+	Response *Response
+	// Details say in one word who made the response, and why (Envoy's
+	// RESPONSE_CODE_DETAILS); "" until known. Termination says why a connection was
+	// ended by us (CONNECTION_TERMINATION_DETAILS).
+	Details, Termination string
+	// Rule is the route's own name, "" if it has none.
+	Rule string
+	// Remote is the client's address where a proxy before us has told of it; invalid
+	// if it is the peer's.
+	Remote netip.AddrPort
 	// Attempts are the tries made upstream, the last one is the one that counts.
 	Attempts []Attempt
 	// Choice is how a cluster is to choose its endpoint.
@@ -168,12 +188,18 @@ type Choice struct {
 // Attempt is one try upstream.
 type Attempt struct {
 	Cluster, Endpoint string
+	// Local is our address of the connection; invalid if unknown. Failure is why
+	// there is none, or why it broke; "" if neither.
+	Local   netip.AddrPort
+	Failure string
 	// Begin is when the endpoint was picked, Connected when a connection was at
 	// hand, Head when the response's head was there. Zero if it did not come so far.
 	Begin, Connected, Head time.Time
 	// Uploaded is when all of the request's body had come from the client; zero
 	// if it had before Connected, or had not by Head. End is when the try failed.
 	Uploaded, End time.Time
+	// Proto is the major version of HTTP that was spoken, 0 if none was.
+	Proto int
 	// Reused says that the connection came from the pool.
 	Reused bool
 	Status int
@@ -195,10 +221,20 @@ func (x *Exchange) Reset(control Control, peer *Peer, start time.Time) {
 	x.BytesIn, x.BytesOut, x.CloseDownstream = 0, 0, false
 	x.Choice = Choice{}
 	x.Metadata.Reset()
+	x.Request, x.Response, x.Details, x.Termination, x.Rule = nil, nil, "", "", ""
+	x.Remote = netip.AddrPort{}
 	clear(x.attempts0[:])
 	clear(x.ends0[:])
 	clear(x.lenders0[:])
 	x.Attempts, x.ends, x.lenders = x.attempts0[:0], x.ends0[:0], x.lenders0[:0]
+}
+
+// Client is the address of the client: Remote, or the peer's.
+func (x *Exchange) Client() netip.AddrPort {
+	if x.Remote.IsValid() {
+		return x.Remote
+	}
+	return x.Peer.Addr
 }
 
 // Received is when the head of the request was whole.

@@ -47,6 +47,20 @@ func (f Flag) String() string {
 	return names[f]
 }
 
+// Long returns Envoy's long name (RESPONSE_FLAGS_LONG), "-" for FlagNone.
+func (f Flag) Long() string {
+	names := [flagCount]string{
+		"-", "NoRouteFound", "NoClusterFound", "NoHealthyUpstream", "UpstreamConnectionFailure", "UpstreamConnectionTermination",
+		"UpstreamProtocolError", "UpstreamOverflow", "UpstreamRequestTimeout", "UpstreamRetryLimitExceeded",
+		"DownstreamConnectionTermination", "DownstreamProtocolError", "UnauthorizedExternalService", "Unauthenticated", "RateLimited",
+		"Draining", "InternalError", "Plugin",
+	}
+	if f >= flagCount {
+		return "InternalError"
+	}
+	return names[f]
+}
+
 // Repeat says whether a failed try may be made once more.
 type Repeat uint8
 

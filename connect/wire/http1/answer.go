@@ -128,7 +128,7 @@ func (c *conn) respond(ex *exchange, resp *wire.Response) (again bool, err error
 	}
 	out.head = len(b)
 	out.now = now
-	ex.x.Status, ex.x.HeadSent = resp.Status, now
+	ex.x.Status, ex.x.HeadSent, ex.x.Response = resp.Status, now, resp
 	switch {
 	case tunnel:
 		c.tunnel(ex, resp, &out)
@@ -147,7 +147,7 @@ func (c *conn) respond(ex *exchange, resp *wire.Response) (again bool, err error
 	ex.x.BytesOut = out.sent
 	switch {
 	case readErr != nil && out.wrote == 0:
-		ex.x.Status, ex.x.HeadSent = 0, time.Time{}
+		ex.x.Status, ex.x.HeadSent, ex.x.Response = 0, time.Time{}, nil
 		return false, broken(readErr)
 	case readErr != nil || writeErr != nil:
 		c.cut(ex, head.frame, readErr, writeErr)

@@ -170,6 +170,7 @@ func (c *conn) serve() (again bool) {
 		return false
 	}
 	c.begin(ex, start)
+	ex.x.Request = &ex.req
 	resp, err := c.srv.service().Serve(&ex.x, &ex.req)
 	again = c.answer(ex, resp, err)
 	return c.finish(ex, again)

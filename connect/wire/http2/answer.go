@@ -107,7 +107,7 @@ func (c *conn) respond(ex *exchange, resp *wire.Response) error {
 	}
 	x := &ex.x
 	ex.head, ex.resp = head, resp
-	x.Status, x.HeadSent = head.status, time.Now()
+	x.Status, x.HeadSent, x.Response = head.status, time.Now(), resp
 	if !head.body && !head.tunnel {
 		c.mu.Lock()
 		err = ex.sendHead()
@@ -126,7 +126,7 @@ func (c *conn) respond(ex *exchange, resp *wire.Response) error {
 	x.BytesOut = out.sent
 	switch {
 	case readErr != nil && !out.headed:
-		x.Status, x.HeadSent = 0, time.Time{}
+		x.Status, x.HeadSent, x.Response = 0, time.Time{}, nil
 		return broken(readErr)
 	case readErr != nil || writeErr != nil:
 		c.gaveUp(ex, readErr, writeErr)

@@ -79,6 +79,7 @@ func (c *conn) serve(ex *exchange) {
 			c.panicked(ex, v)
 		}
 	}()
+	ex.x.Request = &ex.req
 	resp, err := c.srv.service().Serve(&ex.x, &ex.req)
 	c.answer(ex, resp, err)
 	c.finish(ex)

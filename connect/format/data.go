@@ -1,0 +1,123 @@
+package format
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// dataOperator are those of metadata and filter state.
+func dataOperator(name string) (definition, bool) {
+	switch name {
+	case "DYNAMIC_METADATA":
+		return definition{wantsArg | takesMax, dynamicMetadata}, true
+	case "CLUSTER_METADATA", "UPSTREAM_METADATA":
+		// Consul's clusters and endpoints have none, and ours keep none.
+		return never(wantsArg | takesMax)
+	case "FILTER_STATE", "UPSTREAM_FILTER_STATE":
+		return definition{wantsArg | takesMax, filterState}, true
+	case "METADATA":
+		return definition{wantsArg | takesMax, anyMetadata}, true
+	}
+	return definition{}, false
+}
+
+// dynamicMetadata reads `NAMESPACE:KEY:KEY...`; a namespace alone means all of it.
+func dynamicMetadata(arg string) (operator, error) {
+	namespace, keys, more := strings.Cut(arg, ":")
+	if !more {
+		return func(dst []byte, in *Input) ([]byte, kind) {
+			if all := in.Exchange.Metadata.Namespace(namespace); all != nil {
+				return appendData(dst, all), raw
+			}
+			return dst, absent
+		}, nil
+	}
+	path := strings.Split(keys, ":")
+	return func(dst []byte, in *Input) ([]byte, kind) {
+		value, ok := in.Exchange.Metadata.Lookup(namespace, path)
+		if !ok {
+			return dst, absent
+		}
+		switch v := value.(type) {
+		case string:
+			return append(dst, v...), text
+		case float64:
+			return appendFloat(dst, v), number
+		case nil:
+			return dst, absent
+		}
+		return appendData(dst, value), raw
+	}, nil
+}
+
+// anyMetadata reads `KIND:NAMESPACE:KEY...`, of which only that of filters is ours.
+func anyMetadata(arg string) (operator, error) {
+	what, rest, _ := strings.Cut(arg, ":")
+	switch what {
+	case "DYNAMIC":
+		return dynamicMetadata(rest)
+	case "CLUSTER", "ROUTE", "UPSTREAM_HOST", "LISTENER", "LISTENER_FILTER_CHAIN", "VIRTUAL_HOST":
+		return func(dst []byte, _ *Input) ([]byte, kind) { return dst, absent }, nil
+	}
+	return nil, fmt.Errorf("metadata of %q is unknown", what)
+}
+
+// filterState checks `KEY[:PLAIN|TYPED|FIELD:NAME]`. Nothing of ours is in it.
+func filterState(arg string) (operator, error) {
+	key, how, more := strings.Cut(arg, ":")
+	how, _, _ = strings.Cut(how, ":")
+	if key == "" || more && how != "PLAIN" && how != "TYPED" && how != "FIELD" {
+		return nil, fmt.Errorf("%q is not of the form KEY:PLAIN, KEY:TYPED or KEY:FIELD:NAME", arg)
+	}
+	return func(dst []byte, _ *Input) ([]byte, kind) { return dst, absent }, nil
+}
+
+func appendFloat(dst []byte, f float64) []byte {
+	switch {
+	case math.IsNaN(f) || math.IsInf(f, 0):
+		return append(dst, "null"...)
+	case f == math.Trunc(f) && math.Abs(f) < 1<<53:
+		return strconv.AppendInt(dst, int64(f), 10)
+	}
+	return strconv.AppendFloat(dst, f, 'g', -1, 64)
+}
+
+// appendData appends a value as JSON, members in order of their names.
+func appendData(dst []byte, value any) []byte {
+	switch v := value.(type) {
+	case string:
+		return appendQuoted(dst, v)
+	case float64:
+		return appendFloat(dst, v)
+	case bool:
+		return strconv.AppendBool(dst, v)
+	case []any:
+		dst = append(dst, '[')
+		for i, item := range v {
+			if i > 0 {
+				dst = append(dst, ',')
+			}
+			dst = appendData(dst, item)
+		}
+		return append(dst, ']')
+	case map[string]any:
+		names := make([]string, 0, len(v))
+		for name := range v {
+			names = append(names, name)
+		}
+		slices.Sort(names)
+		dst = append(dst, '{')
+		for i, name := range names {
+			if i > 0 {
+				dst = append(dst, ',')
+			}
+			dst = append(appendQuoted(dst, name), ':')
+			dst = appendData(dst, v[name])
+		}
+		return append(dst, '}')
+	}
+	return append(dst, "null"...)
+}

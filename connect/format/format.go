@@ -1,0 +1,126 @@
+package format
+
+import (
+	"github.com/serai-net/serai/connect/wire"
+)
+
+// Input is what a text is written from. It is only read.
+type Input struct {
+	// Exchange is never nil. Its Request and Response are taken for the heads; for
+	// a value that is written before the response is known to the codec, Response
+	// below counts instead.
+	Exchange *wire.Exchange
+	Response *wire.Response
+	// Trailer of the response; nil if there is none.
+	Trailer *wire.Header
+	// LogType is %ACCESS_LOG_TYPE%; "" means NotSet.
+	LogType string
+	// LocalBody is the text of an answer of our own (%LOCAL_REPLY_BODY%).
+	LocalBody string
+	// TraceID is that of the active span; "" if nothing is traced.
+	TraceID string
+}
+
+func (in *Input) request() *wire.Request { return in.Exchange.Request }
+
+func (in *Input) response() *wire.Response {
+	if in.Response != nil {
+		return in.Response
+	}
+	return in.Exchange.Response
+}
+
+// attempt is the last one; nil if there was none.
+func (in *Input) attempt() *wire.Attempt {
+	if n := len(in.Exchange.Attempts); n > 0 {
+		return &in.Exchange.Attempts[n-1]
+	}
+	return nil
+}
+
+// kind says what an operator has written.
+type kind uint8
+
+const (
+	absent kind = iota // nothing: it is not known
+	text               // characters that mean themselves
+	number             // a number, as JSON has it
+	raw                // true, false, null, a list or an object of JSON
+)
+
+// operator appends its value. If it is absent, dst comes back as it was.
+type operator func(dst []byte, in *Input) ([]byte, kind)
+
+// part is an operator, or plain text before the next one.
+type part struct {
+	plain string
+	op    operator
+	// most is the length at which the value is cut off, in bytes; negative for none.
+	most int
+}
+
+// append appends the value, cut off. What is structured is cut only within a text
+// (loose).
+func (p *part) append(dst []byte, in *Input, loose bool) ([]byte, kind) {
+	start := len(dst)
+	dst, k := p.op(dst, in)
+	if p.most >= 0 && len(dst)-start > p.most && (loose || k == text) {
+		dst = dst[:start+p.most]
+	}
+	return dst, k
+}
+
+// Text is a compiled text. It is safe for concurrent use and does not change.
+type Text struct {
+	parts []part
+}
+
+// unknown is written for what is not known.
+const unknown = '-'
+
+// Plain returns the text if there is no operator in it.
+func (t *Text) Plain() (plain string, ok bool) {
+	switch {
+	case len(t.parts) == 0:
+		return "", true
+	case len(t.parts) == 1 && t.parts[0].op == nil:
+		return t.parts[0].plain, true
+	}
+	return "", false
+}
+
+// Append appends the text; what is not known is "-".
+func (t *Text) Append(dst []byte, in *Input) []byte {
+	dst, _ = t.append(dst, in, false)
+	return dst
+}
+
+// AppendKnown appends the text without anything for what is not known
+// (omit_empty_values).
+func (t *Text) AppendKnown(dst []byte, in *Input) []byte {
+	dst, _ = t.append(dst, in, true)
+	return dst
+}
+
+func (t *Text) append(dst []byte, in *Input, omit bool) ([]byte, kind) {
+	for i := range t.parts {
+		p := &t.parts[i]
+		if p.op == nil {
+			dst = append(dst, p.plain...)
+			continue
+		}
+		var k kind
+		if dst, k = p.append(dst, in, true); k == absent && !omit {
+			dst = append(dst, unknown)
+		}
+	}
+	return dst, text
+}
+
+// single is the only part, if it is an operator.
+func (t *Text) single() *part {
+	if len(t.parts) == 1 && t.parts[0].op != nil {
+		return &t.parts[0]
+	}
+	return nil
+}

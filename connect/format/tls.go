@@ -1,0 +1,173 @@
+package format
+
+import (
+	"crypto/sha1" //nolint:gosec // a fingerprint that somebody asks for by its name
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/pem"
+	"maps"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+// tlsOperator are those of TLS and certificates. Of our own certificate, and of
+// what an upstream has shown, nothing is kept.
+func tlsOperator(name string) (definition, bool) {
+	switch name {
+	case "DOWNSTREAM_TLS_VERSION":
+		return plainly(word(func(in *Input) string { return tlsVersion(in.Exchange.Peer.Version) }))
+	case "DOWNSTREAM_TLS_CIPHER":
+		return plainly(word(func(in *Input) string { return tlsCipher(in.Exchange.Peer.Cipher) }))
+	case "DOWNSTREAM_PEER_CERT_V_START":
+		return validity(func(c *x509.Certificate) time.Time { return c.NotBefore })
+	case "DOWNSTREAM_PEER_CERT_V_END":
+		return validity(func(c *x509.Certificate) time.Time { return c.NotAfter })
+	case "DOWNSTREAM_TLS_SESSION_ID", "UPSTREAM_TLS_SESSION_ID", "UPSTREAM_TLS_VERSION", "UPSTREAM_TLS_CIPHER",
+		"UPSTREAM_PEER_SUBJECT", "UPSTREAM_PEER_ISSUER", "UPSTREAM_PEER_CERT", "UPSTREAM_PEER_URI_SAN", "UPSTREAM_PEER_DNS_SAN",
+		"UPSTREAM_PEER_IP_SAN", "UPSTREAM_LOCAL_URI_SAN", "UPSTREAM_LOCAL_DNS_SAN", "UPSTREAM_LOCAL_IP_SAN",
+		"DOWNSTREAM_LOCAL_SUBJECT", "DOWNSTREAM_LOCAL_URI_SAN", "DOWNSTREAM_LOCAL_DNS_SAN", "DOWNSTREAM_LOCAL_IP_SAN",
+		"DOWNSTREAM_LOCAL_EMAIL_SAN", "DOWNSTREAM_LOCAL_OTHERNAME_SAN", "DOWNSTREAM_PEER_OTHERNAME_SAN",
+		"DOWNSTREAM_PEER_CHAIN_SERIALS", "DOWNSTREAM_PEER_CHAIN_FINGERPRINTS_256", "DOWNSTREAM_PEER_CHAIN_FINGERPRINTS_1":
+		return never(alone)
+	case "UPSTREAM_PEER_CERT_V_START", "UPSTREAM_PEER_CERT_V_END":
+		return never(takesArg)
+	}
+	if what, ok := strings.CutPrefix(name, "DOWNSTREAM_PEER_"); ok {
+		if of := ofCertificate(what); of != nil {
+			return definition{make: func(string) (operator, error) { return certificate(of), nil }}, true
+		}
+	}
+	return definition{}, false
+}
+
+// ofCertificate is what is written of a peer's certificate; nil for what is unknown.
+func ofCertificate(what string) func(c *x509.Certificate) string {
+	switch what {
+	case "URI_SAN":
+		return func(c *x509.Certificate) string { return joined(c.URIs, (*url.URL).String) }
+	case "DNS_SAN":
+		return func(c *x509.Certificate) string { return strings.Join(c.DNSNames, ",") }
+	case "IP_SAN":
+		return func(c *x509.Certificate) string {
+			var all []string
+			for _, ip := range c.IPAddresses {
+				all = append(all, ip.String())
+			}
+			return strings.Join(all, ",")
+		}
+	case "EMAIL_SAN":
+		return func(c *x509.Certificate) string { return strings.Join(c.EmailAddresses, ",") }
+	case "SUBJECT":
+		return func(c *x509.Certificate) string { return c.Subject.String() }
+	case "ISSUER":
+		return func(c *x509.Certificate) string { return c.Issuer.String() }
+	case "SERIAL":
+		return func(c *x509.Certificate) string { return hex.EncodeToString(c.SerialNumber.Bytes()) }
+	case "FINGERPRINT_256":
+		return func(c *x509.Certificate) string { sum := sha256.Sum256(c.Raw); return hex.EncodeToString(sum[:]) }
+	case "FINGERPRINT_1":
+		return func(c *x509.Certificate) string { sum := sha1.Sum(c.Raw); return hex.EncodeToString(sum[:]) } //nolint:gosec // see the import
+	case "CERT":
+		return func(c *x509.Certificate) string {
+			text := url.QueryEscape(string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw})))
+			return strings.ReplaceAll(text, "+", "%20")
+		}
+	}
+	return nil
+}
+
+func joined[T any](all []T, name func(T) string) string {
+	names := make([]string, len(all))
+	for i, one := range all {
+		names[i] = name(one)
+	}
+	return strings.Join(names, ",")
+}
+
+// maxCertificates bounds what is remembered; past it, it starts anew.
+const maxCertificates = 256
+
+// certificate writes what of says of the peer's certificate, which is remembered:
+// it is the same for all exchanges of a connection.
+func certificate(of func(c *x509.Certificate) string) operator {
+	var known atomic.Pointer[map[*x509.Certificate]string] // never changed, but replaced
+	known.Store(&map[*x509.Certificate]string{})
+	return word(func(in *Input) string {
+		c := in.Exchange.Peer.Certificate
+		if c == nil {
+			return ""
+		}
+		before := *known.Load()
+		if value, ok := before[c]; ok {
+			return value
+		}
+		next := map[*x509.Certificate]string{c: of(c)}
+		if len(before) < maxCertificates {
+			maps.Copy(next, before)
+		}
+		known.Store(&next)
+		return next[c]
+	})
+}
+
+func validity(of func(c *x509.Certificate) time.Time) (definition, bool) {
+	return definition{takesArg, func(arg string) (operator, error) {
+		c, err := newClock(arg, false)
+		if err != nil {
+			return nil, err
+		}
+		return clockOperator(c, func(in *Input) time.Time {
+			if in.Exchange.Peer.Certificate == nil {
+				return time.Time{}
+			}
+			return of(in.Exchange.Peer.Certificate)
+		}), nil
+	}}, true
+}
+
+func tlsVersion(version uint16) string {
+	switch version {
+	case tls.VersionTLS10:
+		return "TLSv1"
+	case tls.VersionTLS11:
+		return "TLSv1.1"
+	case tls.VersionTLS12:
+		return "TLSv1.2"
+	case tls.VersionTLS13:
+		return "TLSv1.3"
+	}
+	return ""
+}
+
+// tlsCipher is the name that OpenSSL has for a suite; those of TLS 1.3 have one.
+func tlsCipher(suite uint16) string {
+	switch suite {
+	case 0:
+		return ""
+	case tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256:
+		return "ECDHE-RSA-AES128-GCM-SHA256"
+	case tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384:
+		return "ECDHE-RSA-AES256-GCM-SHA384"
+	case tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256:
+		return "ECDHE-ECDSA-AES128-GCM-SHA256"
+	case tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384:
+		return "ECDHE-ECDSA-AES256-GCM-SHA384"
+	case tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256:
+		return "ECDHE-RSA-CHACHA20-POLY1305"
+	case tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256:
+		return "ECDHE-ECDSA-CHACHA20-POLY1305"
+	case tls.TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA:
+		return "ECDHE-RSA-AES128-SHA"
+	case tls.TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA:
+		return "ECDHE-RSA-AES256-SHA"
+	case tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA:
+		return "ECDHE-ECDSA-AES128-SHA"
+	case tls.TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA:
+		return "ECDHE-ECDSA-AES256-SHA"
+	}
+	return tls.CipherSuiteName(suite)
+}
