@@ -74,7 +74,7 @@ func (l *listener) readHeader(conn net.Conn, peer *wire.Peer, header *ProxyHeade
 		return nil, errUntrusted
 	}
 	if h.Source.IsValid() {
-		peer.Addr, peer.Local = h.Source, h.Destination
+		peer.Direct, peer.Addr, peer.Local = peer.Addr, h.Source, h.Destination
 	}
 	return same, conn.SetReadDeadline(time.Time{})
 }

@@ -1,5 +1,7 @@
 package mesh
 
+import "net/netip"
+
 // Action is what an intention filter does with what its policies match.
 type Action uint8
 
@@ -8,6 +10,8 @@ type Action uint8
 const (
 	Allow Action = iota
 	Deny
+	// Log allows everything, and marks what a policy matches for the access log.
+	Log
 )
 
 // Intention is one RBAC filter as Consul compiles intentions into it. A request
@@ -16,6 +20,13 @@ const (
 type Intention struct {
 	Action   Action
 	Policies []IntentionPolicy
+	// Unenforced says that there are no rules at all: everything is allowed. (No
+	// policies, on the other hand, allow nothing.)
+	Unenforced bool
+	// Shadow, if not nil, decides without a consequence, for who counts.
+	Shadow *Intention
+	// StatPrefix stands before the names of what is counted.
+	StatPrefix string
 	// Refusal says what is not understood: nothing is allowed.
 	Refusal string
 }
@@ -37,7 +48,15 @@ type Permission struct {
 	Header *HeaderMatch
 	// Metadata set by an earlier filter.
 	Metadata *MetadataMatch
+	// Destination is where the peer connected to; Ports its port.
+	Destination *netip.Prefix
+	Ports       *PortRange
+	// ServerName is the SNI.
+	ServerName *StringMatch
 }
+
+// PortRange is a range of ports, both ends within.
+type PortRange struct{ First, Last uint16 }
 
 // Principal is who asks. Exactly one field is set.
 type Principal struct {
@@ -45,19 +64,14 @@ type Principal struct {
 	And []Principal
 	Or  []Principal
 	Not *Principal
-	// Name matches the peer's URI name, or else DNS name, or else subject.
+	// Name matches one of the peer's URI names, of its DNS names, or its subject.
 	Name *StringMatch
 	// Authenticated matches any peer with a verified certificate.
 	Authenticated bool
 	Header        *HeaderMatch
 	Metadata      *MetadataMatch
-}
-
-// MetadataMatch looks up a value that an earlier filter has put under
-// Filter and Path.
-type MetadataMatch struct {
-	Filter string
-	Path   []string
-	Value  StringMatch
-	Invert bool
+	Path          *StringMatch // url_path: without the query
+	// Source is the peer's address; Direct the connection's own, whatever a header
+	// of the PROXY protocol says.
+	Source, Direct *netip.Prefix
 }

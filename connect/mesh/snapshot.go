@@ -195,7 +195,7 @@ const (
 type HTTPFilter struct {
 	Intention *Intention
 	// Metadata is header_to_metadata.
-	Metadata []HeaderToMetadata
+	Metadata *HeaderToMetadata
 	// GRPCWeb lets clients of gRPC-Web call gRPC.
 	GRPCWeb bool
 	// GRPCBridge lets clients of HTTP/1.1 call gRPC.
@@ -210,15 +210,4 @@ type GRPCBridge struct {
 	UpgradeProtobuf bool
 	// IgnoreQuery drops the query of the requests that it takes.
 	IgnoreQuery bool
-}
-
-// HeaderToMetadata is one rule of the header_to_metadata filter.
-type HeaderToMetadata struct {
-	Header, Namespace, Key string
-	// Pattern with Rewrite, "" for the plain value.
-	Pattern, Rewrite string
-	// Missing is the value if the header is not there; "" sets none.
-	Missing string
-	// Remove drops the header.
-	Remove bool
 }

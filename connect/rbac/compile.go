@@ -65,6 +65,22 @@ func (c *compiler) permission(in *mesh.Permission) (condition, error) {
 	case in.Metadata != nil:
 		return c.metadata(in.Metadata)
 	default:
+		return connection(in)
+	}
+}
+
+// connection are the permissions that ask about the connection.
+func connection(in *mesh.Permission) (condition, error) {
+	switch {
+	case in.Destination != nil:
+		value, err := prefix(*in.Destination)
+		return destination{value}, err
+	case in.Ports != nil:
+		return ports{*in.Ports}, nil
+	case in.ServerName != nil:
+		value, err := match.String(*in.ServerName)
+		return serverName{value}, err
+	default:
 		return nil, errors.New("nothing is asked for")
 	}
 }
@@ -106,6 +122,16 @@ func (c *compiler) principal(in *mesh.Principal) (condition, error) {
 		return c.header(in.Header)
 	case in.Metadata != nil:
 		return c.metadata(in.Metadata)
+	case in.Path != nil:
+		c.asksRequest = true
+		value, err := match.String(*in.Path)
+		return path{value}, err
+	case in.Source != nil:
+		value, err := prefix(*in.Source)
+		return source{value}, err
+	case in.Direct != nil:
+		value, err := prefix(*in.Direct)
+		return direct{value}, err
 	default:
 		return nil, errors.New("nobody is named")
 	}
@@ -119,6 +145,6 @@ func (c *compiler) header(in *mesh.HeaderMatch) (condition, error) {
 
 func (c *compiler) metadata(in *mesh.MetadataMatch) (condition, error) {
 	c.asksRequest = true
-	value, err := match.String(in.Value)
+	value, err := match.Metadata(in.Value)
 	return &metadata{filter: in.Filter, path: in.Path, value: value, invert: in.Invert}, err
 }

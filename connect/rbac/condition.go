@@ -65,16 +65,14 @@ func (h header) holds(in Input) bool { return in.Request != nil && h.value.Match
 type metadata struct {
 	filter string
 	path   []string
-	value  *match.StringMatcher
+	value  *match.ValueMatcher
 	invert bool
 }
 
 func (m *metadata) holds(in Input) bool {
 	found := false
 	if in.Metadata != nil {
-		if value, ok := in.Metadata.Lookup(m.filter, m.path); ok {
-			found = m.value.Match(value)
-		}
+		found = m.value.Match(in.Metadata.Lookup(m.filter, m.path))
 	}
 	return found != m.invert
 }
@@ -88,24 +86,18 @@ func verified(peer *wire.Peer) bool {
 	return !peer.ID.IsZero() || peer.Certificate != nil
 }
 
-// name looks at the peer's URI name, or else its DNS names, or else its
-// subject.
+// name looks at the peer's URI names, its DNS names and its subject.
 type name struct{ value *match.StringMatcher }
 
 func (n name) holds(in Input) bool {
-	if !in.Peer.ID.IsZero() {
-		return n.value.Match(in.Peer.ID.String())
+	if !in.Peer.ID.IsZero() && n.value.Match(in.Peer.ID.String()) {
+		return true
 	}
 	return in.Peer.Certificate != nil && n.certificate(in.Peer.Certificate)
 }
 
-// certificate looks at one that has no SPIFFE ID.
 func (n name) certificate(leaf *x509.Certificate) bool {
-	if len(leaf.URIs) > 0 {
-		return slices.ContainsFunc(leaf.URIs, func(uri *url.URL) bool { return n.value.Match(uri.String()) })
-	}
-	if len(leaf.DNSNames) > 0 {
-		return slices.ContainsFunc(leaf.DNSNames, n.value.Match)
-	}
-	return n.value.Match(leaf.Subject.String())
+	return slices.ContainsFunc(leaf.URIs, func(uri *url.URL) bool { return n.value.Match(uri.String()) }) ||
+		slices.ContainsFunc(leaf.DNSNames, n.value.Match) ||
+		n.value.Match(leaf.Subject.String())
 }

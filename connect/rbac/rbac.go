@@ -22,14 +22,8 @@ type Input struct {
 	// Request is nil for a connection. A policy that asks about requests then
 	// never allows, and always denies whom it names.
 	Request *wire.Request
-	// Metadata is nil if no filter has set any.
-	Metadata Metadata
-}
-
-// Metadata is what earlier filters have found out about a request.
-type Metadata interface {
-	// Lookup returns the value that filter has put under path.
-	Lookup(filter string, path []string) (value string, ok bool)
+	// Metadata is what earlier filters have found out; nil if nothing can have been.
+	Metadata *wire.Metadata
 }
 
 // Policy is compiled intentions. It is safe for concurrent use. The zero Policy
@@ -43,6 +37,7 @@ type filter struct {
 	action   mesh.Action
 	policies []policy
 	refused  bool
+	open     bool // there are no rules
 }
 
 // policy matches if a permission and a principal hold.
@@ -65,7 +60,7 @@ const Refused = "refused"
 func Compile(intentions []*mesh.Intention) (*Policy, error) {
 	p := &Policy{}
 	for _, in := range intentions {
-		f := filter{action: in.Action, refused: in.Refusal != ""}
+		f := filter{action: in.Action, refused: in.Refusal != "", open: in.Unenforced}
 		for i := range in.Policies {
 			compiled, err := compilePolicy(&in.Policies[i])
 			if err != nil {
@@ -93,12 +88,15 @@ func (f *filter) decide(in Input) (allowed bool, name string) {
 	if f.refused {
 		return false, Refused
 	}
+	if f.open {
+		return true, ""
+	}
 	for i := range f.policies {
 		if f.policies[i].matches(in, f.action) {
-			return f.action == mesh.Allow, f.policies[i].name
+			return f.action != mesh.Deny, f.policies[i].name
 		}
 	}
-	return f.action == mesh.Deny, ""
+	return f.action != mesh.Allow, ""
 }
 
 func (p *policy) matches(in Input, action mesh.Action) bool {

@@ -1,11 +1,8 @@
 package route
 
 import (
-	"fmt"
-	"regexp"
 	"strings"
 
-	"github.com/serai-net/serai/connect/mesh"
 	"github.com/serai-net/serai/connect/wire"
 )
 
@@ -30,61 +27,10 @@ func (r *Rule) Rewrite(req *wire.Request) {
 		}
 		path = "/" + strings.TrimPrefix(rest, "/")
 	default:
-		path = r.rewrite.apply(path)
+		path = r.rewrite.Replace(path)
 	}
 	if !strings.HasPrefix(path, "/") {
 		path = "/" + path
 	}
 	req.Path = path + query
-}
-
-// regexRewrite is a compiled [mesh.RegexRewrite].
-type regexRewrite struct {
-	pattern  *regexp.Regexp
-	template string
-}
-
-func compileRewrite(r *mesh.RegexRewrite) (*regexRewrite, error) {
-	pattern, err := regexp.Compile(r.Pattern)
-	if err != nil {
-		return nil, fmt.Errorf("regex_rewrite: %w", err)
-	}
-	template, err := goTemplate(r.Substitution, pattern.NumSubexp())
-	if err != nil {
-		return nil, fmt.Errorf("regex_rewrite: %w", err)
-	}
-	return &regexRewrite{pattern, template}, nil
-}
-
-func (r *regexRewrite) apply(path string) string { return r.pattern.ReplaceAllString(path, r.template) }
-
-// goTemplate turns RE2's \1 into Go's ${1}.
-func goTemplate(substitution string, groups int) (string, error) {
-	var b strings.Builder
-	for i := 0; i < len(substitution); i++ {
-		c := substitution[i]
-		switch c {
-		case '$':
-			b.WriteString("$$")
-			continue
-		case '\\':
-		default:
-			b.WriteByte(c)
-			continue
-		}
-		if i++; i == len(substitution) {
-			return "", fmt.Errorf("substitution %q ends with a backslash", substitution)
-		}
-		switch c = substitution[i]; {
-		case c == '\\':
-			b.WriteByte(c)
-		case c < '0' || c > '9':
-			return "", fmt.Errorf("substitution %q: a backslash is followed by %q", substitution, c)
-		case int(c-'0') > groups:
-			return "", fmt.Errorf("substitution %q: the pattern has %d groups", substitution, groups)
-		default:
-			fmt.Fprintf(&b, "${%c}", c)
-		}
-	}
-	return b.String(), nil
 }

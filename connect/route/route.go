@@ -30,7 +30,7 @@ type Rule struct {
 	path    func(path string) (rest string, ok bool)
 	headers []*match.HeaderMatcher
 	query   []*match.QueryMatcher
-	rewrite *regexRewrite // nil if there is none, or only a prefix to strip
+	rewrite *match.Rewriter // nil if there is none, or only a prefix to strip
 }
 
 // Compile makes a table. What cannot be compiled in one rule refuses only the
@@ -83,8 +83,8 @@ func compile(rule *mesh.Rule) (*Rule, error) {
 		c.query = append(c.query, q)
 	}
 	if r := rule.RegexRewrite; r != nil && r.StripPrefix == "" {
-		if c.rewrite, err = compileRewrite(r); err != nil {
-			return nil, err
+		if c.rewrite, err = match.Rewrite(*r); err != nil {
+			return nil, fmt.Errorf("regex_rewrite: %w", err)
 		}
 	}
 	return c, nil

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/serai-net/serai/connect/filter/headermeta"
 	"github.com/serai-net/serai/connect/mesh"
 	"github.com/serai-net/serai/connect/rbac"
 	"github.com/serai-net/serai/connect/stats"
@@ -57,9 +58,11 @@ func compileFilters(all []mesh.HTTPFilter, scope *stats.Scope) ([]wire.Layer, er
 			}
 			layers = append(layers, authorize(policy, scope.Scope("rbac.")))
 		case f.Metadata != nil:
-			// Only metadata matches of intentions could read it, and those are
-			// refused where they occur; so nothing is lost.
-			continue
+			layer, err := headermeta.Layer(f.Metadata)
+			if err != nil {
+				return nil, err
+			}
+			layers = append(layers, layer)
 		case f.GRPCWeb:
 			layers = append(layers, GRPCWeb)
 		case f.GRPCBridge != nil:
@@ -94,7 +97,7 @@ func authorize(policy *rbac.Policy, scope *stats.Scope) wire.Layer {
 	passed, denied := scope.Counter("allowed"), scope.Counter("denied")
 	return func(next wire.Service) wire.Service {
 		return wire.ServiceFunc(func(x *wire.Exchange, req *wire.Request) (*wire.Response, error) {
-			if allowed, _ := policy.Decide(rbac.Input{Peer: x.Peer, Request: req}); !allowed {
+			if allowed, _ := policy.Decide(rbac.Input{Peer: x.Peer, Request: req, Metadata: &x.Metadata}); !allowed {
 				denied.Add(1)
 				return nil, &wire.Fault{Status: http.StatusForbidden, Flag: wire.FlagDenied, Text: "RBAC: access denied"}
 			}

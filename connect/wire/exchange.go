@@ -22,6 +22,9 @@ var ErrClientGone = errors.New("the client closed its connection")
 type Peer struct {
 	// Addr is the peer's address; invalid for a unix socket.
 	Addr netip.AddrPort
+	// Direct is the address of who made the connection, if it said on whose behalf
+	// (a PROXY protocol header), which Addr is then; else it is invalid.
+	Direct netip.AddrPort
 	// Local is the address that the peer connected to.
 	Local netip.AddrPort
 	// ID is the verified SPIFFE identity; zero without mTLS.

@@ -2,15 +2,12 @@ package resource
 
 import (
 	"fmt"
-	"strings"
 
 	bridgev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/grpc_http1_bridge/v3"
-	h2mv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/header_to_metadata/v3"
 	httprbacv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/rbac/v3"
 	routerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 
-	"github.com/serai-net/serai/connect/match"
 	"github.com/serai-net/serai/connect/mesh"
 )
 
@@ -100,7 +97,7 @@ func (d *decoder) httpFilter(msg *hcmv3.HttpFilter, typ string) (f mesh.HTTPFilt
 		if err != nil {
 			return mesh.HTTPFilter{Refusal: reason(err)}, true
 		}
-		return mesh.HTTPFilter{Metadata: rules}, len(rules) > 0
+		return mesh.HTTPFilter{Metadata: rules}, len(rules.Request)+len(rules.Response) > 0
 	}
 	if msg.GetIsOptional() {
 		d.note("optional http filter %s is ignored", msg.GetName())
@@ -123,63 +120,4 @@ func (d *decoder) grpcBridge(msg *hcmv3.HttpFilter) mesh.HTTPFilter {
 	return mesh.HTTPFilter{GRPCBridge: &mesh.GRPCBridge{
 		UpgradeProtobuf: config.GetUpgradeProtobufToGrpc(), IgnoreQuery: config.GetIgnoreQueryParameters(),
 	}}
-}
-
-func (d *decoder) headerToMetadata(msg *hcmv3.HttpFilter) ([]mesh.HeaderToMetadata, error) {
-	config := &h2mv3.Config{}
-	if err := unpack(msg.GetTypedConfig(), config); err != nil {
-		return nil, err
-	}
-	if err := d.only(config, "request_rules", " - stat_prefix"); err != nil {
-		return nil, err
-	}
-	var out []mesh.HeaderToMetadata
-	for _, rule := range config.GetRequestRules() {
-		if err := d.only(rule, "header on_header_present on_header_missing remove", ""); err != nil {
-			return nil, err
-		}
-		r := mesh.HeaderToMetadata{Header: strings.ToLower(rule.GetHeader()), Remove: rule.GetRemove()}
-		if r.Header == "" {
-			return nil, fmt.Errorf("rule without a header")
-		}
-		if err := d.onHeader(rule, &r); err != nil {
-			return nil, err
-		}
-		out = append(out, r)
-	}
-	return out, nil
-}
-
-func (d *decoder) onHeader(rule *h2mv3.Config_Rule, r *mesh.HeaderToMetadata) error {
-	if kv := rule.GetOnHeaderPresent(); kv != nil {
-		if err := d.only(kv, "metadata_namespace key regex_value_rewrite type", ""); err != nil {
-			return err
-		}
-		if kv.GetType() != h2mv3.Config_STRING {
-			return fmt.Errorf("metadata of type %s is not supported", kv.GetType())
-		}
-		r.Namespace, r.Key = namespaceOf(kv), kv.GetKey()
-		r.Pattern = kv.GetRegexValueRewrite().GetPattern().GetRegex()
-		r.Rewrite = kv.GetRegexValueRewrite().GetSubstitution()
-		if _, err := match.Regex(r.Pattern); err != nil {
-			return err
-		}
-	}
-	if kv := rule.GetOnHeaderMissing(); kv != nil {
-		if err := d.only(kv, "metadata_namespace key value type", ""); err != nil {
-			return err
-		}
-		if r.Key != "" && (r.Namespace != namespaceOf(kv) || r.Key != kv.GetKey()) {
-			return fmt.Errorf("on_header_missing with another key than on_header_present is not supported")
-		}
-		r.Namespace, r.Key, r.Missing = namespaceOf(kv), kv.GetKey(), kv.GetValue()
-	}
-	return nil
-}
-
-func namespaceOf(kv *h2mv3.Config_KeyValuePair) string {
-	if ns := kv.GetMetadataNamespace(); ns != "" {
-		return ns
-	}
-	return "envoy.filters.http.header_to_metadata"
 }

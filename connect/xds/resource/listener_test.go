@@ -77,7 +77,7 @@ func TestPublicListener(t *testing.T) {
 				Leaves: []mesh.Leaf{{CertificatePEM: "CERT", KeyPEM: "KEY"}}, Roots: mesh.Roots{PEM: "CA"}, RequireClient: true,
 				Params: mesh.TLSParams{MinVersion: 0x303, MaxVersion: 0x304, CipherSuites: []string{"A"}, ALPN: []string{"h2", "http/1.1"}},
 			},
-			Intentions:     []*mesh.Intention{{Action: mesh.Allow}},
+			Intentions:     []*mesh.Intention{{Action: mesh.Allow, StatPrefix: "connect_authz"}},
 			MaxConnections: 7,
 			TCP:            &mesh.TCPProxy{StatPrefix: "s", Targets: []mesh.Target{{Cluster: "local_app", Weight: 1}}, IdleTimeout: time.Hour},
 		}},
@@ -109,9 +109,13 @@ func TestHTTPListener(t *testing.T) {
 			ClientCert: mesh.ForwardClientCert{Mode: mesh.ForwardAppend, Subject: true, Cert: true, Chain: true, DNS: true, URI: true},
 			Filters: []mesh.HTTPFilter{
 				{Intention: &mesh.Intention{Action: mesh.Deny}},
-				{Metadata: []mesh.HeaderToMetadata{{
-					Header: "x-forwarded-client-cert", Namespace: "consul", Key: "service", Pattern: ".*svc/(.*)", Rewrite: `\1`, Missing: "none", Remove: true,
-				}}},
+				{Metadata: &mesh.HeaderToMetadata{Request: []mesh.MetadataRule{{
+					Header: "x-forwarded-client-cert", Remove: true,
+					Present: &mesh.MetadataValue{
+						Namespace: "consul", Key: "service", Rewrite: &mesh.RegexRewrite{Pattern: ".*svc/(.*)", Substitution: `\1`},
+					},
+					Missing: &mesh.MetadataValue{Namespace: "consul", Key: "service", Value: "none"},
+				}}}},
 				{Refusal: "http filter wasm: type envoy.extensions.filters.http.wasm.v3.Wasm is not supported"},
 			},
 		}},

@@ -8,7 +8,6 @@ import (
 	rbacv3 "github.com/envoyproxy/go-control-plane/envoy/config/rbac/v3"
 	httprbacv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/rbac/v3"
 	netrbacv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/rbac/v3"
-	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/serai-net/serai/connect/mesh"
@@ -33,26 +32,33 @@ func Intention(filter *anypb.Any) *mesh.Intention {
 }
 
 func (d *decoder) networkRBAC(msg *netrbacv3.RBAC) *mesh.Intention {
-	err := d.only(msg, "rules stat_prefix",
-		"shadow_rules shadow_matcher shadow_rules_stat_prefix enforcement_type delay_deny")
-	return d.intention(msg.GetRules(), err)
+	err := d.only(msg, "rules stat_prefix shadow_rules", "shadow_rules_stat_prefix enforcement_type delay_deny")
+	return d.intention(msg.GetRules(), msg.GetShadowRules(), msg.GetStatPrefix(), msg.GetShadowRulesStatPrefix(), err)
 }
 
 func (d *decoder) httpRBAC(msg *httprbacv3.RBAC) *mesh.Intention {
-	err := d.only(msg, "rules",
-		"shadow_rules shadow_matcher shadow_rules_stat_prefix - rules_stat_prefix track_per_rule_stats")
-	return d.intention(msg.GetRules(), err)
+	err := d.only(msg, "rules shadow_rules rules_stat_prefix shadow_rules_stat_prefix", "track_per_rule_stats")
+	return d.intention(msg.GetRules(), msg.GetShadowRules(), msg.GetRulesStatPrefix(), msg.GetShadowRulesStatPrefix(), err)
 }
 
 // intention reads rules. One policy that is not understood refuses them all: a
 // DENY cannot be skipped, and what an ALLOW would have let in is not known.
-func (d *decoder) intention(rules *rbacv3.RBAC, err error) *mesh.Intention {
-	in := &mesh.Intention{}
-	if err == nil {
+// Shadow rules that are not understood are only noted, since nothing hangs on
+// them.
+func (d *decoder) intention(rules, shadow *rbacv3.RBAC, prefix, shadowPrefix string, err error) *mesh.Intention {
+	in := &mesh.Intention{StatPrefix: prefix, Unenforced: rules == nil && shadow != nil}
+	if err == nil && !in.Unenforced {
 		err = d.rules(rules, in)
 	}
 	if err != nil {
 		return &mesh.Intention{Refusal: "rbac: " + err.Error()}
+	}
+	if shadow != nil {
+		in.Shadow = &mesh.Intention{StatPrefix: shadowPrefix}
+		if err := d.rules(shadow, in.Shadow); err != nil {
+			d.note("shadow rules of an RBAC filter are ignored: %v", err)
+			in.Shadow = nil
+		}
 	}
 	return in
 }
@@ -70,6 +76,8 @@ func (d *decoder) rules(rules *rbacv3.RBAC, in *mesh.Intention) error {
 		in.Action = mesh.Allow
 	case rbacv3.RBAC_DENY:
 		in.Action = mesh.Deny
+	case rbacv3.RBAC_LOG:
+		in.Action = mesh.Log
 	default:
 		return fmt.Errorf("action %s is not supported", rules.GetAction())
 	}
@@ -136,8 +144,10 @@ func (d *decoder) permission(msg *rbacv3.Permission) (p mesh.Permission, err err
 		p.Header = &m
 	case *rbacv3.Permission_Metadata:
 		p.Metadata, err = d.metadata(rule.Metadata)
+	case *rbacv3.Permission_SourcedMetadata:
+		p.Metadata, err = d.sourced(rule.SourcedMetadata)
 	default:
-		err = fmt.Errorf("permission %T is not supported", rule)
+		err = d.connectionPermission(msg, &p)
 	}
 	return p, err
 }
@@ -185,22 +195,18 @@ func (d *decoder) principal(msg *rbacv3.Principal) (p mesh.Principal, err error)
 		p.Header = &m
 	case *rbacv3.Principal_Metadata:
 		p.Metadata, err = d.metadata(id.Metadata)
+	case *rbacv3.Principal_SourcedMetadata:
+		p.Metadata, err = d.sourced(id.SourcedMetadata)
+	case *rbacv3.Principal_UrlPath:
+		var m mesh.StringMatch
+		m, err = stringMatch(id.UrlPath.GetPath())
+		p.Path = &m
+	case *rbacv3.Principal_SourceIp:
+		p.Source, err = prefixOf(id.SourceIp)
+	case *rbacv3.Principal_DirectRemoteIp:
+		p.Direct, err = prefixOf(id.DirectRemoteIp)
 	default:
 		err = fmt.Errorf("principal %T is not supported", id)
 	}
 	return p, err
-}
-
-func (d *decoder) metadata(msg *matcherv3.MetadataMatcher) (*mesh.MetadataMatch, error) {
-	m := &mesh.MetadataMatch{Filter: msg.GetFilter(), Invert: msg.GetInvert()}
-	for _, segment := range msg.GetPath() {
-		m.Path = append(m.Path, segment.GetKey())
-	}
-	s, ok := msg.GetValue().GetMatchPattern().(*matcherv3.ValueMatcher_StringMatch)
-	if !ok {
-		return nil, fmt.Errorf("metadata %s: matcher %T is not supported", m.Filter, msg.GetValue().GetMatchPattern())
-	}
-	var err error
-	m.Value, err = stringMatch(s.StringMatch)
-	return m, err
 }

@@ -1,0 +1,129 @@
+// Package headermeta is the header_to_metadata filter: it makes metadata of
+// header fields and cookies, which intentions, access logs and traces read.
+package headermeta
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/serai-net/serai/connect/match"
+	"github.com/serai-net/serai/connect/mesh"
+	"github.com/serai-net/serai/connect/wire"
+)
+
+// maxValue bounds what is taken of a header, in bytes, as Envoy does: metadata
+// that is too long is not set.
+const maxValue = 8 * 1024
+
+// Layer compiles f. It fails for a rule that looks for nothing, and for an
+// expression that is none.
+func Layer(f *mesh.HeaderToMetadata) (wire.Layer, error) {
+	requests, err := compile(f.Request)
+	if err != nil {
+		return nil, err
+	}
+	responses, err := compile(f.Response)
+	if err != nil {
+		return nil, err
+	}
+	return func(next wire.Service) wire.Service {
+		return wire.ServiceFunc(func(x *wire.Exchange, req *wire.Request) (*wire.Response, error) {
+			for i := range requests {
+				requests[i].request(&x.Metadata, req)
+			}
+			resp, err := next.Serve(x, req)
+			if err != nil {
+				return nil, err
+			}
+			for i := range responses {
+				responses[i].response(&x.Metadata, &resp.Header)
+			}
+			return resp, nil
+		})
+	}, nil
+}
+
+// rule is a compiled [mesh.MetadataRule].
+type rule struct {
+	header, cookie   string
+	remove           bool
+	present, missing *value
+}
+
+func compile(in []mesh.MetadataRule) ([]rule, error) {
+	out := make([]rule, 0, len(in))
+	for i := range in {
+		r := rule{header: in[i].Header, cookie: in[i].Cookie, remove: in[i].Remove}
+		if (r.header == "") == (r.cookie == "") {
+			return nil, fmt.Errorf("metadata rule %d looks for no header and no cookie, or for both", i)
+		}
+		var err error
+		if r.present, err = compileValue(in[i].Present); err != nil {
+			return nil, err
+		}
+		if r.missing, err = compileValue(in[i].Missing); err != nil {
+			return nil, err
+		}
+		out = append(out, r)
+	}
+	return out, nil
+}
+
+func (r *rule) request(into *wire.Metadata, req *wire.Request) {
+	if r.cookie != "" {
+		text := Cookie(&req.Header, r.cookie)
+		r.apply(into, text, text != "")
+		return
+	}
+	text, ok := match.Value(req, r.header)
+	r.apply(into, text, ok)
+	if r.remove {
+		req.Header.Del(r.header)
+	}
+}
+
+func (r *rule) response(into *wire.Metadata, header *wire.Header) {
+	if r.cookie != "" {
+		text := Cookie(header, r.cookie)
+		r.apply(into, text, text != "")
+		return
+	}
+	r.apply(into, header.Joined(r.header), header.Has(r.header))
+	if r.remove {
+		header.Del(r.header)
+	}
+}
+
+func (r *rule) apply(into *wire.Metadata, text string, ok bool) {
+	v := r.present
+	if !ok {
+		v = r.missing
+	}
+	if v == nil {
+		return
+	}
+	if read, ok := v.of(text); ok {
+		into.Set(v.namespace, v.key, read)
+	}
+}
+
+// Cookie is the first value of a cookie of that name, "" if there is none, without
+// the quotes around it.
+func Cookie(header *wire.Header, name string) string {
+	for line := range header.Values("cookie") {
+		for line != "" {
+			var pair string
+			pair, line, _ = strings.Cut(line, ";")
+			key, value, ok := strings.Cut(strings.TrimLeft(pair, " \t"), "=")
+			if !ok || key != name {
+				continue
+			}
+			value = strings.TrimRight(value, " \t")
+			if len(value) >= 2 && value[0] == '"' && value[len(value)-1] == '"' {
+				value = value[1 : len(value)-1]
+			}
+			return value
+		}
+	}
+	return ""
+}
