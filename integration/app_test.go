@@ -29,6 +29,7 @@ import (
 //	/upgrade       101, then all bytes back
 //	/reset/WHEN    no whole answer: cut off before it, in the middle of it, or early, while the body is still coming
 //
+// With a header X-Show any path answers what was got, as JSON, and with headers X-Kept, X-Gone and X-Twice.
 // A path under /x/ is answered as / is. An app whose service is tcp sends each byte back, and when the client has
 // closed its half the hash of all, by which it is seen that the other half lives on.
 type app struct {
@@ -41,6 +42,8 @@ type app struct {
 
 // seen is a request as the app got it.
 type seen struct {
+	Name   string // of the app
+	Method string
 	Host   string
 	Path   string
 	Header http.Header
@@ -90,7 +93,7 @@ func (a *app) handler() http.Handler {
 	mux.HandleFunc("/{$}", a.hello)
 	mux.HandleFunc("/x/", a.hello)
 	mux.HandleFunc("/headers", func(w http.ResponseWriter, r *http.Request) {
-		_ = json.NewEncoder(w).Encode(seen{Host: r.Host, Path: r.URL.RequestURI(), Header: r.Header})
+		_ = json.NewEncoder(w).Encode(a.saw(r))
 	})
 	mux.HandleFunc("/fail/{only}", func(w http.ResponseWriter, r *http.Request) {
 		if r.PathValue("only") == a.name {
@@ -116,8 +119,23 @@ func (a *app) handler() http.Handler {
 	mux.HandleFunc("/reset/{when}", cutOff)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		a.hits.Add(1)
+		if r.Header.Get("X-Show") != "" {
+			a.show(w, r)
+			return
+		}
 		mux.ServeHTTP(w, r)
 	})
+}
+
+func (a *app) saw(r *http.Request) seen {
+	return seen{Name: a.name, Method: r.Method, Host: r.Host, Path: r.RequestURI, Header: r.Header}
+}
+
+func (a *app) show(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("X-Kept", "app")
+	w.Header().Set("X-Gone", "app")
+	w.Header().Set("X-Twice", "app")
+	_ = json.NewEncoder(w).Encode(a.saw(r))
 }
 
 func (a *app) hello(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, a.name) }

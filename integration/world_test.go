@@ -91,13 +91,21 @@ func (w *world) run(t *testing.T, id, service string, upstreams ...string) *inst
 // register starts an instance and registers it, and a sidecar that does not run yet.
 func (w *world) register(t *testing.T, id, service string, upstreams ...string) *instance {
 	t.Helper()
+	return w.registerAs(t, id, service, func(*consulapi.AgentServiceRegistration) {}, upstreams...)
+}
+
+// registerAs is register for what is not like the others; edit changes the registration.
+func (w *world) registerAs(t *testing.T, id, service string, edit func(*consulapi.AgentServiceRegistration), upstreams ...string) *instance {
+	t.Helper()
 	port := w.ports(t, 3+len(upstreams))
 	i := &instance{id: id, service: service, public: port + 1, admin: port + 2, upstreams: map[string]int{}}
 	for n, upstream := range upstreams {
 		i.upstreams[upstream] = port + 3 + n
 	}
 	i.app = startApp(t, id, port, w.protocols[service], i.upstreams)
-	must(t, w.consul.RegisterService(t.Context(), w.registration(i), w.token(t, service)))
+	registration := w.registration(i)
+	edit(registration)
+	must(t, w.consul.RegisterService(t.Context(), registration, w.token(t, service)))
 	return i
 }
 

@@ -84,6 +84,8 @@ func (w *world) add(r *anypb.Any) error {
 	return err
 }
 
+func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
 // names of route tables that a listener asks for by name.
 func (w *world) tables() []string {
 	found := map[string]bool{}
@@ -192,7 +194,7 @@ func compile(f golden.File, all map[string]golden.File) (*world, []string, error
 		}
 	}
 	var reasons []string
-	for _, r := range proxy.Check(w.snapshot, slog.New(slog.DiscardHandler)) {
+	for _, r := range proxy.Check(w.snapshot, discard()) {
 		reasons = append(reasons, r.Kind+": "+r.Reason)
 	}
 	return w, reasons, nil
