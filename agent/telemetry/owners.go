@@ -158,6 +158,14 @@ func ControlPlane(all iter.Seq2[string, int64]) iter.Seq[Sample] {
 				sample.Help = "Updates that were held back, since they would have emptied a healthy upstream."
 			case "reconnects":
 				sample.Help = "Streams after the first."
+			case "secrets_changed":
+				sample.Help = "Certificates and other secrets that were taken in the place of others, without a restart."
+			case "secrets_rejected":
+				sample.Help = "Secrets and files that were not good; the last good one stayed."
+			case "secrets_broken":
+				sample.Help, sample.Kind = "Secrets and files that are not good now, or not there.", Gauge
+			case "secrets_waiting":
+				sample.Help, sample.Kind = "Secrets that have not come yet.", Gauge
 			}
 			if sample.Kind == Counter {
 				sample.Name += "_total"

@@ -30,27 +30,26 @@ import (
 func refused() map[string]string {
 	const toCome = "to come"
 	return map[string]string{
-		"tls: certificate_chain: from a file is not supported":                      toCome,
-		"tls: trusted_ca: from a file is not supported":                             toCome,
-		"tls: no root certificate to verify the peer with":                          toCome,
-		"tls: no trusted_ca, the peer could not be verified":                        toCome,
-		"filter_chain_match by destination, server name or ALPN is not supported":   toCome,
-		"http filter envoy.filters.http.ext_authz":                                  toCome,
-		"http filter envoy.filters.http.jwt_authn":                                  toCome,
-		"http filter envoy.filters.http.lua":                                        toCome,
-		"http filter envoy.filters.http.wasm":                                       toCome,
-		"listener filter envoy.filters.listener.original_dst is not supported":      toCome,
-		"network filter envoy.filters.network.ext_authz":                            toCome,
-		"HttpConnectionManager.strip_any_host_port is not supported":                toCome,
-		"network filter envoy.filters.network.sni_cluster":                          toCome,
-		"network filter envoy.filters.network.wasm":                                 toCome,
-		"tls: CommonTlsContext.tls_certificate_sds_secret_configs is not supported": toCome,
-		"no version between TLS 1.2 and TLS 1.0":                                    toCome,
+		"tls: subject alternative name of type EMAIL is not supported":            toCome,
+		"tls: no root certificate to verify the peer with":                        toCome,
+		"tls: no trusted_ca, the peer could not be verified":                      toCome,
+		"filter_chain_match by destination, server name or ALPN is not supported": toCome,
+		"http filter envoy.filters.http.ext_authz":                                toCome,
+		"http filter envoy.filters.http.jwt_authn":                                toCome,
+		"http filter envoy.filters.http.lua":                                      toCome,
+		"http filter envoy.filters.http.wasm":                                     toCome,
+		"listener filter envoy.filters.listener.original_dst is not supported":    toCome,
+		"network filter envoy.filters.network.ext_authz":                          toCome,
+		"HttpConnectionManager.strip_any_host_port is not supported":              toCome,
+		"network filter envoy.filters.network.sni_cluster":                        toCome,
+		"network filter envoy.filters.network.wasm":                               toCome,
+		"no version between TLS 1.2 and TLS 1.0":                                  toCome,
 	}
 }
 
 // world is one golden file and those of the same name of the other types.
 type world struct {
+	reader   resource.Reader
 	snapshot *mesh.Snapshot
 	notes    []string
 }
@@ -62,7 +61,7 @@ func (w *world) add(r *anypb.Any) error {
 	switch r.GetTypeUrl() {
 	case resource.ListenerType:
 		var l *mesh.Listener
-		if l, notes, err = resource.Listener(r.GetValue()); err == nil {
+		if l, notes, err = w.reader.Listener(r.GetValue()); err == nil {
 			w.snapshot.Listeners[l.Name] = l
 		}
 	case resource.RouteType:
@@ -72,7 +71,7 @@ func (w *world) add(r *anypb.Any) error {
 		}
 	case resource.ClusterType:
 		var c *mesh.Cluster
-		if c, notes, err = resource.Cluster(r.GetValue()); err == nil {
+		if c, notes, err = w.reader.Cluster(r.GetValue()); err == nil {
 			w.snapshot.Clusters[c.Name] = c
 		}
 	case resource.EndpointsType:
@@ -162,8 +161,8 @@ func around(filters ...*listenerv3.Filter) proto.Message {
 
 // compile decodes and compiles a file as the proxy would. Listeners get the route
 // tables of the same case; a table gets a chain that asks for it.
-func compile(f golden.File, all map[string]golden.File) (*world, []string, error) {
-	w := &world{snapshot: &mesh.Snapshot{
+func compile(f golden.File, all map[string]golden.File, outside resource.Secrets) (*world, []string, error) {
+	w := &world{reader: resource.Reader{Secrets: outside}, snapshot: &mesh.Snapshot{
 		Listeners: map[string]*mesh.Listener{}, Routes: map[string]*mesh.Route{}, Clusters: map[string]*mesh.Cluster{},
 	}}
 	own, err := resources(f)
@@ -215,12 +214,12 @@ func TestGoldenCompile(t *testing.T) {
 	for _, f := range files {
 		all[f.Name] = f
 	}
-	list, tally := refused(), newTally()
+	list, tally, outside := refused(), newTally(), newSecrets(t)
 	t.Run("file", func(t *testing.T) {
 		for _, f := range files {
 			t.Run(f.Name, func(t *testing.T) {
 				t.Parallel()
-				w, reasons, err := compile(f, all)
+				w, reasons, err := compile(f, all, outside)
 				if err != nil {
 					t.Fatal(err)
 				}

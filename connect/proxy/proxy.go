@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"net"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -68,6 +69,9 @@ func New(config Config, observe *telemetry.Observer, log *slog.Logger) (*Proxy, 
 		listeners: p.listeners, clusters: p.clusters, loader: &mtls.Loader{}, observe: observe, log: log,
 		service: cmp.Or(config.XDS.ADS.Node.Cluster, config.XDS.ADS.Node.ID),
 	}
+	if config.XDS.Dial == nil {
+		config.XDS.Dial = p.dial
+	}
 	watcher, err := xds.New(config.XDS, &p.store, p.clusters, []xds.Stage{clusterStage{p.clusters}, p.chains}, log)
 	if err != nil {
 		return nil, err
@@ -77,6 +81,15 @@ func New(config Config, observe *telemetry.Observer, log *slog.Logger) (*Proxy, 
 		m.Add(p.samples())
 	}
 	return p, nil
+}
+
+// dial leads to a server that a cluster of the snapshot stands for.
+func (p *Proxy) dial(ctx context.Context, cluster string) (net.Conn, error) {
+	c := p.clusters.Cluster(cluster)
+	if c == nil {
+		return nil, fmt.Errorf("there is no cluster %q", cluster)
+	}
+	return c.DialHTTP2(ctx)
 }
 
 // clusterStage is an upstream.Set as an [xds.Stage].

@@ -13,9 +13,18 @@ import (
 
 // Dial returns a connection to a host for raw bytes. Hosts that refuse are
 // passed over for others.
-func (c *Cluster) Dial(ctx context.Context) (net.Conn, *Host, error) {
+func (c *Cluster) Dial(ctx context.Context) (net.Conn, *Host, error) { return c.dialFor(ctx, false) }
+
+// DialHTTP2 returns a connection to a host on which the caller speaks HTTP/2 by
+// himself: with TLS it is offered by ALPN, where the cluster has any.
+func (c *Cluster) DialHTTP2(ctx context.Context) (net.Conn, error) {
+	conn, _, err := c.dialFor(ctx, true)
+	return conn, err
+}
+
+func (c *Cluster) dialFor(ctx context.Context, http2 bool) (net.Conn, *Host, error) {
 	if m := c.member(preference{}); m != nil && m != c {
-		return m.Dial(ctx)
+		return m.dialFor(ctx, http2)
 	}
 	c.requests.Add(1)
 	cfg := c.config.Load()
@@ -23,7 +32,7 @@ func (c *Cluster) Dial(ctx context.Context) (net.Conn, *Host, error) {
 		return nil, nil, err
 	}
 	c.active.Add(1)
-	conn, host, err := c.dialAny(ctx)
+	conn, host, err := c.dialAny(ctx, http2)
 	if err != nil {
 		c.active.Add(-1)
 		return nil, nil, err
@@ -32,7 +41,7 @@ func (c *Cluster) Dial(ctx context.Context) (net.Conn, *Host, error) {
 	return &countedConn{Conn: conn, host: host}, host, nil
 }
 
-func (c *Cluster) dialAny(ctx context.Context) (net.Conn, *Host, error) {
+func (c *Cluster) dialAny(ctx context.Context, http2 bool) (net.Conn, *Host, error) {
 	var tried [maxTries]*Host
 	var last error
 	for n := range maxTries {
@@ -46,7 +55,7 @@ func (c *Cluster) dialAny(ctx context.Context) (net.Conn, *Host, error) {
 			c.overflow.Add(1)
 			return nil, nil, &wire.Fault{Flag: wire.FlagUpstreamOverflow, Text: "too many connections"}
 		}
-		conn, err := c.dial(ctx, c.config.Load(), host, false)
+		conn, err := c.dial(ctx, c.config.Load(), host, http2)
 		if err == nil {
 			c.connected(host)
 			return conn, host, nil

@@ -78,6 +78,8 @@ func (h handler) Update(update *ads.Update) error {
 		notes, err = w.listeners.apply(update, now)
 	case resource.RouteType:
 		notes, err = w.routes.apply(update, now)
+	case resource.SecretType:
+		notes, err = w.applySecrets(update, now)
 	}
 	w.updated(update, notes, err, now)
 	// Nothing waits for endpoints once all is in force. What could not be read

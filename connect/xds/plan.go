@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/serai-net/serai/connect/mesh"
+	"github.com/serai-net/serai/connect/xds/secret"
 )
 
 const (
@@ -27,6 +28,9 @@ type plan struct {
 	warming, pending map[string]bool
 	// waits says that something is not whole yet.
 	waits bool
+	// asks says that a secret has not come that something is waited for with. The
+	// first snapshot does not wait for it: a cluster in it may lead to the server.
+	asks bool
 	// wake is when to try again though nothing has come; zero for never.
 	wake time.Time
 }
@@ -65,8 +69,23 @@ func (p *plan) until(since time.Time) bool {
 	return true
 }
 
+// secret reports whether a secret is still waited for, since that time.
+func (p *plan) secret(reading *secret.Reading, since time.Time) bool {
+	deadline := since.Add(warmup)
+	if !reading.Waiting() || !p.now.Before(deadline) {
+		return false
+	}
+	p.asks = true
+	p.at(deadline)
+	return true
+}
+
 func (p *plan) clusters() {
 	for name, e := range p.w.clusters.entries {
+		if p.secret(e.reading, e.since) {
+			p.keepCluster(name)
+			continue
+		}
 		if set := endpointName(e.value); set != "" && p.w.sets[set] == nil {
 			if p.until(e.first) {
 				p.keepCluster(name)
@@ -125,7 +144,7 @@ func (p *plan) listeners() {
 			continue
 		}
 		switch {
-		case p.whole(e):
+		case !p.secret(e.reading, e.since) && p.whole(e):
 			p.next.Listeners[name] = e.value
 		case p.force != nil && p.force.Listeners[name] != nil:
 			p.next.Listeners[name] = p.force.Listeners[name]

@@ -6,8 +6,8 @@ import (
 	"time"
 
 	"github.com/serai-net/serai/connect/mesh"
-	"github.com/serai-net/serai/connect/xds/ads"
 	"github.com/serai-net/serai/connect/xds/resource"
+	"github.com/serai-net/serai/connect/xds/secret"
 )
 
 // Static are resources that do not come from the control plane but stand in the
@@ -19,25 +19,24 @@ type Static struct {
 	Clusters, Listeners, Secrets []json.RawMessage
 }
 
-// staticVersion is what a config dump shows as the version of static resources.
-const staticVersion = ""
-
 // addStatic takes over the static resources.
 func (w *Watcher) addStatic(static *Static, now time.Time) {
-	addStatic(w, w.clusters, resource.ClusterType, static.Clusters, now, func(name, reason string) *mesh.Cluster {
-		return &mesh.Cluster{Name: name, Kind: mesh.ClusterStatic, Endpoints: &mesh.EndpointSet{Name: name}, Refusal: reason}
-	})
-	addStatic(w, w.listeners, resource.ListenerType, static.Listeners, now, func(name, reason string) *mesh.Listener {
-		return &mesh.Listener{Name: name, Refusal: reason}
-	})
 	for i, text := range static.Secrets {
 		name, body, err := resource.FromJSON(resource.SecretType, text)
 		if err != nil {
 			w.log.Warn("static secret is not understood, what uses it is refused", "number", i, "name", name, "reason", err.Error())
 			continue
 		}
-		w.staticSecrets = append(w.staticSecrets, ads.Resource{Name: name, Version: staticVersion, Body: body})
+		if err := w.secrets.Set(mesh.SecretRef{Name: name}, body); err != nil {
+			w.log.Warn("static secret is not good, what uses it is refused", "name", name, "reason", err.Error())
+		}
 	}
+	addStatic(w, w.clusters, resource.ClusterType, static.Clusters, now, func(name, reason string) *mesh.Cluster {
+		return &mesh.Cluster{Name: name, Kind: mesh.ClusterStatic, Endpoints: &mesh.EndpointSet{Name: name}, Refusal: reason}
+	})
+	addStatic(w, w.listeners, resource.ListenerType, static.Listeners, now, func(name, reason string) *mesh.Listener {
+		return &mesh.Listener{Name: name, Refusal: reason}
+	})
 }
 
 // addStatic puts resources of one type into their table; refused makes the noun
@@ -46,9 +45,10 @@ func addStatic[T any](w *Watcher, t *table[T], typ string, all []json.RawMessage
 	for i, text := range all {
 		name, body, err := resource.FromJSON(typ, text)
 		var value *T
+		var reading *secret.Reading
 		var notes []string
 		if err == nil {
-			value, notes, err = t.decode(body)
+			value, reading, notes, err = t.read(body)
 		}
 		if name == "" {
 			name = fmt.Sprintf("static-%d", i)
@@ -61,7 +61,7 @@ func addStatic[T any](w *Watcher, t *table[T], typ string, all []json.RawMessage
 			w.log.Warn("two static resources have one name, the first is served", "type", typ, "name", name)
 			continue
 		}
-		t.entries[name] = &entry[T]{value: value, body: body, first: now, since: now, static: true}
+		t.entries[name] = &entry[T]{value: value, reading: reading, body: body, first: now, since: now, static: true}
 	}
 }
 

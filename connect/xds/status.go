@@ -8,6 +8,7 @@ import (
 
 	"github.com/serai-net/serai/connect/mesh"
 	"github.com/serai-net/serai/connect/xds/ads"
+	"github.com/serai-net/serai/connect/xds/secret"
 )
 
 // Status is how the Watcher fares.
@@ -31,6 +32,8 @@ type Status struct {
 	// Refusals are what in the snapshot in force is not understood, Unread what
 	// could not even be read: what was there of that name before stays in force.
 	Refusals, Unread []Refusal
+	// Secrets is how what resources refer to fares: files and secrets.
+	Secrets secret.Stats
 }
 
 // All yields what can be counted of it; connected is 1 while a stream is open.
@@ -48,16 +51,22 @@ func (s *Status) All() iter.Seq2[string, int64] {
 			yield("rejected", int64(s.Nacks)) &&
 			yield("failed", int64(s.Failed)) &&
 			yield("held", int64(s.Held)) &&
-			yield("reconnects", int64(s.Reconnects))
+			yield("reconnects", int64(s.Reconnects)) &&
+			yield("secrets_changed", s.Secrets.Reloads) &&
+			yield("secrets_rejected", s.Secrets.Failures) &&
+			yield("secrets_broken", s.Secrets.Broken) &&
+			yield("secrets_waiting", s.Secrets.Waiting)
 	}
 }
 
 // Status returns how the Watcher fares. It never waits for a change.
 func (w *Watcher) Status() Status {
+	secrets := w.secrets.Stats()
 	w.statusMu.Lock()
 	defer w.statusMu.Unlock()
 	status := w.status
 	status.Refusals, status.Unread = slices.Clone(status.Refusals), slices.Clone(status.Unread)
+	status.Secrets = secrets
 	return status
 }
 

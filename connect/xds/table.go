@@ -7,12 +7,15 @@ import (
 	"time"
 
 	"github.com/serai-net/serai/connect/xds/ads"
+	"github.com/serai-net/serai/connect/xds/resource"
+	"github.com/serai-net/serai/connect/xds/secret"
 )
 
 // table is the resources of one type as last received, decoded.
 type table[T any] struct {
 	entries map[string]*entry[T]
-	decode  func(body []byte) (value *T, notes []string, err error)
+	decode  func(secrets resource.Reader, body []byte) (value *T, notes []string, err error)
+	secrets *secret.Store
 	// named is the name that a value gives itself.
 	named func(value *T) string
 	// answered says that the control plane has sent a response of this type.
@@ -31,6 +34,8 @@ type entry[T any] struct {
 	first, since time.Time
 	// gone is when it was removed; zero while it is there.
 	gone time.Time
+	// reading is what value refers to; nil for nothing.
+	reading *secret.Reading
 	// told says that it was logged that it is waited for no more, or kept though
 	// it is gone.
 	told bool
@@ -38,8 +43,8 @@ type entry[T any] struct {
 	static bool
 }
 
-func newTable[T any](decode func([]byte) (*T, []string, error), named func(*T) string) *table[T] {
-	return &table[T]{entries: map[string]*entry[T]{}, decode: decode, named: named, unread: unread{}}
+func newTable[T any](decode func(resource.Reader, []byte) (*T, []string, error), named func(*T) string, secrets *secret.Store) *table[T] {
+	return &table[T]{entries: map[string]*entry[T]{}, decode: decode, named: named, secrets: secrets, unread: unread{}}
 }
 
 // apply takes over an update and returns what of it was ignored. A value that did
@@ -73,7 +78,7 @@ func (t *table[T]) take(r ads.Resource, now time.Time) ([]string, error) {
 	}
 	var notes []string
 	if e == nil || !bytes.Equal(e.body, r.Body) {
-		value, told, err := t.decode(r.Body)
+		value, reading, told, err := t.read(r.Body)
 		if err != nil {
 			return nil, err
 		}
@@ -84,13 +89,51 @@ func (t *table[T]) take(r ads.Resource, now time.Time) ([]string, error) {
 			e = &entry[T]{first: now}
 			t.entries[r.Name] = e
 		}
-		e.value, e.body, e.since, notes = value, r.Body, now, told
+		e.value, e.reading, e.body, e.since, notes = value, reading, r.Body, now, told
 	}
 	e.version = r.Version
 	if !e.gone.IsZero() {
 		e.gone, e.told = time.Time{}, false
 	}
 	return notes, nil
+}
+
+// read decodes a body and tells what it refers to, nil for nothing.
+func (t *table[T]) read(body []byte) (value *T, reading *secret.Reading, notes []string, err error) {
+	reading = t.secrets.Read()
+	value, notes, err = t.decode(resource.Reader{Secrets: reading}, body)
+	if reading.Empty() {
+		reading = nil
+	}
+	return value, reading, notes, err
+}
+
+// refresh decodes anew what refers to something that has changed. It tells whether
+// there was any.
+func (t *table[T]) refresh(now time.Time) bool {
+	found := false
+	for _, e := range t.entries {
+		if !e.reading.Stale() {
+			continue
+		}
+		value, reading, _, err := t.read(e.body)
+		if err != nil {
+			continue // it was decoded before
+		}
+		e.value, e.reading, e.since = value, reading, now
+		found = true
+	}
+	return found
+}
+
+// readings adds those of all entries.
+func (t *table[T]) readings(all []*secret.Reading) []*secret.Reading {
+	for _, e := range t.entries {
+		if e.reading != nil {
+			all = append(all, e.reading)
+		}
+	}
+	return all
 }
 
 // held is the versions of what is there. What was removed is not, though it may

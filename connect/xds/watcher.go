@@ -10,6 +10,7 @@ import (
 	"github.com/serai-net/serai/connect/mesh"
 	"github.com/serai-net/serai/connect/xds/ads"
 	"github.com/serai-net/serai/connect/xds/resource"
+	"github.com/serai-net/serai/connect/xds/secret"
 )
 
 // Stage takes part in a change in two phases. Prepare does all that can fail
@@ -42,6 +43,9 @@ type Config struct {
 	// Probe tells whether an endpoint accepts connections; nil dials it. The
 	// context ends after a second.
 	Probe func(ctx context.Context, addr mesh.Address) error
+	// Dial leads to the servers of secrets that resources name; nil if none can be
+	// asked.
+	Dial Dial
 }
 
 // Watcher follows the control plane. Make one with New.
@@ -57,7 +61,8 @@ type Watcher struct {
 	stages    []Stage
 	ready     chan struct{}
 	// wake makes Run look at the time of the next attempt again.
-	wake chan struct{}
+	wake    chan struct{}
+	secrets *secret.Store
 
 	mu        sync.Mutex // guards:
 	clusters  *table[mesh.Cluster]
@@ -73,8 +78,9 @@ type Watcher struct {
 	force *mesh.Snapshot
 	whole bool
 	next  time.Time
-	// staticSecrets are those of the bootstrap file.
-	staticSecrets []ads.Resource
+	// readings are what secrets were kept for last; isReady says that ready is closed.
+	readings []*secret.Reading
+	isReady  bool
 	// reconnected is when the stream was last opened again.
 	reconnected time.Time
 	told        told
@@ -93,11 +99,13 @@ func New(cfg Config, store *mesh.Store, endpoints Endpoints, stages []Stage, log
 		log: log, source: cfg.Source, probe: cfg.Probe, node: cfg.ADS.Node, target: cfg.ADS.Target,
 		store: store, endpoints: endpoints, stages: stages,
 		ready: make(chan struct{}), wake: make(chan struct{}, 1),
-		clusters:  newTable(resource.Cluster, func(c *mesh.Cluster) string { return c.Name }),
-		routes:    newTable(resource.Route, func(r *mesh.Route) string { return r.Name }),
-		listeners: newTable(resource.Listener, func(l *mesh.Listener) string { return l.Name }),
-		sets:      map[string]*endpointSet{}, unreadSets: unread{},
+		sets: map[string]*endpointSet{}, unreadSets: unread{},
 	}
+	w.secrets = w.newSecrets(&cfg)
+	w.clusters = newTable(resource.Reader.Cluster, func(c *mesh.Cluster) string { return c.Name }, w.secrets)
+	w.listeners = newTable(resource.Reader.Listener, func(l *mesh.Listener) string { return l.Name }, w.secrets)
+	w.routes = newTable(func(_ resource.Reader, body []byte) (*mesh.Route, []string, error) { return resource.Route(body) },
+		func(r *mesh.Route) string { return r.Name }, w.secrets)
 	w.told.reset()
 	if w.probe == nil {
 		w.probe = dial
@@ -131,6 +139,11 @@ func (w *Watcher) Run(ctx context.Context) error {
 	w.startStatic(time.Now())
 	var clock sync.WaitGroup
 	clock.Go(func() { w.tick(ctx) })
+	clock.Go(func() {
+		if err := w.secrets.Run(ctx); err != nil && ctx.Err() == nil {
+			w.log.Error("secrets are not looked after any more", "err", err)
+		}
+	})
 	err := w.source.Run(ctx, handler{w})
 	cancel()
 	w.mu.Lock()
@@ -174,11 +187,13 @@ func (w *Watcher) assemble(now time.Time) {
 		default:
 		}
 	}
+	w.keepSecrets()
 	first := !w.whole && p.complete()
 	if !w.whole && !first {
 		p.onlyStatic()
 	}
 	if (p.same() && !first) || (w.force == nil && !first && !w.hasStatic()) {
+		w.announce(p)
 		return
 	}
 	w.deliver(p.next)
@@ -198,8 +213,15 @@ func (w *Watcher) assemble(now time.Time) {
 	w.force = p.next
 	w.serve(p.next)
 	w.inForce(p.next, now)
-	if first {
-		w.whole = true
+	w.whole = w.whole || first
+	w.announce(p)
+}
+
+// announce tells once that we are ready: when the first whole snapshot is in force
+// and the secrets that it needs have come, or were waited for.
+func (w *Watcher) announce(p *plan) {
+	if w.whole && !p.asks && !w.isReady {
+		w.isReady = true
 		close(w.ready)
 	}
 }

@@ -19,12 +19,15 @@ const (
 )
 
 // Cluster reads a cluster.
-func Cluster(body []byte) (*mesh.Cluster, []string, error) {
+func Cluster(body []byte) (*mesh.Cluster, []string, error) { return Reader{}.Cluster(body) }
+
+// Cluster reads a cluster that may refer to secrets.
+func (r Reader) Cluster(body []byte) (*mesh.Cluster, []string, error) {
 	msg := &clusterv3.Cluster{}
 	if err := parse(body, msg); err != nil {
 		return nil, nil, err
 	}
-	d := &decoder{}
+	d := r.decoder()
 	c := &mesh.Cluster{Name: msg.GetName()}
 	if err := d.cluster(msg, c); err != nil {
 		// A refused cluster needs nothing of the control plane, so that no

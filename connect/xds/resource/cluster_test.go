@@ -113,7 +113,7 @@ func TestClusterTLS(t *testing.T) {
 		{common: `"validationContext":{` + ca + `,"matchTypedSubjectAltNames":[` + san("EMAIL", "x") + `]}`, refusal: "of type EMAIL is not supported"},
 		{common: `"validationContext":{` + ca + `,"matchTypedSubjectAltNames":[` + san("URI", "x") + `,` + san("DNS", "x") + `]}`, refusal: "names of several kinds"},
 		{common: `"validationContext":{` + ca + `,"matchTypedSubjectAltNames":[{"sanType":"URI","matcher":{"prefix":"spiffe://"}}]}`, refusal: "only exact matches"},
-		{common: `"combinedValidationContext":{}`, refusal: "combined_validation_context is not supported"},
+		{common: `"combinedValidationContext":{}`, refusal: "tls: a secret without a name"},
 		{common: `"validationContext":{` + ca + `,"allowExpiredCertificate":true}`, refusal: "allow_expired_certificate is not supported"},
 	}
 	for _, tt := range tests {

@@ -15,7 +15,8 @@ import (
 // decoder goes through one resource. Its methods return an error for what has
 // to be refused; the caller that owns the noun puts it into Refusal.
 type decoder struct {
-	notes []string
+	notes   []string
+	secrets Secrets // nil for none
 }
 
 // note says that something is ignored. Notes name no resource, so that equal

@@ -19,12 +19,15 @@ const (
 
 // Listener reads a listener. If its address is none that can be bound, the
 // listener has a Refusal and a zero Address.
-func Listener(body []byte) (*mesh.Listener, []string, error) {
+func Listener(body []byte) (*mesh.Listener, []string, error) { return Reader{}.Listener(body) }
+
+// Listener reads a listener that may refer to secrets.
+func (r Reader) Listener(body []byte) (*mesh.Listener, []string, error) {
 	msg := &listenerv3.Listener{}
 	if err := parse(body, msg); err != nil {
 		return nil, nil, err
 	}
-	d := &decoder{}
+	d := r.decoder()
 	l := &mesh.Listener{Name: msg.GetName()}
 	switch msg.GetTrafficDirection() {
 	case corev3.TrafficDirection_INBOUND:

@@ -114,17 +114,19 @@ func (d *decoder) commonTLS(msg *tlsv3.CommonTlsContext) (*commonTLS, error) {
 	if msg == nil {
 		return t, nil
 	}
-	if err := d.only(msg, "tls_params tls_certificates validation_context alpn_protocols", ""); err != nil {
+	err := d.only(msg, "tls_params tls_certificates tls_certificate_sds_secret_configs validation_context"+
+		" validation_context_sds_secret_config combined_validation_context alpn_protocols", "")
+	if err != nil {
 		return nil, fmt.Errorf("tls: %w", err)
 	}
-	for _, c := range msg.GetTlsCertificates() {
-		leaf, err := d.leaf(c)
-		if err != nil {
-			return nil, fmt.Errorf("tls: %w", err)
-		}
-		t.leaves = append(t.leaves, leaf)
+	if t.leaves, err = d.certificates(msg); err != nil {
+		return nil, fmt.Errorf("tls: %w", err)
 	}
-	if err := d.validation(msg.GetValidationContext(), t); err != nil {
+	validation, err := d.validationContext(msg)
+	if err != nil {
+		return nil, fmt.Errorf("tls: %w", err)
+	}
+	if err := d.validation(validation, t); err != nil {
 		return nil, fmt.Errorf("tls: %w", err)
 	}
 	if err := d.tlsParams(msg.GetTlsParams(), &t.params); err != nil {
@@ -134,48 +136,17 @@ func (d *decoder) commonTLS(msg *tlsv3.CommonTlsContext) (*commonTLS, error) {
 	return t, nil
 }
 
-func (d *decoder) leaf(msg *tlsv3.TlsCertificate) (mesh.Leaf, error) {
-	if err := d.only(msg, "certificate_chain private_key", "ocsp_staple signed_certificate_timestamp"); err != nil {
-		return mesh.Leaf{}, err
-	}
-	chain, err := inline(msg.GetCertificateChain())
-	if err != nil {
-		return mesh.Leaf{}, fmt.Errorf("certificate_chain: %w", err)
-	}
-	key, err := inline(msg.GetPrivateKey())
-	if err != nil {
-		return mesh.Leaf{}, fmt.Errorf("private_key: %w", err)
-	}
-	return mesh.Leaf{CertificatePEM: chain, KeyPEM: key}, nil
-}
-
-// inline returns data that stands in the configuration itself.
-func inline(source *corev3.DataSource) (string, error) {
-	switch s := source.GetSpecifier().(type) {
-	case *corev3.DataSource_InlineString:
-		return s.InlineString, nil
-	case *corev3.DataSource_InlineBytes:
-		return string(s.InlineBytes), nil
-	case nil:
-		return "", errors.New("empty")
-	case *corev3.DataSource_Filename:
-		return "", errors.New("from a file is not supported")
-	default:
-		return "", errors.New("from elsewhere than inline is not supported")
-	}
-}
-
 func (d *decoder) validation(msg *tlsv3.CertificateValidationContext, t *commonTLS) error {
 	if msg == nil {
 		return nil
 	}
 	err := d.only(msg, "trusted_ca match_typed_subject_alt_names custom_validator_config",
-		"max_verify_depth - only_verify_leaf_cert_crl suppress_client_ca_list")
+		"max_verify_depth - only_verify_leaf_cert_crl suppress_client_ca_list watched_directory")
 	if err != nil {
 		return err
 	}
 	if ca := msg.GetTrustedCa(); ca != nil {
-		if t.roots.PEM, err = inline(ca); err != nil {
+		if t.roots.PEM, err = d.text(ca); err != nil {
 			return fmt.Errorf("trusted_ca: %w", err)
 		}
 	}
@@ -212,7 +183,7 @@ func (d *decoder) validator(msg *corev3.TypedExtensionConfig, t *commonTLS) erro
 	}
 	t.trustDomains = map[string]mesh.Roots{}
 	for _, domain := range config.GetTrustDomains() {
-		pem, err := inline(domain.GetTrustBundle())
+		pem, err := d.text(domain.GetTrustBundle())
 		if err != nil {
 			return fmt.Errorf("trust domain %s: %w", domain.GetName(), err)
 		}

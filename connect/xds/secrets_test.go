@@ -1,0 +1,186 @@
+package xds_test
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"math/big"
+	"os"
+	"path/filepath"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
+
+	"github.com/serai-net/serai/connect/mesh"
+	"github.com/serai-net/serai/connect/xds/resource"
+)
+
+// writePair writes a certificate and its key, and returns the first.
+func writePair(t *testing.T, dir string) (certificate string) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, block := range map[string]*pem.Block{"chain": {Type: "CERTIFICATE", Bytes: der}, "key": {Type: "PRIVATE KEY", Bytes: private}} {
+		if err := os.WriteFile(filepath.Join(dir, name), pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
+}
+
+func fileSecret(name, dir string) *tlsv3.Secret {
+	file := func(name string) *corev3.DataSource {
+		return &corev3.DataSource{Specifier: &corev3.DataSource_Filename{Filename: filepath.Join(dir, name)}}
+	}
+	return &tlsv3.Secret{Name: name, Type: &tlsv3.Secret_TlsCertificate{TlsCertificate: &tlsv3.TlsCertificate{
+		CertificateChain: file("chain"), PrivateKey: file("key"),
+	}}}
+}
+
+// secretListener shows the certificate of a secret that comes over ADS.
+func secretListener(t *testing.T, name string, port uint32, secret string) *listenerv3.Listener {
+	t.Helper()
+	l := tcpListener(t, name, port, "api")
+	l.FilterChains[0].TransportSocket = &corev3.TransportSocket{
+		Name: "tls", ConfigType: &corev3.TransportSocket_TypedConfig{TypedConfig: typed(t, &tlsv3.DownstreamTlsContext{
+			CommonTlsContext: &tlsv3.CommonTlsContext{TlsCertificateSdsSecretConfigs: []*tlsv3.SdsSecretConfig{{
+				Name:      secret,
+				SdsConfig: &corev3.ConfigSource{ConfigSourceSpecifier: &corev3.ConfigSource_Ads{Ads: &corev3.AggregatedConfigSource{}}},
+			}}},
+		})},
+	}
+	return l
+}
+
+func (r *rig) ready() bool {
+	select {
+	case <-r.watcher.Ready():
+		return true
+	default:
+		return false
+	}
+}
+
+func (r *rig) chain(listener string) *mesh.FilterChain {
+	r.t.Helper()
+	l := r.store.Load().Listeners[listener]
+	if l == nil {
+		r.t.Fatalf("there is no listener %s", listener)
+	}
+	return l.Chains[0]
+}
+
+// A listener whose secret has not come is not there; the rest is, and waits for
+// nothing.
+func TestListenerWaitsForSecret(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := begin(t)
+		r.update(resource.ClusterType, staticCluster("api"))
+		r.update(resource.ListenerType, tcpListener(t, "plain", 1, "api"), secretListener(t, "tls", 2, "web"))
+		r.wantForce("listeners [plain] routes [] clusters [api]")
+		if r.ready() || r.watcher.Status().Secrets.Waiting != 1 {
+			t.Errorf("ready %t, %+v", r.ready(), r.watcher.Status().Secrets)
+		}
+		plain := r.store.Load().Listeners["plain"]
+		dir := t.TempDir()
+		first := writePair(t, dir)
+		r.update(resource.SecretType, fileSecret("web", dir))
+		r.wantForce("listeners [plain tls] routes [] clusters [api]")
+		if !r.ready() {
+			t.Error("not ready, though all has come")
+		}
+		if got := r.chain("tls"); got.Refusal != "" || got.TLS.Leaves[0].CertificatePEM != first {
+			t.Errorf("refusal %q, certificate %v", got.Refusal, got.TLS)
+		}
+
+		// Files change without a word of the control plane.
+		second := writePair(t, dir)
+		r.pass(2 * time.Second)
+		if got := r.chain("tls"); got.Refusal != "" || got.TLS.Leaves[0].CertificatePEM != second {
+			t.Errorf("after a rotation: refusal %q, certificate is the first %t", got.Refusal, got.TLS.Leaves[0].CertificatePEM == first)
+		}
+		if r.store.Load().Listeners["plain"] != plain {
+			t.Error("a listener that needs no secret is made anew")
+		}
+		now := r.store.Load()
+		if err := os.WriteFile(filepath.Join(dir, "key"), []byte("broken"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		r.pass(time.Minute)
+		if r.store.Load() != now || r.logged("the last good one stays") != 1 || r.watcher.Status().Secrets.Broken != 1 {
+			t.Errorf("a broken file: same %t, %+v", r.store.Load() == now, r.watcher.Status().Secrets)
+		}
+		// A secret that is taken away, or comes back broken, is kept for who uses it.
+		r.change(resource.SecretType, []string{"web"})
+		r.update(resource.SecretType, fileSecret("web", "/no/such"))
+		r.pass(time.Minute)
+		if got := r.chain("tls"); got.Refusal != "" || got.TLS.Leaves[0].CertificatePEM != second {
+			t.Errorf("after it was taken away: refusal %q", got.Refusal)
+		}
+		third := writePair(t, dir)
+		r.update(resource.SecretType, fileSecret("web", dir))
+		r.pass(2 * time.Second)
+		if got := r.chain("tls"); got.TLS.Leaves[0].CertificatePEM != third {
+			t.Error("it is not good again")
+		}
+		r.change(resource.ListenerType, []string{"tls"})
+		r.pass(2 * time.Minute)
+		if stats := r.watcher.Status().Secrets; stats.Broken+stats.Waiting != 0 {
+			t.Errorf("what nothing refers to is still looked after: %+v", stats)
+		}
+	})
+}
+
+// A secret that never comes is waited for so long and no longer; then the listener
+// is bound and closes what it accepts, as Envoy's does.
+func TestSecretThatNeverComes(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := begin(t)
+		r.update(resource.ClusterType, staticCluster("api"))
+		r.update(resource.ListenerType, secretListener(t, "tls", 2, "web"))
+		r.pass(14 * time.Second)
+		r.wantForce("listeners [] routes [] clusters [api]")
+		if r.ready() {
+			t.Error("ready while a secret is waited for")
+		}
+		r.pass(time.Second)
+		r.wantForce("listeners [tls] routes [] clusters [api]")
+		if got := r.chain("tls").Refusal; got != "tls: secret web: has not come yet" || !r.ready() {
+			t.Errorf("refusal %q, ready %t", got, r.ready())
+		}
+		dir := t.TempDir()
+		writePair(t, dir)
+		r.update(resource.SecretType, fileSecret("web", dir))
+		if got := r.chain("tls").Refusal; got != "" {
+			t.Errorf("it has come, and yet: %s", got)
+		}
+		// A change of the listener to a secret that is not there keeps the old one.
+		r.update(resource.ListenerType, secretListener(t, "tls", 2, "other"))
+		if got := r.chain("tls").Refusal; got != "" {
+			t.Errorf("it is refused at once: %s", got)
+		}
+		r.pass(15 * time.Second)
+		if got := r.chain("tls").Refusal; got == "" {
+			t.Error("an old listener is served for ever")
+		}
+	})
+}
