@@ -51,7 +51,7 @@ func TestBadStart(t *testing.T) {
 		texts []string
 	}{
 		{"no bootstrap", []string{"connect", "-c", missing}, []string{missing, "no such file"}},
-		{"bootstrap is no JSON", []string{"connect", "-c", file("text.json", "listeners: []")}, []string{"text.json", "JSON"}},
+		{"bootstrap is no JSON", []string{"connect", "-c", file("text.json", "- listeners")}, []string{"text.json", "JSON"}},
 		{"bootstrap breaks off", []string{"connect", "-c", file("half.json", `{"node": {"id": "a"`)}, []string{"half.json"}},
 		{"bootstrap has no node", []string{"connect", "-c", file("empty.json", `{}`)}, []string{"empty.json", "node"}},
 		{"no proxy is named", []string{"connect"}, []string{"-sidecar-for", "-proxy-id"}},

@@ -52,8 +52,12 @@ func (c *LogConfig) Validate() error {
 }
 
 // NewLogger makes the logger that c describes.
-func NewLogger(w io.Writer, c LogConfig) *slog.Logger {
-	options := &slog.HandlerOptions{Level: c.Level}
+func NewLogger(w io.Writer, c LogConfig) *slog.Logger { return NewLoggerAt(w, c, c.Level) }
+
+// NewLoggerAt makes the logger that c describes, but for its level, which may
+// change.
+func NewLoggerAt(w io.Writer, c LogConfig, level slog.Leveler) *slog.Logger {
+	options := &slog.HandlerOptions{Level: level}
 	if c.Format == "json" {
 		return slog.New(slog.NewJSONHandler(w, options))
 	}

@@ -29,9 +29,12 @@ func connectCommand() *cli.Command {
 			"  serai connect -sidecar-for web-1\n" +
 			"  serai connect -proxy-id web-1-sidecar-proxy -admin-bind 127.0.0.1:19000\n" +
 			"  serai connect -gateway mesh -register -address 10.0.0.7:8443\n" +
-			"  serai connect -c ${NOMAD_SECRETS_DIR}/envoy_bootstrap.json -l info --concurrency 1",
+			"  serai connect -c ${NOMAD_SECRETS_DIR}/envoy_bootstrap.json -l info --concurrency 1\n" +
+			"  consul connect envoy -sidecar-for web-1 -envoy-binary /usr/local/bin/envoy\n\n" +
+			"The last line needs a link to serai that is called envoy: under that name it takes Envoy's\n" +
+			"command line, and --version says which Envoy it stands for.",
 		Flags: append(append([]cli.Flag{
-			&cli.StringFlag{Name: "config-path", Aliases: []string{"c"}, Usage: "bootstrap `file`, also a FIFO"},
+			&cli.StringFlag{Name: "config-path", Aliases: []string{"c"}, Usage: "bootstrap `file`, JSON or YAML, also a FIFO"},
 			&cli.StringFlag{Name: "sidecar-for", Usage: "`ID` of the service instance whose sidecar this is", EnvVars: []string{"CONNECT_SIDECAR_FOR"}},
 			&cli.StringFlag{Name: "proxy-id", Usage: "`ID` of the proxy itself", EnvVars: []string{"CONNECT_PROXY_ID"}},
 			&cli.StringFlag{Name: "gateway", Usage: "`kind` of the gateway that this is: mesh, terminating, ingress or api"},
@@ -45,7 +48,7 @@ func connectCommand() *cli.Command {
 			&cli.DurationFlag{Name: "drain-delay", Value: time.Second, Usage: "how long connections are accepted after the signal to stop"},
 			&cli.DurationFlag{Name: "drain-timeout", Value: 4500 * time.Millisecond, Usage: "when what is left is killed, counted from the signal"},
 			&cli.BoolFlag{Name: "disable-hot-restart", Hidden: true, Usage: "Envoy's; there is nothing to disable"},
-		}, processFlags()...), consulFlags()...),
+		}, append(envoyFlags(), processFlags()...)...), consulFlags()...),
 		Action: runConnect,
 	}
 }
@@ -54,8 +57,13 @@ func runConnect(c *cli.Context) error {
 	if err := noArguments(c); err != nil {
 		return err
 	}
-	log, err := setUp(c, nil)
+	level := &slog.LevelVar{}
+	log, closeLog, err := setUpAt(c, level)
 	if err != nil {
+		return err
+	}
+	defer closeLog()
+	if err := checkEnvoyVersion(c.String("envoy-version")); err != nil {
 		return err
 	}
 	seen, reopen, err := observe(c, log)
@@ -67,18 +75,33 @@ func runConnect(c *cli.Context) error {
 		defer stopReopen()
 	}
 	config := proxy.Config{
-		Admin: c.String("admin-bind"), DrainDelay: drainDelay(c), DrainTimeout: c.Duration("drain-timeout"),
+		Admin: c.String("admin-bind"), AdminAddressPath: c.String("admin-address-path"), LogLevel: level,
+		DrainDelay: drainDelay(c), DrainTimeout: c.Duration("drain-timeout"),
+		DrainTime: time.Duration(c.Int("drain-time-s")) * time.Second,
 	}
-	if path := c.String("config-path"); path != "" {
-		err = fromBootstrap(&config, path, log)
+	config.Listen.ChainDrain = config.DrainTime
+	if hasBootstrap(c) {
+		err = fromBootstrap(c, &config, log)
 	} else {
 		err = fromConsul(c, &config, log)
 	}
+	config.XDS.ADS.Node.Envoy = c.String("envoy-version")
 	switch {
 	case errors.Is(err, context.Canceled):
 		return nil // stopped before there was anything to serve
 	case err != nil:
 		return err
+	}
+	switch mode := c.String("mode"); mode {
+	case "", "serve":
+	case "validate", "init_only":
+		if err := proxy.Validate(config, log); err != nil {
+			return err
+		}
+		fmt.Fprintf(c.App.Writer, "configuration '%s' OK\n", c.String("config-path"))
+		return nil
+	default:
+		return &usageError{command: "connect", err: fmt.Errorf("-mode %q: it can be serve or validate", mode)}
 	}
 	p, err := proxy.New(config, seen, log)
 	if err != nil {
@@ -95,17 +118,29 @@ func drainDelay(c *cli.Context) time.Duration {
 	return -1
 }
 
-func fromBootstrap(config *proxy.Config, path string, log *slog.Logger) error {
-	file, err := bootstrap.Read(path)
+func hasBootstrap(c *cli.Context) bool {
+	return c.String("config-path") != "" || c.String("config-yaml") != ""
+}
+
+func fromBootstrap(c *cli.Context, config *proxy.Config, log *slog.Logger) error {
+	file, err := bootstrap.Source{
+		Path: c.String("config-path"), YAML: c.String("config-yaml"), Service: c.String("service-cluster"), Node: c.String("service-node"),
+	}.Read()
 	if err != nil {
 		return err
 	}
 	for _, text := range file.Ignored {
-		log.Debug("bootstrap: ignored", "what", text)
+		log.Warn("a part of the bootstrap has no effect", "what", text)
 	}
-	if config.Admin == "" && file.Admin.Network() == "tcp" && file.Admin.AddrPort.IsValid() {
+	switch {
+	case config.Admin != "":
+	case file.Admin.Socket != "":
+		config.Admin = "unix://" + file.Admin.Socket
+	case file.Admin.AddrPort.IsValid():
 		config.Admin = file.Admin.String()
 	}
+	config.AdminLog = file.AdminLog
+	config.Bootstrap = file
 	config.XDS.Static = xds.Static{
 		Clusters: file.Static.Clusters, Listeners: file.Static.Listeners, Secrets: file.Static.Secrets,
 	}
@@ -114,7 +149,7 @@ func fromBootstrap(config *proxy.Config, path string, log *slog.Logger) error {
 	config.XDS.ADS.Node = ads.Node{ID: file.Node.ID, Cluster: file.Node.Cluster, Metadata: file.Node.Metadata}
 	if file.TLS != nil {
 		if config.XDS.ADS.TLS, err = file.TLS.Config(); err != nil {
-			return fmt.Errorf("bootstrap %s: %w", path, err)
+			return fmt.Errorf("bootstrap %s: %w", c.String("config-path"), err)
 		}
 	}
 	log.Info("starting from bootstrap", "proxy", file.Node.ID, "xds", config.XDS.ADS.Target.String())

@@ -24,7 +24,12 @@ func main() {
 
 func run(ctx context.Context, args []string) int {
 	app := app()
-	err := app.RunContext(ctx, flagsFirst(app, args))
+	var err error
+	if len(args) > 0 && wantsVersion(args) {
+		err = printEnvoyVersion(args, os.Stdout)
+	} else {
+		err = app.RunContext(ctx, flagsFirst(app, fromEnvoy(args, os.Stderr)))
+	}
 	if err == nil {
 		return 0
 	}

@@ -65,10 +65,41 @@ func setUp(c *cli.Context, file *telemetry.LogConfig) (*slog.Logger, error) {
 	if file != nil {
 		config = *file
 	}
+	if err := logFlags(c, &config); err != nil {
+		return nil, err
+	}
+	log := telemetry.NewLogger(os.Stderr, config)
+	limits(c, log)
+	return log, nil
+}
+
+// setUpAt is setUp with a level that may change, and a file to log to that
+// --log-path names.
+func setUpAt(c *cli.Context, level *slog.LevelVar) (log *slog.Logger, closeLog func(), err error) {
+	var config telemetry.LogConfig
+	if err := logFlags(c, &config); err != nil {
+		return nil, nil, err
+	}
+	level.Set(config.Level)
+	to, closeLog := os.Stderr, func() {}
+	if path := c.String("log-path"); path != "" {
+		file, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+		if err != nil {
+			return nil, nil, fmt.Errorf("-log-path: %w", err)
+		}
+		to, closeLog = file, func() { file.Close() }
+	}
+	log = telemetry.NewLoggerAt(to, config, level)
+	limits(c, log)
+	return log, closeLog, nil
+}
+
+// logFlags puts what flags say of the log over what config does.
+func logFlags(c *cli.Context, config *telemetry.LogConfig) error {
 	if name := c.String("log-level"); name != "" {
 		level, err := logLevel(name)
 		if err != nil {
-			return nil, &usageError{command: c.Command.Name, err: err}
+			return &usageError{command: c.Command.Name, err: err}
 		}
 		config.Level = level
 	}
@@ -80,10 +111,14 @@ func setUp(c *cli.Context, file *telemetry.LogConfig) (*slog.Logger, error) {
 	default:
 		config.Format = "text"
 	}
+	return nil
+}
+
+// limits sets the threads and the memory limit.
+func limits(c *cli.Context, log *slog.Logger) {
 	// Whoever reads our output may go; what we serve stays. (Go would end the
 	// process at the next line.)
 	signal.Ignore(syscall.SIGPIPE)
-	log := telemetry.NewLogger(os.Stderr, config)
 	if n := c.Int("concurrency"); n > 0 {
 		runtime.GOMAXPROCS(n)
 	}
@@ -93,7 +128,6 @@ func setUp(c *cli.Context, file *telemetry.LogConfig) (*slog.Logger, error) {
 	} else if limit < math.MaxInt64 {
 		log.Debug("memory limit", "bytes", limit)
 	}
-	return log, nil
 }
 
 // logLevel takes slog's levels and Envoy's.

@@ -11,10 +11,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"iter"
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -30,8 +33,10 @@ type Source interface {
 
 // Options of a Server.
 type Options struct {
-	// Address of the interface as host:port, "" for none.
+	// Address of the interface as host:port or unix:///path, "" for none.
 	Address string
+	// AddressPath is a file to which the bound address is written, "" for none.
+	AddressPath string
 	// Source is asked at each request; never nil.
 	Source Source
 	// Metrics serves /metrics; nil means that there is none.
@@ -54,8 +59,20 @@ func Listen(o Options, log *slog.Logger) (*Server, error) {
 	s := &Server{}
 	all := newHandler(&o)
 	if o.Address != "" {
-		if err := s.bind("tcp", o.Address, all); err != nil {
+		network, address := "tcp", o.Address
+		if path, ok := strings.CutPrefix(o.Address, "unix://"); ok {
+			network, address = "unix", path
+			if err := removeStale(path); err != nil {
+				return nil, fmt.Errorf("admin interface: %w", err)
+			}
+		}
+		if err := s.bind(network, address, all); err != nil {
 			return nil, errors.Join(fmt.Errorf("admin interface: %w", err), s.close())
+		}
+		if o.AddressPath != "" {
+			if err := os.WriteFile(o.AddressPath, []byte(s.Addresses()[0]), 0o644); err != nil {
+				log.Error("the address of the admin interface cannot be written to its file", "err", err)
+			}
 		}
 		log.Info("admin interface", "address", s.Addresses()[0])
 	}
@@ -63,6 +80,24 @@ func Listen(o Options, log *slog.Logger) (*Server, error) {
 		return nil, nil //nolint:nilnil // no address, no server: its methods do nothing
 	}
 	return s, nil
+}
+
+// removeStale removes the socket of a process that has ended without it.
+func removeStale(path string) error {
+	info, err := os.Lstat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	case info.Mode()&fs.ModeSocket == 0:
+		return fmt.Errorf("%s: there is a file in the way that is no socket", path)
+	}
+	conn, err := (&net.Dialer{Timeout: time.Second}).DialContext(context.Background(), "unix", path)
+	if err == nil {
+		return errors.Join(fmt.Errorf("%s: somebody else listens there", path), conn.Close())
+	}
+	return os.Remove(path)
 }
 
 func (s *Server) bind(network, address string, handler http.Handler) error {

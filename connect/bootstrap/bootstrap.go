@@ -5,7 +5,8 @@
 //
 // The file is no proper protobuf JSON (a list is written as an object, and
 // snake_case is mixed with camelCase), so it is read by encoding/json, leniently
-// about the spelling of names. It may be a FIFO, so it is read once.
+// about the spelling of names; YAML is made JSON first. It may be a FIFO, so it
+// is read once.
 package bootstrap
 
 import (
@@ -13,9 +14,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
-	"os"
+	"time"
 
 	"github.com/serai-net/serai/connect/mesh"
 )
@@ -37,6 +36,17 @@ type Config struct {
 	Admin mesh.Address
 	// Static are the resources that stand in the file itself.
 	Static Static
+	// AdminLog is the file of the admin endpoint's access log, "" for none.
+	AdminLog string
+	// Stats says how what is counted is shown, Sinks where it is sent to at each
+	// FlushInterval.
+	Stats         Stats
+	Sinks         []Sink
+	FlushInterval time.Duration
+	// Tracing is the file's tracing as it stands there, nil without one.
+	Tracing json.RawMessage
+	// JSON is all of it, without the token.
+	JSON []byte
 	// Ignored tells what of the file has no effect, for the log.
 	Ignored []string
 }
@@ -51,29 +61,8 @@ type Node struct {
 	// ID of the proxy service; Cluster is the service that it stands for.
 	ID, Cluster string
 	Metadata    map[string]any
-}
-
-// Read reads the file at path, once.
-func Read(path string) (*Config, error) {
-	file, err := os.Open(path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil, fmt.Errorf("bootstrap %s: there is no such file; write one with `consul connect envoy -sidecar-for SERVICE-ID -bootstrap`", path)
-	case errors.Is(err, fs.ErrPermission):
-		return nil, fmt.Errorf("bootstrap %s: not readable for user %d; change its mode or run as its owner: %w", path, os.Getuid(), err)
-	case err != nil:
-		return nil, fmt.Errorf("bootstrap: %w", err)
-	}
-	defer file.Close()
-	data, err := io.ReadAll(io.LimitReader(file, maxSize+1))
-	if err != nil {
-		return nil, fmt.Errorf("bootstrap %s: not readable: %w", path, err)
-	}
-	config, err := Parse(data)
-	if err != nil {
-		return nil, fmt.Errorf("bootstrap %s: %w", path, err)
-	}
-	return config, nil
+	// Region, Zone and SubZone are where it runs; "" if that is not known.
+	Region, Zone, SubZone string
 }
 
 // Parse reads what a bootstrap file holds.
@@ -88,7 +77,10 @@ func Parse(data []byte) (*Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	config := &Config{Node: Node{ID: file.Node.ID, Cluster: file.Node.Cluster, Metadata: file.Node.Metadata}}
+	config := &Config{Node: Node{
+		ID: file.Node.ID, Cluster: file.Node.Cluster, Metadata: file.Node.Metadata,
+		Region: file.Node.Locality.Region, Zone: file.Node.Locality.Zone, SubZone: file.Node.Locality.SubZone,
+	}}
 	if config.Node.ID == "" {
 		return nil, errors.New("node.id is missing: it must be the ID of the proxy service in Consul")
 	}
@@ -101,7 +93,12 @@ func Parse(data []byte) (*Config, error) {
 		}
 	}
 	config.Static = staticOf(data)
-	config.Ignored = file.ignored()
+	config.AdminLog = file.adminLog()
+	if err := file.stats(config); err != nil {
+		return nil, err
+	}
+	config.Tracing = file.Tracing
+	config.JSON = redacted(data)
 	return config, nil
 }
 
@@ -111,7 +108,7 @@ func decode(data []byte) (*document, error) {
 	if err := json.Unmarshal(data, &tree); err != nil {
 		if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
 			line, column := position(data, syntax.Offset)
-			return nil, fmt.Errorf("line %d, column %d: not JSON: %w; YAML is not read", line, column, err)
+			return nil, fmt.Errorf("line %d, column %d: not JSON: %w", line, column, err)
 		}
 		return nil, fmt.Errorf("not JSON: %w", err)
 	}

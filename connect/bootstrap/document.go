@@ -10,9 +10,12 @@ import (
 	"github.com/serai-net/serai/connect/mesh"
 )
 
-// agentCluster is the static cluster of the control plane, unless ads_config
-// names another.
-const agentCluster = "local_agent"
+const (
+	// agentCluster is the static cluster of the control plane, unless ads_config
+	// names another.
+	agentCluster = "local_agent"
+	tokenHeader  = "x-consul-token"
+)
 
 // document is the part of the file that is understood, names in snake_case.
 type document struct {
@@ -20,9 +23,16 @@ type document struct {
 		ID       string         `json:"id"`
 		Cluster  string         `json:"cluster"`
 		Metadata map[string]any `json:"metadata"`
+		Locality struct {
+			Region  string `json:"region"`
+			Zone    string `json:"zone"`
+			SubZone string `json:"sub_zone"`
+		} `json:"locality"`
 	} `json:"node"`
 	Admin struct {
-		Address *address `json:"address"`
+		Address       *address   `json:"address"`
+		AccessLogPath string     `json:"access_log_path"`
+		AccessLog     accessLogs `json:"access_log"`
 	} `json:"admin"`
 	StaticResources struct {
 		Clusters  []cluster         `json:"clusters"`
@@ -34,9 +44,9 @@ type document struct {
 			GrpcServices services `json:"grpc_services"`
 		} `json:"ads_config"`
 	} `json:"dynamic_resources"`
-	StatsSinks         json.RawMessage `json:"stats_sinks"`
-	StatsConfig        json.RawMessage `json:"stats_config"`
-	StatsFlushInterval json.RawMessage `json:"stats_flush_interval"`
+	StatsSinks         []sink          `json:"stats_sinks"`
+	StatsConfig        statsConfig     `json:"stats_config"`
+	StatsFlushInterval string          `json:"stats_flush_interval"`
 	Tracing            json.RawMessage `json:"tracing"`
 }
 
@@ -127,7 +137,7 @@ func (d *document) server(config *Config) error {
 			name = s.EnvoyGrpc.ClusterName
 		}
 		for _, m := range s.InitialMetadata {
-			if m.Key == "x-consul-token" {
+			if m.Key == tokenHeader {
 				config.Token = m.Value
 			}
 		}
@@ -154,19 +164,4 @@ func (d *document) server(config *Config) error {
 	}
 	config.TLS = &TLS{RootsPEM: ca.InlineString, ServerName: c.TransportSocket.TypedConfig.SNI}
 	return nil
-}
-
-// ignored tells what has no effect.
-func (d *document) ignored() []string {
-	var out []string
-	for name, raw := range map[string]json.RawMessage{
-		"stats_sinks": d.StatsSinks, "stats_config": d.StatsConfig,
-		"stats_flush_interval": d.StatsFlushInterval, "tracing": d.Tracing,
-	} {
-		if raw != nil {
-			out = append(out, name)
-		}
-	}
-	slices.Sort(out)
-	return out
 }

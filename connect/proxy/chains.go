@@ -61,6 +61,9 @@ func (cs *chains) Prepare(next *mesh.Snapshot) (commit func(), err error) {
 	var specs []*listen.Spec
 	var commits []func()
 	for _, l := range sorted(next.Listeners) {
+		if l.Address == (mesh.Address{}) {
+			continue // it is refused, and nothing says where it would be
+		}
 		spec := &listen.Spec{Name: l.Name, Address: l.Address, Outbound: l.Direction == mesh.Outbound}
 		if l.ProxyProtocol != nil {
 			spec.ProxyHeader = &listen.ProxyHeader{Optional: l.ProxyProtocol.Optional}

@@ -18,6 +18,7 @@ import (
 
 	"github.com/serai-net/serai/agent/telemetry"
 	"github.com/serai-net/serai/connect/admin"
+	"github.com/serai-net/serai/connect/bootstrap"
 	"github.com/serai-net/serai/connect/listen"
 	"github.com/serai-net/serai/connect/mesh"
 	"github.com/serai-net/serai/connect/mtls"
@@ -30,8 +31,17 @@ import (
 type Config struct {
 	// XDS says where Consul is and who we are.
 	XDS xds.Config
-	// Admin is the address of the admin interface, "" for none.
-	Admin string
+	// Admin is the address of the admin interface, "" for none, unix:///path for a
+	// socket. AdminAddressPath is a file that the address is written to, AdminLog
+	// one for a line on each request to it; "" for none.
+	Admin, AdminAddressPath, AdminLog string
+	// Bootstrap is what the file says from which we start; nil without one.
+	Bootstrap *bootstrap.Config
+	// LogLevel is that of the logger, which the admin interface may set; nil if it
+	// cannot be set.
+	LogLevel *slog.LevelVar
+	// DrainTime is how long POST /drain_listeners?graceful takes; 0 means 60 s.
+	DrainTime time.Duration
 	// DrainDelay is how long connections are still accepted after the signal
 	// to stop, so that callers can learn that we go; 0 means 1 s, below 0 not at all.
 	DrainDelay time.Duration
@@ -140,7 +150,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 
 // admin binds the admin interface.
 func (p *Proxy) admin() (*admin.Server, error) {
-	options := admin.Options{Address: p.config.Admin, Source: p}
+	options := admin.Options{Address: p.config.Admin, AddressPath: p.config.AdminAddressPath, Source: p}
 	if m := p.observe.Metrics(); m != nil {
 		var err error
 		if options.Metrics, err = telemetry.Handler(m, admin.Version(), p.log); err != nil {

@@ -98,3 +98,12 @@ func (p *plan) onlyStatic() {
 	}
 	clear(p.next.Routes)
 }
+
+// StaticRefusals lists what of the static resources is refused, before Run.
+func (w *Watcher) StaticRefusals() []Refusal {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	p := w.plan(time.Now())
+	p.onlyStatic()
+	return Refusals(p.next)
+}

@@ -37,6 +37,9 @@ type Node struct {
 	ID, Cluster string
 	// Metadata as in the bootstrap file.
 	Metadata map[string]any
+	// Envoy is the version of Envoy that we say we are, as x.y.z: Consul chooses by
+	// it what it sends. "" means 1.35.8.
+	Envoy string
 }
 
 // Config says where the control plane is and what is asked of it.

@@ -1,6 +1,7 @@
 package ads
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,12 +18,11 @@ import (
 	"google.golang.org/protobuf/types/known/structpb"
 )
 
-// The Envoy that we say we are: Consul chooses by it what it sends.
+// The Envoy that we say we are, unless the node says otherwise: Consul chooses by
+// it what it sends.
 const (
-	agentName  = "envoy"
-	agentMajor = 1
-	agentMinor = 35
-	agentPatch = 8
+	agentName    = "envoy"
+	agentVersion = "1.35.8"
 )
 
 // rpcStream is the stream of grpc.
@@ -167,11 +167,14 @@ func (u *Update) read(response *discoveryv3.DeltaDiscoveryResponse) error {
 }
 
 func nodeOf(node *Node) (*corev3.Node, error) {
+	version := &typev3.SemanticVersion{}
+	number := cmp.Or(node.Envoy, agentVersion)
+	if _, err := fmt.Sscanf(number, "%d.%d.%d", &version.MajorNumber, &version.MinorNumber, &version.Patch); err != nil {
+		return nil, fmt.Errorf("version %q of Envoy: it is written as 1.35.8: %w", number, err)
+	}
 	out := &corev3.Node{
 		Id: node.ID, Cluster: node.Cluster, UserAgentName: agentName,
-		UserAgentVersionType: &corev3.Node_UserAgentBuildVersion{UserAgentBuildVersion: &corev3.BuildVersion{
-			Version: &typev3.SemanticVersion{MajorNumber: agentMajor, MinorNumber: agentMinor, Patch: agentPatch},
-		}},
+		UserAgentVersionType: &corev3.Node_UserAgentBuildVersion{UserAgentBuildVersion: &corev3.BuildVersion{Version: version}},
 	}
 	if len(node.Metadata) == 0 {
 		return out, nil
