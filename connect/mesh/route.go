@@ -7,6 +7,9 @@ type Route struct {
 	Name         string
 	VirtualHosts []*VirtualHost
 	Edit         HeaderEdit
+	// SpecificWins carries out the edits of the table first and those of the rule
+	// last, instead of the other way round; those of a target always come first.
+	SpecificWins bool
 	// ValidateClusters refuses the table if it names an unknown cluster.
 	ValidateClusters bool
 }
@@ -18,6 +21,9 @@ type VirtualHost struct {
 	Domains []string
 	Rules   []*Rule
 	Edit    HeaderEdit
+	// RequestAttempts tells the upstream which try it is (x-envoy-attempt-count),
+	// ResponseAttempts the client how many were made.
+	RequestAttempts, ResponseAttempts bool
 }
 
 // Rule is one route: the first of its virtual host that matches is taken.
@@ -165,7 +171,11 @@ func (e *HeaderEdit) IsZero() bool {
 // HeaderValue sets one field.
 type HeaderValue struct {
 	Name, Value string
-	Append      EditAction
+	// Text, if not "", is the value instead, with Envoy's command operators; a field
+	// whose text comes out empty is not set unless KeepEmpty.
+	Text      string
+	KeepEmpty bool
+	Append    EditAction
 }
 
 // EditAction is append_action.

@@ -8,6 +8,7 @@ package route
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/serai-net/serai/connect/match"
@@ -23,9 +24,14 @@ type Table struct {
 // Rule is a compiled [mesh.Rule] with what its table and virtual host add.
 type Rule struct {
 	*mesh.Rule
-	// Edits are the header changes of rule, virtual host and table, in this
-	// order; the target's own come before them.
-	Edits []*mesh.HeaderEdit
+	// Host is the virtual host that the rule is of.
+	Host *mesh.VirtualHost
+	// Edits are the header changes of rule, virtual host and table, in the order in
+	// which they are made; the target's own come before them.
+	Edits []*Edit
+
+	// targets are the edits of Targets; nil if none has any.
+	targets []*Edit
 
 	path    func(path string) (rest string, ok bool)
 	headers []*match.HeaderMatcher
@@ -45,10 +51,9 @@ func Compile(r *mesh.Route) (*Table, error) {
 			if err != nil {
 				return nil, fmt.Errorf("route %q, virtual host %q, rule %d: %w", r.Name, vh.Name, i, err)
 			}
-			for _, edit := range []*mesh.HeaderEdit{&rule.Edit, &vh.Edit, &r.Edit} {
-				if !edit.IsZero() {
-					c.Edits = append(c.Edits, edit)
-				}
+			c.Host = vh
+			if err := c.compileEdits(r, vh); err != nil {
+				return nil, fmt.Errorf("route %q, virtual host %q, rule %d: %w", r.Name, vh.Name, i, err)
 			}
 			compiled = append(compiled, c)
 		}
@@ -89,6 +94,54 @@ func compile(rule *mesh.Rule) (*Rule, error) {
 	}
 	return c, nil
 }
+
+func (r *Rule) compileEdits(table *mesh.Route, vh *mesh.VirtualHost) error {
+	all := []*mesh.HeaderEdit{&r.Edit, &vh.Edit, &table.Edit}
+	if table.SpecificWins {
+		slices.Reverse(all)
+	}
+	for _, e := range all {
+		edit, err := compileEdit(e)
+		if err != nil {
+			return err
+		}
+		if edit != nil {
+			r.Edits = append(r.Edits, edit)
+		}
+	}
+	for i := range r.Targets {
+		edit, err := compileEdit(&r.Targets[i].Edit)
+		if err != nil {
+			return err
+		}
+		if edit != nil && r.targets == nil {
+			r.targets = make([]*Edit, len(r.Targets))
+		}
+		if edit != nil {
+			r.targets[i] = edit
+		}
+	}
+	return nil
+}
+
+// EditOf is the edit of a target of the rule; nil if it has none.
+func (r *Rule) EditOf(target *mesh.Target) *Edit {
+	for i := range r.targets {
+		if target == &r.Targets[i] {
+			return r.targets[i]
+		}
+	}
+	return nil
+}
+
+// Answers tells whether the rule changes the fields of responses, those to target
+// (which may be nil) included.
+func (r *Rule) Answers(target *mesh.Target) bool {
+	return slices.ContainsFunc(r.Edits, (*Edit).Answers) || r.EditOf(target).Answers()
+}
+
+// Rewrites tells whether the rule rewrites paths.
+func (r *Rule) Rewrites() bool { return r.HasPrefixRewrite || r.RegexRewrite != nil }
 
 // pathMatcher returns a function that matches a path without its query and
 // gives what follows the part that matched. The empty prefix matches all.

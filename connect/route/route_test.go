@@ -6,8 +6,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/serai-net/serai/connect/mesh"
 	"github.com/serai-net/serai/connect/route"
 	"github.com/serai-net/serai/connect/wire"
@@ -163,25 +161,6 @@ func TestFirstRuleWins(t *testing.T) {
 	for _, tt := range tests {
 		if got := matched(table, tt.req); got != tt.want {
 			t.Errorf("%s %s: %q, want %q", tt.req.Method, tt.req.Path, got, tt.want)
-		}
-	}
-}
-
-func TestEdits(t *testing.T) {
-	t.Parallel()
-	edit := func(name string) mesh.HeaderEdit { return mesh.HeaderEdit{RequestRemove: []string{name}} }
-	table := compile(t, &mesh.Route{Edit: edit("table"), VirtualHosts: []*mesh.VirtualHost{
-		{Name: "v", Domains: []string{"*"}, Edit: edit("host"), Rules: []*mesh.Rule{
-			{Match: mesh.Match{Path: "/a"}, Edit: edit("rule")}, {Match: mesh.Match{Prefix: "/"}},
-		}},
-	}})
-	for path, want := range map[string][]string{"/a": {"rule", "host", "table"}, "/b": {"host", "table"}} {
-		var got []string
-		for _, e := range table.Match(request(path)).Edits {
-			got = append(got, e.RequestRemove...)
-		}
-		if diff := cmp.Diff(want, got); diff != "" {
-			t.Errorf("%s: -want +got:\n%s", path, diff)
 		}
 	}
 }

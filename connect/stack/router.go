@@ -60,11 +60,12 @@ func (r *router) Serve(x *wire.Exchange, req *wire.Request) (*wire.Response, err
 	}
 	rule := r.table.Match(req)
 	if rule == nil {
-		return nil, &wire.Fault{Status: http.StatusNotFound, Flag: wire.FlagNoRoute}
+		return nil, &wire.Fault{Status: http.StatusNotFound, Flag: wire.FlagNoRoute, Details: "route_not_found"}
 	}
 	if x.Route == "" {
 		x.Route = ruleName(rule, r.name)
 	}
+	x.Rule = rule.Name
 	if rule.Refusal != "" {
 		return nil, &wire.Fault{
 			Status: http.StatusServiceUnavailable, Flag: wire.FlagInternal,
@@ -79,12 +80,26 @@ func (r *router) Serve(x *wire.Exchange, req *wire.Request) (*wire.Response, err
 			// It would promise a tunnel (RFC 9110 section 9.3.6).
 			return nil, &wire.Fault{Status: http.StatusNotImplemented, Flag: wire.FlagDenied, Text: "there is no tunnel"}
 		}
+		x.Details = "direct_response"
 		for _, edit := range rule.Edits {
-			editResponse(edit, &resp.Header)
+			edit.Response(x, resp)
 		}
 		return resp, nil
 	}
-	return r.forward(x, req, rule)
+	resp, target, err := r.forward(x, req, rule)
+	if err != nil {
+		if !rule.Answers(target) {
+			return nil, err
+		}
+		resp = wire.Reply(x, err) // whose fields are changed, too
+	} else if x.Details == "" {
+		x.Details = "via_upstream"
+	}
+	rule.EditOf(target).Response(x, resp)
+	for _, edit := range rule.Edits {
+		edit.Response(x, resp)
+	}
+	return resp, nil
 }
 
 func ruleName(rule *route.Rule, table string) string {
@@ -94,30 +109,39 @@ func ruleName(rule *route.Rule, table string) string {
 	return table
 }
 
-func (r *router) forward(x *wire.Exchange, req *wire.Request, rule *route.Rule) (*wire.Response, error) {
+// forward sends the request to one of the rule's clusters. The target is nil if it
+// has none.
+func (r *router) forward(x *wire.Exchange, req *wire.Request, rule *route.Rule) (*wire.Response, *mesh.Target, error) {
 	target := rule.Target()
 	if target == nil {
-		return nil, &wire.Fault{Status: http.StatusServiceUnavailable, Flag: wire.FlagNoCluster}
+		return nil, nil, &wire.Fault{Status: http.StatusServiceUnavailable, Flag: wire.FlagNoCluster, Details: "cluster_not_found"}
 	}
 	cluster := r.clusters.Cluster(target.Cluster)
 	if cluster == nil {
 		x.Cluster = target.Cluster
-		return nil, &wire.Fault{
-			Status: http.StatusServiceUnavailable, Flag: wire.FlagNoCluster,
+		return nil, target, &wire.Fault{
+			Status: http.StatusServiceUnavailable, Flag: wire.FlagNoCluster, Details: "cluster_not_found",
 			Err: fmt.Errorf("cluster %q is not known", target.Cluster),
 		}
 	}
 	var ask asked
 	ask.take(x, req)
+	if x.Request == nil { // of a codec that does not tell
+		x.Request = req
+	}
+	// Before the path is rewritten: what an edit is told of is what the client sent.
+	rule.EditOf(target).Request(x, &req.Header)
+	for _, edit := range rule.Edits {
+		edit.Request(x, &req.Header)
+	}
 	setCookie := ""
 	if len(rule.Hash) > 0 {
 		setCookie = hash(rule.Hash, x, req)
 	}
-	rule.Rewrite(req)
-	editRequest(&target.Edit, &req.Header)
-	for _, edit := range rule.Edits {
-		editRequest(edit, &req.Header)
+	if rule.Rewrites() && !req.Header.Has(originalPath) {
+		req.Header.Add(originalPath, req.Path)
 	}
+	rule.Rewrite(req)
 	timeout := rule.Timeout
 	if ask.hasTimeout {
 		timeout = ask.timeout
@@ -129,18 +153,14 @@ func (r *router) forward(x *wire.Exchange, req *wire.Request, rule *route.Rule) 
 		x.IdleTimeout = r.pause(rule)
 	}
 	resp, err := r.serve(x, req, rule, cluster, ask.policy(r.retries[rule.Retry]))
-	if err != nil {
-		return nil, err
-	}
-	if setCookie != "" {
+	if err == nil && setCookie != "" {
 		resp.Header.Add("set-cookie", setCookie)
 	}
-	editResponse(&target.Edit, &resp.Header)
-	for _, edit := range rule.Edits {
-		editResponse(edit, &resp.Header)
-	}
-	return resp, nil
+	return resp, target, err
 }
+
+// originalPath is the field in which the upstream learns what the path was.
+const originalPath = "x-envoy-original-path"
 
 // serve hands over to the cluster, or to what opens a tunnel to it.
 func (r *router) serve(
@@ -189,36 +209,5 @@ func limit(x *wire.Exchange, begin time.Time, timeout time.Duration) {
 	deadline := begin.Add(timeout)
 	if x.Deadline.IsZero() || deadline.Before(x.Deadline) {
 		x.Deadline, x.Timeout = deadline, timeout
-	}
-}
-
-func editRequest(e *mesh.HeaderEdit, h *wire.Header) {
-	edit(h, e.RequestSet, e.RequestRemove)
-}
-
-func editResponse(e *mesh.HeaderEdit, h *wire.Header) {
-	edit(h, e.ResponseSet, e.ResponseRemove)
-}
-
-// edit removes before it sets, as Envoy does.
-func edit(h *wire.Header, set []mesh.HeaderValue, remove []string) {
-	for _, name := range remove {
-		h.Del(name)
-	}
-	for i := range set {
-		switch v := &set[i]; v.Append {
-		case mesh.AppendOrAdd:
-			h.Add(v.Name, v.Value)
-		case mesh.AddIfAbsent:
-			if !h.Has(v.Name) {
-				h.Add(v.Name, v.Value)
-			}
-		case mesh.OverwriteOrAdd:
-			h.Set(v.Name, v.Value)
-		case mesh.OverwriteIfExists:
-			if h.Has(v.Name) {
-				h.Set(v.Name, v.Value)
-			}
-		}
 	}
 }

@@ -86,6 +86,8 @@ type Fault struct { //nolint:errname // it is what an exchange ends with, and re
 	// Text is the body shown to the client, without a newline; "" means the
 	// status text. It must not tell what is private to the operator.
 	Text string
+	// Details are those of the exchange; "" if there is nothing to tell.
+	Details string
 	// Header is added to the response, for example WWW-Authenticate. A
 	// content-type says what Text is; without one it is plain text.
 	Header []Field
@@ -152,6 +154,9 @@ func Reply(x *Exchange, err error) *Response {
 	fault := AsFault(err)
 	x.Flag = fault.Flag
 	x.Err = err
+	if fault.Details != "" {
+		x.Details = fault.Details
+	}
 	text := fault.Text
 	if text == "" {
 		text = http.StatusText(fault.status())

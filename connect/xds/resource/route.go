@@ -3,12 +3,14 @@ package resource
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 
+	"github.com/serai-net/serai/connect/format"
 	"github.com/serai-net/serai/connect/match"
 	"github.com/serai-net/serai/connect/mesh"
 )
@@ -28,10 +30,13 @@ func Route(body []byte) (*mesh.Route, []string, error) {
 }
 
 func (d *decoder) route(msg *routev3.RouteConfiguration) *mesh.Route {
-	r := &mesh.Route{Name: msg.GetName(), ValidateClusters: msg.GetValidateClusters().GetValue()}
+	r := &mesh.Route{
+		Name: msg.GetName(), ValidateClusters: msg.GetValidateClusters().GetValue(),
+		SpecificWins: msg.GetMostSpecificHeaderMutationsWins(),
+	}
 	err := d.only(msg, "name virtual_hosts validate_clusters request_headers_to_add request_headers_to_remove"+
-		" response_headers_to_add response_headers_to_remove",
-		"most_specific_header_mutations_wins request_mirror_policies - max_direct_response_body_size_bytes metadata")
+		" response_headers_to_add response_headers_to_remove most_specific_header_mutations_wins",
+		"request_mirror_policies - max_direct_response_body_size_bytes metadata")
 	if err == nil {
 		r.Edit, err = edit(msg)
 	}
@@ -43,11 +48,14 @@ func (d *decoder) route(msg *routev3.RouteConfiguration) *mesh.Route {
 
 // virtualHost reads a virtual host of a table for which err was found.
 func (d *decoder) virtualHost(msg *routev3.VirtualHost, err error) *mesh.VirtualHost {
-	vh := &mesh.VirtualHost{Name: msg.GetName(), Domains: lowerAll(msg.GetDomains())}
+	vh := &mesh.VirtualHost{
+		Name: msg.GetName(), Domains: lowerAll(msg.GetDomains()),
+		RequestAttempts: msg.GetIncludeRequestAttemptCount(), ResponseAttempts: msg.GetIncludeAttemptCountInResponse(),
+	}
 	if err == nil {
 		err = d.only(msg, "name domains routes retry_policy hash_policy require_tls request_headers_to_add request_headers_to_remove"+
-			" response_headers_to_add response_headers_to_remove",
-			"include_request_attempt_count include_attempt_count_in_response include_is_timeout_retry_header"+
+			" response_headers_to_add response_headers_to_remove include_request_attempt_count include_attempt_count_in_response",
+			"include_is_timeout_retry_header"+
 				" request_mirror_policies - virtual_clusters per_request_buffer_limit_bytes request_body_buffer_limit metadata")
 	}
 	if err == nil && msg.GetRequireTls() != routev3.VirtualHost_NONE {
@@ -197,6 +205,11 @@ func edit(msg edits) (mesh.HeaderEdit, error) {
 		RequestRemove:  lowerAll(msg.GetRequestHeadersToRemove()),
 		ResponseRemove: lowerAll(msg.GetResponseHeadersToRemove()),
 	}
+	for _, name := range slices.Concat(e.RequestRemove, e.ResponseRemove) {
+		if name == "host" || strings.HasPrefix(name, ":") {
+			return e, fmt.Errorf("header %s may not be removed", name)
+		}
+	}
 	var err error
 	if e.RequestSet, err = headerValues(msg.GetRequestHeadersToAdd()); err != nil {
 		return e, err
@@ -207,7 +220,6 @@ func edit(msg edits) (mesh.HeaderEdit, error) {
 
 func headerValues(options []*corev3.HeaderValueOption) ([]mesh.HeaderValue, error) {
 	var out []mesh.HeaderValue
-	var err error
 	for _, o := range options {
 		v := mesh.HeaderValue{Name: strings.ToLower(o.GetHeader().GetKey()), Value: o.GetHeader().GetValue()}
 		if v.Value == "" {
@@ -216,10 +228,20 @@ func headerValues(options []*corev3.HeaderValueOption) ([]mesh.HeaderValue, erro
 		if v.Name == "" {
 			return nil, fmt.Errorf("header to add without a name")
 		}
-		if v.Value, err = literal(v.Value); err != nil {
+		if v.Name[0] == ':' || v.Name == "host" {
+			return nil, fmt.Errorf("header %s may not be set", v.Name)
+		}
+		text, err := format.CompileHeader(v.Value)
+		if err != nil {
 			return nil, fmt.Errorf("header %s: %w", v.Name, err)
 		}
-		if v.Value == "" && !o.GetKeepEmptyValue() {
+		v.KeepEmpty = o.GetKeepEmptyValue()
+		if plain, ok := text.Plain(); ok {
+			v.Value = plain
+		} else {
+			v.Value, v.Text = "", v.Value
+		}
+		if v.Value == "" && v.Text == "" && !v.KeepEmpty {
 			continue // Envoy drops such a field
 		}
 		switch o.GetAppendAction() {
@@ -240,14 +262,4 @@ func headerValues(options []*corev3.HeaderValueOption) ([]mesh.HeaderValue, erro
 		out = append(out, v)
 	}
 	return out, nil
-}
-
-// literal returns a header value without format commands: "%%" is a percent
-// sign, and a single one begins a command.
-func literal(value string) (string, error) {
-	plain := strings.ReplaceAll(value, "%%", "")
-	if strings.Contains(plain, "%") {
-		return "", fmt.Errorf("format commands in %q are not supported", value)
-	}
-	return strings.ReplaceAll(value, "%%", "%"), nil
 }

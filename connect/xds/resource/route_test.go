@@ -45,7 +45,7 @@ func TestRoute(t *testing.T) {
 				{Name: "x-a", Value: "a%"},
 				{Name: "x-b", Value: "b", Append: mesh.OverwriteOrAdd},
 				{Name: "x-c", Value: "c", Append: mesh.OverwriteOrAdd},
-				{Name: "x-e", Append: mesh.AddIfAbsent},
+				{Name: "x-e", KeepEmpty: true, Append: mesh.AddIfAbsent},
 			},
 		},
 		Rules: []*mesh.Rule{{
@@ -138,7 +138,7 @@ func TestRefusedRules(t *testing.T) {
 		{`{"match":{"prefix":"/"},"route":{"weightedClusters":{"clusters":[{"name":"a","weight":0}]}}}`, "without a weight", mesh.Match{Prefix: "/"}},
 		{`{"match":{"prefix":"/"},"route":{"cluster":"c","regexRewrite":{"pattern":{"regex":"("}}}}`, "regex_rewrite", mesh.Match{Prefix: "/"}},
 		{`{"match":{"prefix":"/"},"route":{"cluster":"c"},"typedPerFilterConfig":{"x":{"@type":"type.googleapis.com/x.X"}}}`, "typed_per_filter_config is not supported", mesh.Match{Prefix: "/"}},
-		{`{"match":{"prefix":"/"},"route":{"cluster":"c"},"requestHeadersToAdd":[{"header":{"key":"k","value":"%DOWNSTREAM_REMOTE_ADDRESS%"}}]}`, "format commands in", mesh.Match{Prefix: "/"}},
+		{`{"match":{"prefix":"/"},"route":{"cluster":"c"},"requestHeadersToAdd":[{"header":{"key":"k","value":"%NOPE%"}}]}`, "no such command operator", mesh.Match{Prefix: "/"}},
 		{`{"match":{"prefix":"/"},"route":{"cluster":"c","hashPolicy":[{"filterState":{"key":"k"}}]}}`, "hash_policy", mesh.Match{Prefix: "/"}},
 		{`{"match":{"prefix":"/"},"redirect":{"prefixRewrite":"/x"}}`, "prefix_rewrite is not supported", mesh.Match{Prefix: "/"}},
 		{`{"match":{"prefix":"/"},"nonForwardingAction":{}}`, "is not supported", mesh.Match{Prefix: "/"}},
