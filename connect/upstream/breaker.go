@@ -30,6 +30,8 @@ func (c *Cluster) overflowed() error {
 	return &wire.Fault{
 		Status: http.StatusServiceUnavailable, Flag: wire.FlagUpstreamOverflow,
 		Text: "upstream connect error or disconnect/reset before headers. reset reason: overflow",
+		// By which a caller's own proxy knows that it should not try again.
+		Header: []wire.Field{{Name: "x-envoy-overloaded", Value: "true"}},
 	}
 }
 
