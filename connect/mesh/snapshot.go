@@ -200,6 +200,8 @@ type HTTPFilter struct {
 	GRPCWeb bool
 	// GRPCBridge lets clients of HTTP/1.1 call gRPC.
 	GRPCBridge *GRPCBridge
+	// ExtAuthz asks an external service.
+	ExtAuthz *ExtAuthz
 	// Refusal says what is not understood; the filter answers 503.
 	Refusal string
 }

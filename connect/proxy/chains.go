@@ -27,7 +27,9 @@ type chains struct {
 	clusters  *upstream.Set
 	loader    *mtls.Loader
 	observe   *telemetry.Observer
-	service   string // our own
+	service   string         // our own
+	node      map[string]any // its metadata in the bootstrap file
+	kept      stack.Kept
 	log       *slog.Logger
 
 	// codecs are those of living chains, for who reads their counters
@@ -228,7 +230,8 @@ func (cs *chains) assemble(c *chain, l *mesh.Listener, d *mesh.FilterChain) {
 // http compiles the service of an HTTP chain. Network intentions on it are
 // decided for each request, so that a change needs no new connection.
 func (cs *chains) http(l *mesh.Listener, d *mesh.FilterChain, routes map[string]*mesh.Route) (wire.Service, error) {
-	service, err := stack.HTTP(d.HTTP, routes, cs.clusters)
+	place := stack.Place{Listener: l.Name, TLS: d.TLS, Node: cs.node, Kept: &cs.kept, Log: cs.log}
+	service, err := stack.HTTPAt(d.HTTP, routes, cs.clusters, place)
 	if err != nil {
 		return nil, err
 	}

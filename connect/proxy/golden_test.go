@@ -34,7 +34,6 @@ func refused() map[string]string {
 		"tls: no root certificate to verify the peer with":                        toCome,
 		"tls: no trusted_ca, the peer could not be verified":                      toCome,
 		"filter_chain_match by destination, server name or ALPN is not supported": toCome,
-		"http filter envoy.filters.http.ext_authz":                                toCome,
 		"http filter envoy.filters.http.jwt_authn":                                toCome,
 		"http filter envoy.filters.http.lua":                                      toCome,
 		"http filter envoy.filters.http.wasm":                                     toCome,

@@ -77,7 +77,7 @@ func New(config Config, observe *telemetry.Observer, log *slog.Logger) (*Proxy, 
 	p.listeners = listen.NewSet(config.Listen, log)
 	p.chains = &chains{
 		listeners: p.listeners, clusters: p.clusters, loader: &mtls.Loader{}, observe: observe, log: log,
-		service: cmp.Or(config.XDS.ADS.Node.Cluster, config.XDS.ADS.Node.ID),
+		service: cmp.Or(config.XDS.ADS.Node.Cluster, config.XDS.ADS.Node.ID), node: config.XDS.ADS.Node.Metadata,
 	}
 	if config.XDS.Dial == nil {
 		config.XDS.Dial = p.dial

@@ -20,6 +20,11 @@ import (
 //
 // What it cannot compile is an error: the caller refuses the chain.
 func HTTP(h *mesh.HTTP, routes map[string]*mesh.Route, clusters *upstream.Set) (wire.Service, error) {
+	return HTTPAt(h, routes, clusters, Place{})
+}
+
+// HTTPAt is HTTP for a chain whose filters ask where they stand.
+func HTTPAt(h *mesh.HTTP, routes map[string]*mesh.Route, clusters *upstream.Set, place Place) (wire.Service, error) {
 	table := h.Route
 	if table == nil {
 		table = routes[h.RouteName]
@@ -28,7 +33,8 @@ func HTTP(h *mesh.HTTP, routes map[string]*mesh.Route, clusters *upstream.Set) (
 	if err != nil {
 		return nil, err
 	}
-	filters, err := compileFilters(h.Filters, clusters.Registry().Scope("http."+h.StatPrefix+"."))
+	place.router, place.clusters, place.scope = router, clusters, clusters.Registry().Scope("http."+h.StatPrefix+".")
+	filters, err := compileFilters(h.Filters, &place)
 	if err != nil {
 		return nil, err
 	}
@@ -44,8 +50,9 @@ func HTTP(h *mesh.HTTP, routes map[string]*mesh.Route, clusters *upstream.Set) (
 	), nil
 }
 
-// compileFilters makes layers of filters, which count in scope by Envoy's names.
-func compileFilters(all []mesh.HTTPFilter, scope *stats.Scope) ([]wire.Layer, error) {
+// compileFilters makes layers of filters, which count in the scope of place by
+// Envoy's names.
+func compileFilters(all []mesh.HTTPFilter, place *Place) ([]wire.Layer, error) {
 	layers := make([]wire.Layer, 0, len(all))
 	for i := range all {
 		switch f := &all[i]; {
@@ -56,7 +63,7 @@ func compileFilters(all []mesh.HTTPFilter, scope *stats.Scope) ([]wire.Layer, er
 			if err != nil {
 				return nil, err
 			}
-			layers = append(layers, authorize(policy, scope.Scope("rbac.")))
+			layers = append(layers, authorize(policy, place.scope.Scope("rbac.")))
 		case f.Metadata != nil:
 			layer, err := headermeta.Layer(f.Metadata)
 			if err != nil {
@@ -68,7 +75,11 @@ func compileFilters(all []mesh.HTTPFilter, scope *stats.Scope) ([]wire.Layer, er
 		case f.GRPCBridge != nil:
 			layers = append(layers, GRPCBridge(*f.GRPCBridge))
 		default:
-			return nil, fmt.Errorf("http filter %d is empty", i)
+			layer, err := place.extension(f)
+			if err != nil {
+				return nil, fmt.Errorf("http filter %d: %w", i, err)
+			}
+			layers = append(layers, layer)
 		}
 	}
 	return layers, nil

@@ -58,7 +58,10 @@ func (r *router) Serve(x *wire.Exchange, req *wire.Request) (*wire.Response, err
 			Err: fmt.Errorf("route table %q has not arrived", r.name),
 		}
 	}
-	rule := r.table.Match(req)
+	rule, pinned := x.Pinned.(*route.Rule)
+	if !pinned {
+		rule = r.table.Match(req)
+	}
 	if rule == nil {
 		return nil, &wire.Fault{Status: http.StatusNotFound, Flag: wire.FlagNoRoute, Details: "route_not_found"}
 	}
@@ -100,6 +103,13 @@ func (r *router) Serve(x *wire.Exchange, req *wire.Request) (*wire.Response, err
 		edit.Response(x, resp)
 	}
 	return resp, nil
+}
+
+// pin chooses the rule of a request before its head is changed.
+func (r *router) pin(x *wire.Exchange, req *wire.Request) {
+	if r.table != nil && x.Pinned == nil {
+		x.Pinned = r.table.Match(req)
+	}
 }
 
 func ruleName(rule *route.Rule, table string) string {

@@ -150,6 +150,9 @@ type Exchange struct {
 	Attempts []Attempt
 	// Choice is how a cluster is to choose its endpoint.
 	Choice Choice
+	// Pinned is the route that a router has chosen ahead of time, since a layer is
+	// about to change the request without a consequence for its route; nil if none.
+	Pinned any
 	// Metadata is what filters have found out about the request.
 	Metadata Metadata
 
@@ -222,7 +225,7 @@ func (x *Exchange) Reset(control Control, peer *Peer, start time.Time) {
 	x.Method, x.Authority, x.Path, x.GRPC, x.GRPCType = "", "", "", false, ""
 	x.Status, x.Flag, x.Err = 0, FlagNone, nil
 	x.BytesIn, x.BytesOut, x.CloseDownstream = 0, 0, false
-	x.Choice = Choice{}
+	x.Choice, x.Pinned = Choice{}, nil
 	x.Metadata.Reset()
 	x.Request, x.Response, x.Details, x.Termination, x.Rule = nil, nil, "", "", ""
 	x.Remote = netip.AddrPort{}

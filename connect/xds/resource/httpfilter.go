@@ -99,6 +99,9 @@ func (d *decoder) httpFilter(msg *hcmv3.HttpFilter, typ string) (f mesh.HTTPFilt
 		}
 		return mesh.HTTPFilter{Metadata: rules}, len(rules.Request)+len(rules.Response) > 0
 	}
+	if f, kept, known := d.extension(msg, typ); known {
+		return f, kept
+	}
 	if msg.GetIsOptional() {
 		d.note("optional http filter %s is ignored", msg.GetName())
 		return f, false

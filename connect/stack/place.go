@@ -1,0 +1,175 @@
+package stack
+
+import (
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"weak"
+
+	"github.com/serai-net/serai/connect/call"
+	"github.com/serai-net/serai/connect/filter/extauthz"
+	"github.com/serai-net/serai/connect/mesh"
+	"github.com/serai-net/serai/connect/stats"
+	"github.com/serai-net/serai/connect/upstream"
+	"github.com/serai-net/serai/connect/wire"
+)
+
+// Place is where an HTTP chain stands, for filters that ask. The zero Place is
+// nowhere in particular.
+type Place struct {
+	// Listener is the name of the chain's listener.
+	Listener string
+	// TLS is the chain's; nil for none. Its certificate says who we are.
+	TLS *mesh.DownstreamTLS
+	// Node is the metadata of the bootstrap file's node.
+	Node map[string]any
+	// Kept is what filters find again when they are compiled anew; may be nil.
+	Kept *Kept
+	// Log is for what filters have to say; nil says nothing.
+	Log *slog.Logger
+
+	// set by HTTPAt
+	router   *router
+	clusters *upstream.Set
+	scope    *stats.Scope
+}
+
+// Find finds clusters for filters that call somebody.
+func Find(clusters *upstream.Set) call.Find {
+	return func(name string) wire.Service {
+		if c := clusters.Cluster(name); c != nil {
+			return c
+		}
+		return nil // and no interface around a nil pointer
+	}
+}
+
+func (p *Place) log() *slog.Logger {
+	if p.Log == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return p.Log
+}
+
+// extension makes the layer of a filter that is not of the chain's own kind.
+func (p *Place) extension(f *mesh.HTTPFilter) (wire.Layer, error) {
+	switch {
+	case f.ExtAuthz != nil:
+		return extauthz.New(f.ExtAuthz, p.authz(f.ExtAuthz, p.scope))
+	default:
+		return nil, errors.New("it is empty")
+	}
+}
+
+// authz is the place of an ext_authz filter that counts in scope.
+func (p *Place) authz(c *mesh.ExtAuthz, scope *stats.Scope) extauthz.Place {
+	prefix := "ext_authz."
+	if c.StatPrefix != "" {
+		prefix += c.StatPrefix + "."
+	}
+	place := extauthz.Place{
+		Find: Find(p.clusters), Stats: scope.Scope(prefix), Principal: principal(p.TLS), Labels: labels(p.Node, c.LabelsKey),
+	}
+	if p.router != nil {
+		place.Pin = p.router.pin
+	}
+	return place
+}
+
+// Gates makes what network filters admit connections by.
+func (p Place) Gates(all []*mesh.ExtAuthz, clusters *upstream.Set) ([]*extauthz.Gate, error) {
+	p.clusters = clusters
+	var gates []*extauthz.Gate
+	for _, c := range all {
+		gate, err := extauthz.NewGate(c, p.authz(c, clusters.Registry().Scope("")))
+		if err != nil {
+			return nil, fmt.Errorf("ext_authz: %w", err)
+		}
+		gates = append(gates, gate)
+	}
+	return gates, nil
+}
+
+// principal is who we are to those that connect.
+func principal(t *mesh.DownstreamTLS) string {
+	if t == nil || len(t.Leaves) == 0 {
+		return ""
+	}
+	block, _ := pem.Decode([]byte(t.Leaves[0].CertificatePEM))
+	if block == nil {
+		return ""
+	}
+	certificate, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		return "" // whoever serves with it will say so
+	}
+	return extauthz.Principal(certificate)
+}
+
+// labels are the strings of a node's metadata under key.
+func labels(node map[string]any, key string) map[string]string {
+	all, ok := node[key].(map[string]any)
+	if !ok || key == "" {
+		return nil
+	}
+	out := map[string]string{}
+	for name, value := range all {
+		if text, ok := value.(string); ok {
+			out[name] = text
+		}
+	}
+	return out
+}
+
+// Kept is state of filters that outlives their configuration, as long as a chain
+// in force or about to be uses it. The zero Kept is ready for use. It is safe for
+// concurrent use.
+type Kept struct {
+	mu sync.Mutex // guards:
+	// all are weak pointers by name; sweep is at how many the dead are removed.
+	all   map[string]holder
+	sweep int
+}
+
+type holder interface{ alive() bool }
+
+type held[T any] struct{ p weak.Pointer[T] }
+
+func (h held[T]) alive() bool { return h.p.Value() != nil }
+
+// find returns what stands under a name, or makes it. A nil Kept makes it anew.
+func find[T any](k *Kept, name string, make func() *T) *T {
+	if k == nil {
+		return make()
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if h, ok := k.all[name].(held[T]); ok {
+		if value := h.p.Value(); value != nil {
+			return value
+		}
+	}
+	value := make()
+	k.keepLocked(name, held[T]{weak.Make(value)})
+	return value
+}
+
+const firstSweep = 64
+
+func (k *Kept) keepLocked(name string, h holder) {
+	if k.all == nil {
+		k.all = map[string]holder{}
+	}
+	if len(k.all) >= max(k.sweep, firstSweep) {
+		for name, h := range k.all {
+			if !h.alive() {
+				delete(k.all, name)
+			}
+		}
+		k.sweep = 2 * len(k.all)
+	}
+	k.all[name] = h
+}

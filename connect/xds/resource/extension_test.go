@@ -1,0 +1,92 @@
+package resource_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/serai-net/serai/connect/mesh"
+	"github.com/serai-net/serai/connect/xds/resource"
+)
+
+// filterOf decodes one HTTP filter, whose typed config is JSON, in a listener.
+func filterOf(t *testing.T, config string) mesh.HTTPFilter {
+	t.Helper()
+	chain := chainOf(t, `{"name": "envoy.filters.network.http_connection_manager", "typed_config": {
+		"@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+		"stat_prefix": "s", "route_config": {}, "http_filters": [
+			{"name": "f", "typed_config": `+config+`}, {"name": "envoy.filters.http.router"}]}}`)
+	if chain.Refusal != "" || chain.HTTP == nil || len(chain.HTTP.Filters) > 1 {
+		t.Fatalf("%+v", chain)
+	}
+	if len(chain.HTTP.Filters) == 0 {
+		return mesh.HTTPFilter{}
+	}
+	return chain.HTTP.Filters[0]
+}
+
+func chainOf(t *testing.T, networkFilters string) *mesh.FilterChain {
+	t.Helper()
+	msg := &listenerv3.Listener{}
+	text := `{"name": "l", "address": {"socket_address": {"address": "127.0.0.1", "port_value": 1}}, "filter_chains": [{"filters": [` + networkFilters + `]}]}`
+	if err := protojson.Unmarshal([]byte(text), msg); err != nil {
+		t.Fatal(err)
+	}
+	data, err := proto.Marshal(msg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, _, err := resource.Listener(data)
+	if err != nil || l.Refusal != "" || len(l.Chains) != 1 {
+		t.Fatalf("%+v, %v", l, err)
+	}
+	return l.Chains[0]
+}
+
+const authzURL = `"@type": "type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthz"`
+
+func TestExtAuthz(t *testing.T) {
+	t.Parallel()
+	want := &mesh.ExtAuthz{
+		StatPrefix: "p", FailOpen: true, FailOpenHeader: true, StatusOnError: 503, ClearRoute: true, Namespaces: []string{"consul"},
+		PeerCertificate: true, TLSSession: true, DenyDisabled: true, Body: &mesh.AuthzBody{Max: 10, Partial: true, Raw: true},
+		Enabled: &mesh.Fraction{Numerator: 5, Denominator: 10_000}, LabelsKey: "labels", IgnoreMetadata: true, MaxDenied: 9,
+		Allowed: []mesh.StringMatch{{Exact: "A", IgnoreCase: true}}, Disallowed: []mesh.StringMatch{{Kind: mesh.MatchPrefix, Prefix: "x-"}},
+		Service: mesh.AuthzService{
+			Cluster: "c", Authority: "a", Timeout: 2 * time.Second,
+			Metadata: []mesh.HeaderValue{{Name: "k", Value: "100%", Append: mesh.OverwriteOrAdd}},
+		},
+	}
+	got := filterOf(t, `{`+authzURL+`, "stat_prefix": "p", "failure_mode_allow": true, "failure_mode_allow_header_add": true,
+		"status_on_error": {"code": 503}, "clear_route_cache": true, "metadata_context_namespaces": ["consul"], "include_peer_certificate": true,
+		"include_tls_session": true, "deny_at_disable": {"runtime_key": "k", "default_value": true}, "transport_api_version": "V3",
+		"with_request_body": {"max_request_bytes": 10, "allow_partial_message": true, "pack_as_bytes": true},
+		"filter_enabled": {"default_value": {"numerator": 5, "denominator": "TEN_THOUSAND"}}, "bootstrap_metadata_labels_key": "labels",
+		"enable_dynamic_metadata_ingestion": false, "max_denied_response_body_bytes": 9,
+		"allowed_headers": {"patterns": [{"exact": "A", "ignore_case": true}]}, "disallowed_headers": {"patterns": [{"prefix": "x-"}]},
+		"grpc_service": {"envoy_grpc": {"cluster_name": "c", "authority": "a"}, "timeout": "2s", "initial_metadata": [{"key": "K", "value": "100%%"}]}}`)
+	if diff := cmp.Diff(mesh.HTTPFilter{ExtAuthz: want}, got); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+	for config, why := range map[string]string{
+		``: "neither grpc_service",
+		`, "grpc_service": {"google_grpc": {"target_uri": "x", "stat_prefix": "s"}}`:                                                        "google_grpc is not supported",
+		`, "grpc_service": {"envoy_grpc": {"cluster_name": "c", "retry_policy": {}}}`:                                                       "retry_policy is not supported",
+		`, "grpc_service": {"envoy_grpc": {"cluster_name": "c"}}, "shadow_mode": true`:                                                      "shadow_mode is not supported",
+		`, "grpc_service": {"envoy_grpc": {"cluster_name": "c"}}, "transport_api_version": "V2"`:                                            "V2",
+		`, "grpc_service": {"envoy_grpc": {"cluster_name": "c"}}, "with_request_body": {}`:                                                  "max_request_bytes 0",
+		`, "grpc_service": {"envoy_grpc": {"cluster_name": "c"}, "initial_metadata": [{"key": "k", "value": "%REQ(x)%"}]}`:                  "commands",
+		`, "http_service": {"server_uri": {"uri": "u"}}`:                                                                                    "without a cluster",
+		`, "http_service": {"server_uri": {"uri": "u", "cluster": "c"}, "path_prefix": "x"}`:                                                "path_prefix",
+		`, "http_service": {"server_uri": {"uri": "u", "cluster": "c"}}, "allowed_headers": {"patterns": [{"safe_regex": {"regex": "("}}]}`: "missing closing",
+	} {
+		if got := filterOf(t, `{`+authzURL+config+`}`); !strings.Contains(got.Refusal, why) {
+			t.Errorf("%s: %+v", config, got)
+		}
+	}
+}
