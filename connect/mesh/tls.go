@@ -30,11 +30,16 @@ type TLSParams struct {
 type DownstreamTLS struct {
 	// Leaves are chosen by server name; the first is the default.
 	Leaves []Leaf
-	// Roots verify client certificates.
+	// Roots verify client certificates; without any, and without Pins, clients are
+	// not asked for one.
 	Roots Roots
-	// RequireClient refuses a connection without a valid client certificate.
+	// RequireClient refuses a connection without a client certificate. One that is
+	// shown must be valid in any case.
 	RequireClient bool
-	Params        TLSParams
+	// Names are what a client's certificate must have one of; nil for no matter what.
+	Names  []PeerName
+	Pins   Pins
+	Params TLSParams
 	// TrustDomains maps SPIFFE trust domains to their roots (peering); if set
 	// it replaces Roots.
 	TrustDomains map[string]Roots
@@ -48,6 +53,7 @@ func (t *DownstreamTLS) Trust() string {
 	for _, domain := range slices.Sorted(maps.Keys(t.TrustDomains)) {
 		fmt.Fprintf(h, "%q%q", domain, t.TrustDomains[domain].PEM)
 	}
+	fmt.Fprintf(h, "%+v%q%q", t.Names, t.Pins.Certificates, t.Pins.Keys)
 	return string(h.Sum(nil))
 }
 
@@ -56,17 +62,27 @@ type UpstreamTLS struct {
 	// Leaf is ours; zero if we show none.
 	Leaf  Leaf
 	Roots Roots
-	// ServerName is the SNI.
+	// SystemRoots takes those of the machine in place of Roots.
+	SystemRoots bool
+	// ServerName is the SNI; with HostSNI it is the host name of the endpoint, where
+	// it has one.
 	ServerName string
+	HostSNI    bool
+	// VerifySNI accepts a peer that has the SNI as its DNS name, or the address of
+	// the endpoint if there is no SNI. It comes on top of all else.
+	VerifySNI bool
 	// URIs that the peer's certificate may have as its URI name: one must match
 	// exactly. For a mesh cluster none means that no peer is accepted.
 	URIs []string
-	// DNSNames are accepted where URIs is empty (terminating gateway).
+	// DNSNames are accepted as well, by the rules for host names; so are Names.
 	DNSNames []string
+	Names    []PeerName
 	// AnyPeer accepts whoever the Roots signed: only where the control plane
 	// sets no names at all for a service outside of the mesh.
 	AnyPeer bool
-	Params  TLSParams
+	// Pins, if there are any, must be right too. Without Roots they are all there is.
+	Pins   Pins
+	Params TLSParams
 	// TrustDomains as in DownstreamTLS.
 	TrustDomains map[string]Roots
 }

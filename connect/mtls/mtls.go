@@ -60,17 +60,31 @@ func (l *Loader) Server(t *mesh.DownstreamTLS) (*tls.Config, error) {
 	if err := params(config, &t.Params); err != nil {
 		return nil, err
 	}
-	if !t.RequireClient {
+	if !t.RequireClient && t.Roots.PEM == "" && len(t.TrustDomains) == 0 && t.Pins.IsZero() {
 		return config, nil
 	}
-	trust, err := l.trust(t.Roots, t.TrustDomains)
+	trust, err := l.trust(t.Roots, t.TrustDomains, &t.Pins)
+	if err != nil {
+		return nil, err
+	}
+	names, err := namesOf(t.Names)
 	if err != nil {
 		return nil, err
 	}
 	config.ClientAuth = tls.RequireAnyClientCert
+	optional := !t.RequireClient
+	if optional {
+		config.ClientAuth = tls.RequestClientCert
+	}
 	config.VerifyConnection = func(state tls.ConnectionState) error {
-		_, err := trust.verify(state.PeerCertificates, x509.ExtKeyUsageClientAuth)
-		return err
+		if optional && len(state.PeerCertificates) == 0 {
+			return nil
+		}
+		leaf, err := trust.verify(state.PeerCertificates, x509.ExtKeyUsageClientAuth)
+		if err != nil || len(names) == 0 || slices.ContainsFunc(names, func(n name) bool { return n.of(leaf) }) {
+			return err
+		}
+		return errNotNamed
 	}
 	return config, nil
 }
@@ -78,7 +92,11 @@ func (l *Loader) Server(t *mesh.DownstreamTLS) (*tls.Config, error) {
 // Client returns the configuration for connections that we make. Sessions are
 // kept in a cache of its own, so a new leaf never resumes what an old one began.
 func (l *Loader) Client(t *mesh.UpstreamTLS) (*tls.Config, error) {
-	trust, err := l.trust(t.Roots, t.TrustDomains)
+	trust, err := l.upstreamTrust(t)
+	if err != nil {
+		return nil, err
+	}
+	expected, err := expectedOf(t)
 	if err != nil {
 		return nil, err
 	}
@@ -100,48 +118,74 @@ func (l *Loader) Client(t *mesh.UpstreamTLS) (*tls.Config, error) {
 		}
 		config.Certificates = []tls.Certificate{*certificate}
 	}
-	uris, names, anyPeer := t.URIs, t.DNSNames, t.AnyPeer
 	config.VerifyConnection = func(state tls.ConnectionState) error {
 		leaf, err := trust.verify(state.PeerCertificates, x509.ExtKeyUsageServerAuth)
-		if err != nil || anyPeer {
+		if err != nil {
 			return err
 		}
-		return expect(leaf, uris, names)
+		return expected.check(leaf)
 	}
 	return config, nil
 }
 
-// expect checks that leaf has one of the names that the control plane asked for.
-func expect(leaf *x509.Certificate, uris, names []string) error {
-	for _, uri := range leaf.URIs {
-		if slices.Contains(uris, uri.String()) {
-			return nil
-		}
+// ForHost returns config for one endpoint, as t wants it: host is its host name, or
+// its address if it has none. It returns config itself where all endpoints are alike.
+func ForHost(config *tls.Config, t *mesh.UpstreamTLS, host string) *tls.Config {
+	name := t.ServerName
+	if t.HostSNI {
+		name = host
 	}
-	for _, name := range names {
-		if leaf.VerifyHostname(name) == nil {
-			return nil
-		}
+	if name == t.ServerName && !t.VerifySNI {
+		return config
 	}
-	id, err := spiffe.FromCertificate(leaf)
+	config = config.Clone()
+	config.ServerName = name // an address is no SNI, which crypto/tls knows
+	if !t.VerifySNI {
+		return config
+	}
+	if name == "" {
+		name = host
+	}
+	verify := config.VerifyConnection
+	config.VerifyConnection = func(state tls.ConnectionState) error {
+		if err := verify(state); err != nil {
+			return err
+		}
+		if err := state.PeerCertificates[0].VerifyHostname(name); err != nil {
+			return fmt.Errorf("the peer is not who we asked for: %w", err)
+		}
+		return nil
+	}
+	return config
+}
+
+func (l *Loader) upstreamTrust(t *mesh.UpstreamTLS) (*trust, error) {
+	if !t.SystemRoots {
+		return l.trust(t.Roots, t.TrustDomains, &t.Pins)
+	}
+	roots, err := x509.SystemCertPool()
 	if err != nil {
-		return fmt.Errorf("the peer is not who we asked for: %w", err)
+		return nil, fmt.Errorf("tls: trusted authorities of this machine: %w", err)
 	}
-	return fmt.Errorf("the peer is %s, we asked for %v", id, slices.Concat(uris, names))
+	return &trust{roots: roots, pins: t.Pins}, nil
 }
 
 // trust is who may sign a peer's certificate.
 type trust struct {
-	roots   *x509.CertPool
+	roots   *x509.CertPool            // nil if pins are all there is
 	domains map[string]*x509.CertPool // if not nil, by the peer's trust domain
+	pins    mesh.Pins
 }
 
-func (l *Loader) trust(roots mesh.Roots, domains map[string]mesh.Roots) (*trust, error) {
-	if len(domains) == 0 {
+func (l *Loader) trust(roots mesh.Roots, domains map[string]mesh.Roots, pins *mesh.Pins) (*trust, error) {
+	switch {
+	case len(domains) == 0 && roots.PEM == "" && !pins.IsZero():
+		return &trust{pins: *pins}, nil
+	case len(domains) == 0:
 		pool, err := l.pool(roots)
-		return &trust{roots: pool}, err
+		return &trust{roots: pool, pins: *pins}, err
 	}
-	t := &trust{domains: make(map[string]*x509.CertPool, len(domains))}
+	t := &trust{domains: make(map[string]*x509.CertPool, len(domains)), pins: *pins}
 	for domain, roots := range domains {
 		pool, err := l.pool(roots)
 		if err != nil {
@@ -156,7 +200,13 @@ func (t *trust) verify(chain []*x509.Certificate, usage x509.ExtKeyUsage) (*x509
 	if len(chain) == 0 {
 		return nil, errNoCertificate
 	}
+	if !t.pins.IsZero() && !pinned(chain[0], &t.pins) {
+		return nil, errNotPinned
+	}
 	roots := t.roots
+	if roots == nil && t.domains == nil {
+		return chain[0], nil
+	}
 	if t.domains != nil {
 		id, err := spiffe.FromCertificate(chain[0])
 		if err != nil {

@@ -110,6 +110,7 @@ func (c *config) samePeers(other *config) bool {
 	if a == nil || b == nil {
 		return a == b
 	}
-	return a.ServerName == b.ServerName && a.AnyPeer == b.AnyPeer &&
-		slices.Equal(a.URIs, b.URIs) && slices.Equal(a.DNSNames, b.DNSNames)
+	return a.ServerName == b.ServerName && a.HostSNI == b.HostSNI && a.VerifySNI == b.VerifySNI && a.AnyPeer == b.AnyPeer &&
+		slices.Equal(a.URIs, b.URIs) && slices.Equal(a.DNSNames, b.DNSNames) && slices.Equal(a.Names, b.Names) &&
+		slices.Equal(a.Pins.Certificates, b.Pins.Certificates) && slices.Equal(a.Pins.Keys, b.Pins.Keys)
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/serai-net/serai/connect/mesh"
+	"github.com/serai-net/serai/connect/mtls"
 	"github.com/serai-net/serai/connect/wire"
 	"github.com/serai-net/serai/connect/wire/bulk"
 )
@@ -107,6 +108,17 @@ func (h *Host) close() {
 	h.shared.close()
 }
 
+// tlsName is the name by which TLS knows the host.
+func (h *Host) tlsName() string {
+	if name := h.Name(); name != "" {
+		return name
+	}
+	if h.address.Socket != "" {
+		return ""
+	}
+	return h.address.AddrPort.Addr().String()
+}
+
 // dial connects and does the TLS handshake by secure, nil for none. The peer's
 // identity is verified before it returns.
 func (h *Host) dial(ctx context.Context, c *config, secure *tls.Config, buffers *bulk.Buffers) (net.Conn, error) {
@@ -129,7 +141,7 @@ func (h *Host) dial(ctx context.Context, c *config, secure *tls.Config, buffers 
 	if secure == nil {
 		return conn, nil
 	}
-	secured := tls.Client(bulk.Under(conn, buffers), secure)
+	secured := tls.Client(bulk.Under(conn, buffers), mtls.ForHost(secure, c.TLS, h.tlsName()))
 	if err := secured.HandshakeContext(ctx); err != nil {
 		conn.Close()
 		return nil, fmt.Errorf("tls with %s: %w", h.text, err)

@@ -45,11 +45,11 @@ func writePair(t *testing.T, dir string) (certificate string) {
 	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
 }
 
-func fileSecret(name, dir string) *tlsv3.Secret {
+func fileSecret(dir string) *tlsv3.Secret {
 	file := func(name string) *corev3.DataSource {
 		return &corev3.DataSource{Specifier: &corev3.DataSource_Filename{Filename: filepath.Join(dir, name)}}
 	}
-	return &tlsv3.Secret{Name: name, Type: &tlsv3.Secret_TlsCertificate{TlsCertificate: &tlsv3.TlsCertificate{
+	return &tlsv3.Secret{Name: "web", Type: &tlsv3.Secret_TlsCertificate{TlsCertificate: &tlsv3.TlsCertificate{
 		CertificateChain: file("chain"), PrivateKey: file("key"),
 	}}}
 }
@@ -78,11 +78,12 @@ func (r *rig) ready() bool {
 	}
 }
 
-func (r *rig) chain(listener string) *mesh.FilterChain {
+// chain is that of the listener "tls".
+func (r *rig) chain() *mesh.FilterChain {
 	r.t.Helper()
-	l := r.store.Load().Listeners[listener]
+	l := r.store.Load().Listeners["tls"]
 	if l == nil {
-		r.t.Fatalf("there is no listener %s", listener)
+		r.t.Fatal("there is no such listener")
 	}
 	return l.Chains[0]
 }
@@ -102,19 +103,19 @@ func TestListenerWaitsForSecret(t *testing.T) {
 		plain := r.store.Load().Listeners["plain"]
 		dir := t.TempDir()
 		first := writePair(t, dir)
-		r.update(resource.SecretType, fileSecret("web", dir))
+		r.update(resource.SecretType, fileSecret(dir))
 		r.wantForce("listeners [plain tls] routes [] clusters [api]")
 		if !r.ready() {
 			t.Error("not ready, though all has come")
 		}
-		if got := r.chain("tls"); got.Refusal != "" || got.TLS.Leaves[0].CertificatePEM != first {
+		if got := r.chain(); got.Refusal != "" || got.TLS.Leaves[0].CertificatePEM != first {
 			t.Errorf("refusal %q, certificate %v", got.Refusal, got.TLS)
 		}
 
 		// Files change without a word of the control plane.
 		second := writePair(t, dir)
 		r.pass(2 * time.Second)
-		if got := r.chain("tls"); got.Refusal != "" || got.TLS.Leaves[0].CertificatePEM != second {
+		if got := r.chain(); got.Refusal != "" || got.TLS.Leaves[0].CertificatePEM != second {
 			t.Errorf("after a rotation: refusal %q, certificate is the first %t", got.Refusal, got.TLS.Leaves[0].CertificatePEM == first)
 		}
 		if r.store.Load().Listeners["plain"] != plain {
@@ -130,15 +131,15 @@ func TestListenerWaitsForSecret(t *testing.T) {
 		}
 		// A secret that is taken away, or comes back broken, is kept for who uses it.
 		r.change(resource.SecretType, []string{"web"})
-		r.update(resource.SecretType, fileSecret("web", "/no/such"))
+		r.update(resource.SecretType, fileSecret("/no/such"))
 		r.pass(time.Minute)
-		if got := r.chain("tls"); got.Refusal != "" || got.TLS.Leaves[0].CertificatePEM != second {
+		if got := r.chain(); got.Refusal != "" || got.TLS.Leaves[0].CertificatePEM != second {
 			t.Errorf("after it was taken away: refusal %q", got.Refusal)
 		}
 		third := writePair(t, dir)
-		r.update(resource.SecretType, fileSecret("web", dir))
+		r.update(resource.SecretType, fileSecret(dir))
 		r.pass(2 * time.Second)
-		if got := r.chain("tls"); got.TLS.Leaves[0].CertificatePEM != third {
+		if got := r.chain(); got.TLS.Leaves[0].CertificatePEM != third {
 			t.Error("it is not good again")
 		}
 		r.change(resource.ListenerType, []string{"tls"})
@@ -164,22 +165,22 @@ func TestSecretThatNeverComes(t *testing.T) {
 		}
 		r.pass(time.Second)
 		r.wantForce("listeners [tls] routes [] clusters [api]")
-		if got := r.chain("tls").Refusal; got != "tls: secret web: has not come yet" || !r.ready() {
+		if got := r.chain().Refusal; got != "tls: secret web: has not come yet" || !r.ready() {
 			t.Errorf("refusal %q, ready %t", got, r.ready())
 		}
 		dir := t.TempDir()
 		writePair(t, dir)
-		r.update(resource.SecretType, fileSecret("web", dir))
-		if got := r.chain("tls").Refusal; got != "" {
+		r.update(resource.SecretType, fileSecret(dir))
+		if got := r.chain().Refusal; got != "" {
 			t.Errorf("it has come, and yet: %s", got)
 		}
 		// A change of the listener to a secret that is not there keeps the old one.
 		r.update(resource.ListenerType, secretListener(t, "tls", 2, "other"))
-		if got := r.chain("tls").Refusal; got != "" {
+		if got := r.chain().Refusal; got != "" {
 			t.Errorf("it is refused at once: %s", got)
 		}
 		r.pass(15 * time.Second)
-		if got := r.chain("tls").Refusal; got == "" {
+		if got := r.chain().Refusal; got == "" {
 			t.Error("an old listener is served for ever")
 		}
 	})

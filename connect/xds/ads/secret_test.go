@@ -165,7 +165,9 @@ func TestFollowSecret(t *testing.T) {
 	}
 	// A stream that ends is opened again, and begins anew.
 	s.answer <- nil
-	next(t, f.down, "the end of the stream")
+	if err := next(t, f.down, "the end of the stream"); err == nil {
+		t.Error("it ends for no reason")
+	}
 	request = next(t, s.asked, "a request")
 	if request.GetNode().GetId() != "gw" || request.GetResponseNonce() != "" || request.GetVersionInfo() != "" {
 		t.Errorf("the first request of another stream: %v", request)

@@ -110,9 +110,36 @@ func TestClusterTLS(t *testing.T) {
 			},
 		},
 		{common: leaf, refusal: "no trusted_ca, the peer could not be verified"},
-		{common: `"validationContext":{` + ca + `,"matchTypedSubjectAltNames":[` + san("EMAIL", "x") + `]}`, refusal: "of type EMAIL is not supported"},
-		{common: `"validationContext":{` + ca + `,"matchTypedSubjectAltNames":[` + san("URI", "x") + `,` + san("DNS", "x") + `]}`, refusal: "names of several kinds"},
-		{common: `"validationContext":{` + ca + `,"matchTypedSubjectAltNames":[{"sanType":"URI","matcher":{"prefix":"spiffe://"}}]}`, refusal: "only exact matches"},
+		{
+			common: `"validationContext":{` + ca + `,"matchTypedSubjectAltNames":[` + san("URI", "x") + `,` + san("DNS", "x") + `,` + san("EMAIL", "x") + `,` + san("IP_ADDRESS", "x") + `]}`,
+			want: &mesh.UpstreamTLS{
+				Roots: mesh.Roots{PEM: "CA"}, URIs: []string{"x"}, DNSNames: []string{"x"},
+				Names: []mesh.PeerName{{Kind: mesh.NameEmail, Value: mesh.StringMatch{Exact: "x"}}, {Kind: mesh.NameIP, Value: mesh.StringMatch{Exact: "x"}}},
+			},
+		},
+		{
+			common: `"validationContext":{` + ca + `,"matchTypedSubjectAltNames":[{"sanType":"URI","matcher":{"prefix":"spiffe://"}}]}`,
+			want: &mesh.UpstreamTLS{
+				Roots: mesh.Roots{PEM: "CA"},
+				Names: []mesh.PeerName{{Kind: mesh.NameURI, Value: mesh.StringMatch{Kind: mesh.MatchPrefix, Prefix: "spiffe://"}}},
+			},
+		},
+		{common: `"validationContext":{}`, want: &mesh.UpstreamTLS{SystemRoots: true, HostSNI: true, VerifySNI: true, AnyPeer: true}},
+		{
+			common: `"validationContext":{"caCertificateProviderInstance":{"instanceName":"default","certificateName":"ROOTCA"}}`,
+			want:   &mesh.UpstreamTLS{SystemRoots: true, HostSNI: true, VerifySNI: true, AnyPeer: true},
+		},
+		{
+			common: `"validationContext":{"verifyCertificateSpki":["AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="],"verifyCertificateHash":["` + strings.Repeat("AB:", 31) + `00"]}`,
+			want: &mesh.UpstreamTLS{
+				AnyPeer: true,
+				Pins:    mesh.Pins{Certificates: []string{strings.Repeat("ab", 31) + "00"}, Keys: []string{"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="}},
+			},
+		},
+		{common: `"validationContext":{"verifyCertificateHash":["ab"]}`, refusal: "is no SHA-256"},
+		{common: `"validationContext":{"matchTypedSubjectAltNames":[` + san("URI", "x") + `]}`, refusal: "names of a peer without a trusted_ca"},
+		{common: `"validationContext":{` + ca + `,"matchTypedSubjectAltNames":[` + san("URI", "") + `]}`, refusal: "an empty one"},
+		{common: `"validationContext":{` + ca + `,"matchTypedSubjectAltNames":[` + san("OTHER_NAME", "x") + `]}`, refusal: "OTHER_NAME is not supported"},
 		{common: `"combinedValidationContext":{}`, refusal: "tls: a secret without a name"},
 		{common: `"validationContext":{` + ca + `,"allowExpiredCertificate":true}`, refusal: "allow_expired_certificate is not supported"},
 	}

@@ -210,7 +210,7 @@ func TestRefusedListeners(t *testing.T) {
 		{text: chain("", tcp, tlsSocket(cert)), chain: "require_client_certificate without a trusted_ca"},
 		{text: chain("", tcp, tlsSocket(cert+`,"validationContext":{"trustedCa":{"filename":"/x"}}`)), chain: "trusted_ca: from elsewhere than inline is not supported"},
 		{text: chain("", tcp, tlsSocket(cert+`,"validationContext":{"trustedCa":{"inlineString":"C"},"crl":{"inlineString":"R"}}`)), chain: "CertificateValidationContext.crl is not supported"},
-		{text: chain("", tcp, tlsSocket(cert+`,"validationContext":{"trustedCa":{"inlineString":"C"},"trustChainVerification":"ACCEPT_UNTRUSTED"}`)), chain: "trust_chain_verification is not supported"},
+		{text: chain("", tcp, tlsSocket(cert+`,"validationContext":{"trustedCa":{"inlineString":"C"},"trustChainVerification":"ACCEPT_UNTRUSTED"}`)), chain: "trust_chain_verification ACCEPT_UNTRUSTED is not supported"},
 		{text: chain("", tcp, tlsSocket(`"tlsCertificateSdsSecretConfigs":[{"name":"x"}]`)), chain: "tls: from elsewhere than inline is not supported"},
 		{text: chain("", hcm(`"httpFilters":[`+router+`]`), ""), chain: "no route_config"},
 		{text: chain("", hcm(`"routeConfig":{},"httpFilters":[]`), ""), chain: "no router at the end"},

@@ -89,7 +89,10 @@ func TestSecretsOfListener(t *testing.T) {
 		{
 			name:   "validation by a server of the incremental protocol",
 			common: leaf + `,"validationContextSdsSecretConfig":{"name":"ca",` + delta + `}`,
-			want:   nil, refusal: "tls: names of client certificates",
+			want: &mesh.DownstreamTLS{
+				Leaves: []mesh.Leaf{{CertificatePEM: "C", KeyPEM: "K"}}, Roots: mesh.Roots{PEM: "secret ca of cluster sds"},
+				Names: []mesh.PeerName{{Kind: mesh.NameURI, Value: mesh.StringMatch{Exact: "spiffe://td/added"}}},
+			},
 		},
 		{name: "late", common: `"tlsCertificateSdsSecretConfigs":[{"name":"late",` + sdsADS + `}]`, refusal: "tls: has not come yet"},
 		{name: "no certificate", common: `"tlsCertificateSdsSecretConfigs":[{"name":"ca",` + sdsADS + `}]`, refusal: "tls: secret ca is no certificate"},

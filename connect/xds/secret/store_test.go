@@ -302,8 +302,9 @@ func TestWhatIsNoSecret(t *testing.T) {
 	})
 }
 
-func ads(name string) mesh.SecretRef {
-	return mesh.SecretRef{Name: name, Source: mesh.SecretSource{Kind: mesh.SecretADS}}
+// ads is a secret that comes on the stream of all else.
+func ads() mesh.SecretRef {
+	return mesh.SecretRef{Name: "a", Source: mesh.SecretSource{Kind: mesh.SecretADS}}
 }
 
 func TestSecretsOfControlPlane(t *testing.T) {
@@ -311,10 +312,10 @@ func TestSecretsOfControlPlane(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := begin(t)
 		reading := r.store.Read()
-		if _, err := reading.Secret(ads("a")); !errors.Is(err, secret.ErrWaiting) || !reading.Waiting() {
+		if _, err := reading.Secret(ads()); !errors.Is(err, secret.ErrWaiting) || !reading.Waiting() {
 			t.Errorf("got %v, waiting %t", err, reading.Waiting())
 		}
-		if err := r.store.Set(ads("a"), []byte("one")); err != nil {
+		if err := r.store.Set(ads(), []byte("one")); err != nil {
 			t.Fatal(err)
 		}
 		if !reading.Stale() || reading.Waiting() {
@@ -323,26 +324,26 @@ func TestSecretsOfControlPlane(t *testing.T) {
 		want := func(text string) *secret.Reading {
 			t.Helper()
 			reading := r.store.Read()
-			if got, err := reading.Secret(ads("a")); string(got) != text || err != nil {
+			if got, err := reading.Secret(ads()); string(got) != text || err != nil {
 				t.Errorf("got %q, %v, want %q", got, err, text)
 			}
 			return reading
 		}
 		reading = want("one")
 		for _, body := range []string{"one", "bad"} {
-			if err := r.store.Set(ads("a"), []byte(body)); (err != nil) != (body == "bad") || reading.Stale() {
+			if err := r.store.Set(ads(), []byte(body)); (err != nil) != (body == "bad") || reading.Stale() {
 				t.Errorf("%s: %v, stale %t", body, err, reading.Stale())
 			}
 		}
 		if n := r.store.Stats().Broken; n != 1 || r.logged("the last good one stays") != 1 {
 			t.Errorf("%d broken, log:\n%s", n, r.logs.String())
 		}
-		r.store.Remove(ads("a"))
+		r.store.Remove(ads())
 		want("one")
 
 		// One whose file is not there yet is taken as soon as it is.
 		path := filepath.Join(r.dir, "later")
-		if err := r.store.Set(ads("a"), []byte("file "+path)); err == nil {
+		if err := r.store.Set(ads(), []byte("file "+path)); err == nil {
 			t.Error("a file that is not there is no trouble")
 		}
 		reading = want("one")
