@@ -63,7 +63,7 @@ func newFront(l *Listener, log *slog.Logger) (*front, error) {
 	server := stack.NewServer(s.codec, func() wire.Service { return *f.service.Load() }, log)
 	chain.Handler, f.codec = server, telemetry.Codec{Listener: s.name, Stats: server.Stats}
 	f.spec = &listen.Spec{
-		Name: s.name, Address: mesh.Address{AddrPort: s.address}, ProxyHeader: l.ProxyProtocol.header(), Chains: []*listen.Chain{chain},
+		Name: s.name, Address: mesh.Address{AddrPort: s.address}, ProxyHeader: l.ProxyProtocol.header(), Chains: listen.Single(chain),
 	}
 	return f, nil
 }

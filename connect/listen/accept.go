@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -46,6 +47,10 @@ func (l *listener) run() {
 // bound returns the socket, nil if the listener was closed. A socket that could
 // not be bound is tried again every second.
 func (l *listener) bound() *gate {
+	if l.spec.Load().Unbound {
+		<-l.closed
+		return nil
+	}
 	for {
 		if bound := l.socket.Load(); bound != nil {
 			return bound
@@ -54,7 +59,7 @@ func (l *listener) bound() *gate {
 			return nil
 		}
 		spec := l.spec.Load()
-		bound, err := bind(spec.Address)
+		bound, err := bind(spec)
 		if err != nil {
 			continue // told when Prepare tried first
 		}
@@ -89,13 +94,13 @@ func (l *listener) take(conn net.Conn) {
 		return
 	}
 	peer := &wire.Peer{Addr: addrPort(conn.RemoteAddr()), Local: addrPort(conn.LocalAddr())}
-	held := &holder{conn}
-	if header := l.spec.Load().ProxyHeader; header != nil {
+	held := &holder{conn: conn}
+	if l.spec.Load().looksFirst() {
 		l.pending.Add(held)
-		go l.introduce(conn, peer, header, held)
+		go l.arrive(conn, &Arrival{Peer: peer, Direct: peer.Addr}, held)
 		return
 	}
-	if chain := l.hold(held, peer); chain != nil {
+	if chain := l.hold(held, &Arrival{Peer: peer, Direct: peer.Addr}); chain != nil {
 		go l.serve(conn, peer, chain, held)
 	} else {
 		l.refuse(conn, &l.noChain)
@@ -111,10 +116,10 @@ func (l *listener) refuse(conn net.Conn, count *atomic.Int64) {
 
 // hold registers a connection with its chain; nil if there is none for it. A
 // chain that is taken away at the same moment is not used any more.
-func (l *listener) hold(held *holder, peer *wire.Peer) *Chain {
+func (l *listener) hold(held *holder, a *Arrival) *Chain {
 	for {
 		spec := l.spec.Load()
-		chain := spec.choose(peer)
+		chain := spec.Chains.Find(a)
 		if chain == nil {
 			return nil
 		}
@@ -138,15 +143,32 @@ func (l *listener) serve(conn net.Conn, peer *wire.Peer, chain *Chain, held *hol
 		}
 		conn = secured
 	}
+	held.peer.Store(peer)
 	chain.Handler.Serve(conn, peer, &chain.drain)
 }
 
 // holder keeps a drain waiting for a connection, from accept until its handler
 // returns. The handler's own registration tells when it is idle.
-type holder struct{ conn net.Conn }
+type holder struct {
+	conn net.Conn
+	// peer is set when it is known who it is.
+	peer atomic.Pointer[wire.Peer]
+}
 
 func (h *holder) CloseIdle() {}
 func (h *holder) Kill()      { h.conn.Close() }
+
+// Peers calls f for every connection of the chain that is served, with what closes
+// it at once.
+func (c *Chain) Peers(f func(peer *wire.Peer, kill func())) {
+	c.drain.Each(func(d wire.Drainable) {
+		if h, ok := d.(*holder); ok {
+			if peer := h.peer.Load(); peer != nil {
+				f(peer, h.Kill)
+			}
+		}
+	})
+}
 
 // handshake returns nil if there is no secure connection to be had.
 func (l *listener) handshake(conn net.Conn, config *tls.Config, peer *wire.Peer) net.Conn {
@@ -166,7 +188,7 @@ func (l *listener) handshake(conn net.Conn, config *tls.Config, peer *wire.Peer)
 		return nil
 	}
 	state := secured.ConnectionState()
-	peer.TLS, peer.ServerName = true, state.ServerName
+	peer.TLS, peer.ServerName = true, strings.ToLower(state.ServerName)
 	if len(state.PeerCertificates) > 0 {
 		peer.Certificate = state.PeerCertificates[0]
 		if id, err := spiffe.FromCertificate(peer.Certificate); err == nil {

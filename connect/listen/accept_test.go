@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/serai-net/serai/connect/listen"
+	"github.com/serai-net/serai/connect/mesh"
 	"github.com/serai-net/serai/connect/wire/bulk"
 	"github.com/serai-net/serai/connect/wire/socket"
 )
@@ -32,21 +33,23 @@ func TestSourcePrefix(t *testing.T) {
 		{"no chain", nil, -1},
 		{"all", [][]netip.Prefix{nil}, 0},
 		{"ours", [][]netip.Prefix{prefixes("10.0.0.0/8"), prefixes("127.0.0.0/8")}, 1},
-		{"the first that matches", [][]netip.Prefix{prefixes("127.0.0.0/8"), nil}, 0},
+		{"the longer one", [][]netip.Prefix{nil, prefixes("127.0.0.0/8")}, 1},
 		{"one of several", [][]netip.Prefix{prefixes("10.0.0.0/8", "::/0", "127.0.0.1/32")}, 0},
 		{"others", [][]netip.Prefix{prefixes("10.0.0.0/8"), prefixes("::/0")}, -1},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			var chains []*listen.Chain
+			var entries []listen.Entry
 			var handlers []*echo
 			for _, p := range tt.chains {
 				h := &echo{}
 				handlers = append(handlers, h)
-				chains = append(chains, &listen.Chain{Handler: h, SourcePrefixes: p})
+				entries = append(entries, listen.Entry{Match: mesh.ChainMatch{SourcePrefixes: p}, Chain: chain(h)})
 			}
-			s := newSet(t, listen.Config{}, spec("127.0.0.1", chains...))
+			one := spec("127.0.0.1")
+			one.Chains = table(t, nil, entries...)
+			s := newSet(t, listen.Config{}, one)
 			conn := dial(t, only(t, s).Address)
 			if tt.want < 0 {
 				mustBeClosed(t, conn)

@@ -11,41 +11,18 @@ import (
 	"github.com/serai-net/serai/connect/wire/proxyproto"
 )
 
-// introduce reads the header of the PROXY protocol, which tells who the peer is,
-// and serves the connection.
-func (l *listener) introduce(conn net.Conn, peer *wire.Peer, header *ProxyHeader, held *holder) {
-	same, count := l.header(conn, peer, header)
-	var chain *Chain
-	if same != nil {
-		// Before it is pending no more, so that a drain knows of it at any time.
-		if chain = l.hold(held, peer); chain == nil {
-			count = &l.noChain
-		}
-	}
-	l.pending.Remove(held)
-	if chain == nil {
-		l.refuse(conn, count)
-		return
-	}
-	l.serve(same, peer, chain, held)
-}
-
 // errUntrusted is why a header is not believed.
 var errUntrusted = errors.New("the peer may not send a PROXY protocol header")
 
 // header returns the connection behind the header, or nil and where that is
 // counted.
 func (l *listener) header(conn net.Conn, peer *wire.Peer, header *ProxyHeader) (net.Conn, *atomic.Int64) {
-	defer l.handshakes.Add(-1)
-	if l.handshakes.Add(1) > int64(l.config.MaxHandshakes) {
-		return nil, &l.overflow
-	}
 	same, err := l.readHeader(conn, peer, header)
 	switch {
 	case err == nil:
 		return same, nil
 	case errors.Is(err, io.EOF): // came and left, as a bare TCP check does
-		return nil, &atomic.Int64{}
+		return nil, &l.left
 	}
 	l.log.Debug("proxy protocol", "listener", l.spec.Load().Name, "peer", conn.RemoteAddr().String(), "err", err)
 	return nil, &l.badHeaders
@@ -74,7 +51,7 @@ func (l *listener) readHeader(conn net.Conn, peer *wire.Peer, header *ProxyHeade
 		return nil, errUntrusted
 	}
 	if h.Source.IsValid() {
-		peer.Direct, peer.Addr, peer.Local = peer.Addr, h.Source, h.Destination
+		peer.Direct, peer.Addr, peer.Local, peer.Restored = peer.Addr, h.Source, h.Destination, true
 	}
 	return same, conn.SetReadDeadline(time.Time{})
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/serai-net/serai/connect/listen"
+	"github.com/serai-net/serai/connect/mesh"
 	"github.com/serai-net/serai/connect/wire/proxyproto"
 )
 
@@ -68,9 +69,10 @@ func TestProxyHeader(t *testing.T) {
 func TestProxyHeaderChoosesChain(t *testing.T) {
 	t.Parallel()
 	documentation, others := &echo{}, &echo{}
-	first := chain(documentation)
-	first.SourcePrefixes = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}
-	s := newSet(t, listen.Config{}, behind(&listen.ProxyHeader{}, first, chain(others)))
+	source := mesh.ChainMatch{SourcePrefixes: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}}
+	both := behind(&listen.ProxyHeader{})
+	both.Chains = table(t, chain(others), listen.Entry{Match: source, Chain: chain(documentation)})
+	s := newSet(t, listen.Config{}, both)
 	for _, header := range []string{string(headerOf(proxyproto.V2)), "PROXY UNKNOWN\r\n"} {
 		conn := dial(t, only(t, s).Address)
 		send(t, conn, []byte(header))
@@ -82,9 +84,9 @@ func TestProxyHeaderChoosesChain(t *testing.T) {
 	if _, peer := others.seen(); peer.Addr.Addr().String() != "127.0.0.1" {
 		t.Errorf("%+v", peer)
 	}
-	narrow := chain(&echo{})
-	narrow.SourcePrefixes = first.SourcePrefixes
-	commit(t, s, behind(&listen.ProxyHeader{}, narrow))
+	narrow := behind(&listen.ProxyHeader{})
+	narrow.Chains = table(t, nil, listen.Entry{Match: source, Chain: chain(&echo{})})
+	commit(t, s, narrow)
 	conn := dial(t, only(t, s).Address)
 	send(t, conn, []byte("PROXY UNKNOWN\r\n"))
 	mustBeClosed(t, conn)

@@ -35,8 +35,6 @@ type Handler interface {
 type Chain struct {
 	// Name for logs.
 	Name string
-	// SourcePrefixes that may use the chain; empty means all.
-	SourcePrefixes []netip.Prefix
 	// TLS is loaded for each handshake, so a new certificate touches no
 	// connection; nil means plain.
 	TLS func() *tls.Config
@@ -48,10 +46,6 @@ type Chain struct {
 
 // Drain is the signal that all connections of the chain hold.
 func (c *Chain) Drain() *wire.Drain { return &c.drain }
-
-func (c *Chain) matches(source netip.Addr) bool {
-	return len(c.SourcePrefixes) == 0 || within(c.SourcePrefixes, source)
-}
 
 func within(prefixes []netip.Prefix, source netip.Addr) bool {
 	source = source.Unmap().WithZone("")
@@ -68,9 +62,27 @@ type Spec struct {
 	// ProxyHeader is how connections begin before anything else; nil means that
 	// they do not begin with a header of the PROXY protocol.
 	ProxyHeader *ProxyHeader
-	// Chains, the first that matches is taken. With none, or where none
-	// matches, connections are closed.
-	Chains []*Chain
+	// Inspect is what else is looked at before a chain is chosen.
+	Inspect mesh.Inspect
+	// HandOff gives connections that were redirected to the listener of the address
+	// that they went to, if there is one.
+	HandOff bool
+	// Unbound listeners have no socket: they get what others hand off.
+	Unbound bool
+	// ReusePort lets other sockets of the same user have the same port, as far as
+	// they ask for it, too: at another address, or one address in all.
+	ReusePort bool
+	// Chains choose what is done with a connection. Where no chain matches,
+	// connections are closed.
+	Chains *Table
+}
+
+// key tells listeners apart: one without a socket may stand beside one that has it.
+func (s *Spec) key() string {
+	if s.Unbound {
+		return "unbound " + s.Address.String()
+	}
+	return s.Address.String()
 }
 
 // ProxyHeader is the header of the PROXY protocol, version 1 or 2, at the beginning
@@ -86,22 +98,13 @@ func (p *ProxyHeader) trusts(source netip.Addr) bool {
 	return len(p.Trusted) == 0 || within(p.Trusted, source)
 }
 
-func (s *Spec) choose(peer *wire.Peer) *Chain {
-	for _, chain := range s.Chains {
-		if chain.matches(peer.Addr.Addr()) {
-			return chain
-		}
-	}
-	return nil
-}
-
 // Config bounds a Set. The zero Config has the defaults named.
 type Config struct {
 	// MaxConnections at one time on one listener; 0 means 65536. What is over
 	// it is closed at once and counted.
 	MaxConnections int
-	// MaxHandshakes at one time on all listeners, headers of the PROXY protocol that
-	// have not come yet included; 0 means 1024. What is over it is closed at once
+	// MaxHandshakes at one time on all listeners, included what listener filters
+	// wait for; 0 means 1024. What is over it is closed at once
 	// and counted.
 	MaxHandshakes int
 	// HandshakeTimeout for each; 0 means 10 s.
@@ -141,6 +144,25 @@ type Stats struct {
 	// BadProxyHeaders for a header of the PROXY protocol that was missing, broken or
 	// not from who may send one.
 	Overflow, NoChain, BadHandshakes, BadProxyHeaders int64
+	// Pending are connections that have no chain yet. FilterTimeouts counts those for
+	// which that took too long, FilterErrors those that were closed for what listener
+	// filters found, or did not find in time, Left those that left without a word.
+	Pending, FilterTimeouts, FilterErrors, Left int64
+	// Restored counts connections of which the address before a redirect is known.
+	Restored int64
+	// TLS and HTTP are what the inspectors saw; nil where they do not look.
+	TLS  *TLSStats
+	HTTP *HTTPStats
+}
+
+// TLSStats are the counters of tls_inspector.
+type TLSStats struct {
+	Found, NotFound, TooLarge, SNI, NoSNI, ALPN, NoALPN int64
+}
+
+// HTTPStats are the counters of http_inspector.
+type HTTPStats struct {
+	HTTP10, HTTP11, HTTP2, NotFound, ReadErrors int64
 }
 
 // All yields the counters by Envoy's names where there is one.
@@ -151,8 +173,31 @@ func (s Stats) All() iter.Seq2[string, int64] {
 			yield("downstream_cx_overflow", s.Overflow) &&
 			yield("no_filter_chain_match", s.NoChain) &&
 			yield("ssl.connection_error", s.BadHandshakes) &&
-			yield("proxy_proto.denied", s.BadProxyHeaders)
+			yield("proxy_proto.denied", s.BadProxyHeaders) &&
+			yield("downstream_pre_cx_active", s.Pending) &&
+			yield("downstream_pre_cx_timeout", s.FilterTimeouts) &&
+			yield("downstream_listener_filter_error", s.FilterErrors) &&
+			yield("downstream_listener_filter_remote_close", s.Left) &&
+			s.TLS.all(yield) && s.HTTP.all(yield)
 	}
+}
+
+func (s *TLSStats) all(yield func(string, int64) bool) bool {
+	return s == nil || yield("tls_inspector.tls_found", s.Found) &&
+		yield("tls_inspector.tls_not_found", s.NotFound) &&
+		yield("tls_inspector.client_hello_too_large", s.TooLarge) &&
+		yield("tls_inspector.sni_found", s.SNI) &&
+		yield("tls_inspector.sni_not_found", s.NoSNI) &&
+		yield("tls_inspector.alpn_found", s.ALPN) &&
+		yield("tls_inspector.alpn_not_found", s.NoALPN)
+}
+
+func (s *HTTPStats) all(yield func(string, int64) bool) bool {
+	return s == nil || yield("http_inspector.http10_found", s.HTTP10) &&
+		yield("http_inspector.http11_found", s.HTTP11) &&
+		yield("http_inspector.http2_found", s.HTTP2) &&
+		yield("http_inspector.http_not_found", s.NotFound) &&
+		yield("http_inspector.read_error", s.ReadErrors)
 }
 
 // listener is the runtime of one address.
@@ -167,10 +212,12 @@ type listener struct {
 	ended   chan struct{} // by run
 
 	handshakes *atomic.Int64 // of the Set
+	set        *Set
 
 	accepted, active                 atomic.Int64
 	overflow, noChain, badHandshakes atomic.Int64
-	badHeaders                       atomic.Int64
+	badHeaders, left, filterErrors   atomic.Int64
+	inspected                        inspected
 	// pending are connections that have no chain yet.
 	pending wire.Drain
 }
@@ -181,10 +228,25 @@ func (l *listener) stats() Stats {
 	if bound != nil {
 		address = bound.Addr().String()
 	}
-	return Stats{
+	in := &l.inspected
+	s := Stats{
 		Name: spec.Name, Address: address, Bound: bound != nil,
 		Accepted: l.accepted.Load(), Active: l.active.Load(),
 		Overflow: l.overflow.Load(), NoChain: l.noChain.Load(), BadHandshakes: l.badHandshakes.Load(),
-		BadProxyHeaders: l.badHeaders.Load(),
+		BadProxyHeaders: l.badHeaders.Load(), Pending: int64(l.pending.Len()),
+		FilterTimeouts: in.timeouts.Load(), FilterErrors: l.filterErrors.Load(), Left: l.left.Load(), Restored: in.restored.Load(),
 	}
+	if spec.Inspect.TLS {
+		s.TLS = &TLSStats{
+			Found: in.tlsFound.Load(), NotFound: in.tlsNotFound.Load(), TooLarge: in.helloTooLarge.Load(),
+			SNI: in.sniFound.Load(), NoSNI: in.sniNotFound.Load(), ALPN: in.alpnFound.Load(), NoALPN: in.alpnNotFound.Load(),
+		}
+	}
+	if spec.Inspect.HTTP {
+		s.HTTP = &HTTPStats{
+			HTTP10: in.http10.Load(), HTTP11: in.http11.Load(), HTTP2: in.http2.Load(),
+			NotFound: in.httpNotFound.Load(), ReadErrors: in.httpReadError.Load(),
+		}
+	}
+	return s
 }

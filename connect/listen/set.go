@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/serai-net/serai/connect/mesh"
 	"github.com/serai-net/serai/connect/wire"
 	"github.com/serai-net/serai/connect/wire/bulk"
 )
@@ -21,6 +23,7 @@ type Set struct {
 	config  Config
 	log     *slog.Logger
 	buffers bulk.Buffers
+	looks   looks
 	// handshakes under way on all listeners
 	handshakes atomic.Int64
 
@@ -66,7 +69,7 @@ func (s *Set) Prepare(next []*Spec) (commit func(), err error) {
 func (s *Set) prepare(next []*Spec, before map[string]*listener) (map[string]*listener, error) {
 	owner := map[string]string{}
 	for _, spec := range next {
-		address := spec.Address.String()
+		address := spec.key()
 		if other, taken := owner[address]; taken {
 			return nil, fmt.Errorf("listeners %q and %q both want address %s", other, spec.Name, address)
 		}
@@ -74,7 +77,7 @@ func (s *Set) prepare(next []*Spec, before map[string]*listener) (map[string]*li
 	}
 	added := map[string]*listener{}
 	for _, spec := range next {
-		address := spec.Address.String()
+		address := spec.key()
 		if s.listeners[address] != nil {
 			continue
 		}
@@ -95,9 +98,12 @@ func (s *Set) prepare(next []*Spec, before map[string]*listener) (map[string]*li
 }
 
 func (s *Set) bind(spec *Spec) (*listener, error) {
-	l := &listener{config: s.config, log: s.log, buffers: &s.buffers, handshakes: &s.handshakes, closed: make(chan struct{}), ended: make(chan struct{})}
+	l := &listener{config: s.config, log: s.log, buffers: &s.buffers, handshakes: &s.handshakes, set: s, closed: make(chan struct{}), ended: make(chan struct{})}
 	l.spec.Store(spec)
-	bound, err := bind(spec.Address)
+	if spec.Unbound {
+		return l, nil
+	}
+	bound, err := bind(spec)
 	if err != nil {
 		if s.config.Strict {
 			return nil, fmt.Errorf("listener %q: %w", spec.Name, err)
@@ -119,8 +125,8 @@ func (s *Set) commit(next []*Spec, added map[string]*listener) {
 	wanted := map[string]*Spec{}
 	kept := map[*Chain]bool{}
 	for _, spec := range next {
-		wanted[spec.Address.String()] = spec
-		for _, chain := range spec.Chains {
+		wanted[spec.key()] = spec
+		for chain := range spec.Chains.All() {
 			kept[chain] = true
 		}
 	}
@@ -136,7 +142,7 @@ func (s *Set) commit(next []*Spec, added map[string]*listener) {
 			l.close()
 			delete(s.listeners, address)
 		}
-		for _, chain := range old.Chains {
+		for chain := range old.Chains.All() {
 			if !kept[chain] && !s.leaving[chain] {
 				s.leaving[chain] = true
 				go s.drainAway(chain, l)
@@ -184,6 +190,26 @@ func (l *listener) close() {
 	}
 }
 
+// at is the listener of an address, nil if there is none: the one with just this
+// address, or one for every address at its port.
+func (s *Set) at(address netip.AddrPort) *listener {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	every := netip.IPv4Unspecified()
+	if address.Addr().Is6() {
+		every = netip.IPv6Unspecified()
+	}
+	for _, a := range []netip.AddrPort{address, netip.AddrPortFrom(every, address.Port())} {
+		for _, unbound := range []bool{false, true} {
+			spec := Spec{Address: mesh.Address{AddrPort: a}, Unbound: unbound}
+			if l := s.listeners[spec.key()]; l != nil {
+				return l
+			}
+		}
+	}
+	return nil
+}
+
 // Stats returns the counters of all listeners, sorted by name.
 func (s *Set) Stats() []Stats {
 	s.mu.Lock()
@@ -228,7 +254,7 @@ func (s *Set) Shutdown(ctx context.Context, delay time.Duration) (killed int) {
 
 func begin(listeners []*listener) {
 	for _, l := range listeners {
-		for _, chain := range l.spec.Load().Chains {
+		for chain := range l.spec.Load().Chains.All() {
 			chain.drain.Begin()
 		}
 	}
@@ -239,7 +265,7 @@ func finish(ctx context.Context, listeners []*listener, chains []*Chain) (killed
 	for _, l := range listeners {
 		l.close()
 		<-l.ended
-		chains = append(chains, l.spec.Load().Chains...)
+		chains = slices.AppendSeq(chains, l.spec.Load().Chains.All())
 	}
 	for _, chain := range chains {
 		chain.drain.CloseIdle()

@@ -70,7 +70,7 @@ func TestShutdownOrder(t *testing.T) {
 
 	killed := startShutdown(t.Context(), s, 300*time.Millisecond)
 	eventually(t, "responses ask to close", func() bool {
-		return inbound.Chains[0].Drain().Draining() && outbound.Chains[0].Drain().Draining()
+		return first(inbound).Drain().Draining() && first(outbound).Drain().Draining()
 	})
 	if !accepts(in) || !accepts(out) {
 		t.Error("nobody may be turned away during the delay")

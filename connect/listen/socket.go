@@ -11,7 +11,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/serai-net/serai/connect/mesh"
+	"github.com/serai-net/serai/connect/wire/socket"
 )
 
 // gate is a bound net.Listener that may be closed more than once.
@@ -27,18 +27,22 @@ func (g *gate) Close() error {
 	return err
 }
 
-func bind(address mesh.Address) (*gate, error) {
-	if address.Socket != "" {
+func bind(spec *Spec) (*gate, error) {
+	address := spec.Address
+	if address.Socket != "" && address.Socket[0] != '@' {
 		if err := removeStale(address.Socket); err != nil {
 			return nil, err
 		}
 	}
 	config := net.ListenConfig{KeepAlive: 15 * time.Second}
+	if spec.ReusePort {
+		config.Control = socket.ReusePort
+	}
 	bound, err := config.Listen(context.Background(), address.Network(), address.String())
 	if err != nil {
 		return nil, fmt.Errorf("bind %s: %w", address, err)
 	}
-	if address.Socket != "" && address.Mode != 0 {
+	if address.Socket != "" && address.Socket[0] != '@' && address.Mode != 0 {
 		if err := os.Chmod(address.Socket, fs.FileMode(address.Mode)&fs.ModePerm); err != nil {
 			return nil, errors.Join(fmt.Errorf("bind %s: %w", address, err), bound.Close())
 		}

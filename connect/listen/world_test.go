@@ -123,7 +123,33 @@ func spec(host string, chains ...*listen.Chain) *listen.Spec {
 }
 
 func specAt(address mesh.Address, chains ...*listen.Chain) *listen.Spec {
-	return &listen.Spec{Name: address.String(), Address: address, Chains: chains}
+	s := &listen.Spec{Name: address.String(), Address: address}
+	switch len(chains) {
+	case 0:
+	case 1:
+		s.Chains = listen.Single(chains[0])
+	default:
+		panic("several chains need a table")
+	}
+	return s
+}
+
+// first is the first chain of a spec.
+func first(s *listen.Spec) *listen.Chain {
+	for chain := range s.Chains.All() {
+		return chain
+	}
+	return nil
+}
+
+// table is chains with their matches; otherwise may be nil.
+func table(t testing.TB, otherwise *listen.Chain, entries ...listen.Entry) *listen.Table {
+	t.Helper()
+	made, err := listen.NewTable(entries, otherwise)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return made
 }
 
 func newSet(t *testing.T, config listen.Config, specs ...*listen.Spec) *listen.Set {

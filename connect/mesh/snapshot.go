@@ -72,8 +72,16 @@ type Listener struct {
 	// what no chain matches, nil closes it.
 	Chains  []*FilterChain
 	Default *FilterChain
-	// InspectTLS asks to read the ClientHello before a chain is chosen.
-	InspectTLS bool
+	// Inspect is what is looked at before a chain is chosen.
+	Inspect Inspect
+	// HandOff gives connections to the listener that has the address to which they
+	// went before a redirect, if there is one (use_original_dst).
+	HandOff bool
+	// Unbound listeners have no socket: they get what others hand off to them.
+	Unbound bool
+	// Exclusive binds the address so that no other socket can share its port; without
+	// it several may, as long as they are the same user's (enable_reuse_port).
+	Exclusive bool
 	// ProxyProtocol, if not nil, says that connections begin with a header that
 	// tells who the peer is (xDS: filters.listener.proxy_protocol.v3).
 	ProxyProtocol *ProxyProtocol
@@ -88,15 +96,6 @@ type ProxyProtocol struct {
 	Optional bool
 }
 
-// ChainMatch chooses a filter chain; a zero field matches everything.
-type ChainMatch struct {
-	DestinationPort uint16
-	Prefixes        []netip.Prefix // of the destination
-	ServerNames     []string       // lower-case; "*.x" matches any depth below x
-	ALPN            []string
-	SourcePrefixes  []netip.Prefix
-}
-
 // FilterChain says what happens on a connection (xDS: FilterChain with its
 // network filters). Exactly one of TCP, HTTP and Refusal is set.
 type FilterChain struct {
@@ -106,10 +105,10 @@ type FilterChain struct {
 	TLS *DownstreamTLS
 	// Intentions are the network RBAC filters: all must allow.
 	Intentions []*Intention
-	// MaxConnections is the limit of the connection_limit filter; 0 means none.
-	MaxConnections uint64
-	TCP            *TCPProxy
-	HTTP           *HTTP
+	// Limit is the connection_limit filter; nil means none.
+	Limit *ConnectionLimit
+	TCP   *TCPProxy
+	HTTP  *HTTP
 	// Refusal, if not "", says what in this chain is not understood: it closes
 	// every connection (fail closed).
 	Refusal string
@@ -118,7 +117,13 @@ type FilterChain struct {
 // TCPProxy forwards a connection (xDS: filters.network.tcp_proxy.v3).
 type TCPProxy struct {
 	StatPrefix string
-	Targets    []Target
+	// Targets share the connections by weight; with none, every connection is closed.
+	Targets []Target
+	// ServerName takes the cluster that the connection's SNI names, if it has one,
+	// and not Targets (xDS: filters.network.sni_cluster.v3).
+	ServerName bool
+	// HashSource chooses the endpoint by the peer's address, for consistent hashing.
+	HashSource bool
 	// IdleTimeout without a byte in either direction; 0 means none.
 	IdleTimeout time.Duration
 	// MaxDuration ends a connection that has been open for so long; 0 means none.

@@ -18,8 +18,8 @@ import (
 	"github.com/serai-net/serai/connect/wire/http1"
 )
 
-// listen serves connections until the benchmark ends.
-func listen(b *testing.B, service wire.Service) netip.AddrPort {
+// serveHTTP serves connections until the benchmark ends.
+func serveHTTP(b *testing.B, service wire.Service) netip.AddrPort {
 	b.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -43,7 +43,7 @@ func listen(b *testing.B, service wire.Service) netip.AddrPort {
 // application and back, by what is seen of it.
 func BenchmarkObserve(b *testing.B) {
 	log := slog.New(slog.DiscardHandler)
-	app := listen(b, wire.ServiceFunc(func(*wire.Exchange, *wire.Request) (*wire.Response, error) {
+	app := serveHTTP(b, wire.ServiceFunc(func(*wire.Exchange, *wire.Request) (*wire.Response, error) {
 		return wire.Text(http.StatusOK, "hello"), nil
 	}))
 	clusters := upstream.NewSet(log)
@@ -94,7 +94,7 @@ func BenchmarkObserve(b *testing.B) {
 		}},
 	} {
 		b.Run(row.name, func(b *testing.B) {
-			addr := listen(b, wire.Stack(service, row.layers(b)...))
+			addr := serveHTTP(b, wire.Stack(service, row.layers(b)...))
 			conn, err := net.Dial("tcp", addr.String())
 			if err != nil {
 				b.Fatal(err)

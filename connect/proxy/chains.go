@@ -3,7 +3,6 @@ package proxy
 import (
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"sync/atomic"
@@ -37,16 +36,21 @@ type chains struct {
 
 	// owned by the goroutine that prepares and commits
 	living map[string]*chain
+	// before are the identities of the chains of each listener
+	before map[string][]string
 }
 
 // chain is one living filter chain.
 type chain struct {
-	key     string
+	kin     string // as what it began
 	listen  *listen.Chain
 	tls     atomic.Pointer[tls.Config]
 	tickets mtls.Tickets
 	service atomic.Pointer[wire.Service]
 	tcp     *stack.TCP
+	// guard stands before the codec of an HTTP chain, policy is all of its intentions
+	guard  *stack.Guarded
+	policy atomic.Pointer[rbac.Policy]
 	// codec is that of an HTTP chain; its Stats are nil for others
 	codec telemetry.Codec
 }
@@ -59,34 +63,22 @@ var errRefused = errors.New("the filter chain is not understood by this proxy")
 
 // Prepare implements [xds.Stage].
 func (cs *chains) Prepare(next *mesh.Snapshot) (commit func(), err error) {
-	living := map[string]*chain{}
+	building := &building{chains: cs, routes: next.Routes, living: map[string]*chain{}, names: map[string][]string{}}
 	var specs []*listen.Spec
-	var commits []func()
 	for _, l := range sorted(next.Listeners) {
-		if l.Address == (mesh.Address{}) {
-			continue // it is refused, and nothing says where it would be
+		if l.Address != (mesh.Address{}) { // or it is refused, and nothing says where it would be
+			specs = append(specs, building.listener(l))
 		}
-		spec := &listen.Spec{Name: l.Name, Address: l.Address, Outbound: l.Direction == mesh.Outbound}
-		if l.ProxyProtocol != nil {
-			spec.ProxyHeader = &listen.ProxyHeader{Optional: l.ProxyProtocol.Optional}
-		}
-		for i, definition := range definitions(l) {
-			c, commit := cs.prepare(l, i, definition, next.Routes)
-			living[c.key] = c
-			spec.Chains = append(spec.Chains, c.listen)
-			commits = append(commits, commit)
-		}
-		specs = append(specs, spec)
 	}
 	commitListeners, err := cs.listeners.Prepare(specs)
 	if err != nil {
 		return nil, err
 	}
 	return func() {
-		for _, commit := range commits {
+		for _, commit := range building.commits {
 			commit()
 		}
-		cs.living = living
+		cs.living, cs.before = building.living, building.names
 		cs.publishCodecs()
 		commitListeners()
 	}, nil
@@ -108,73 +100,11 @@ func (cs *chains) place(l *mesh.Listener) telemetry.Place {
 	return telemetry.Place{Direction: telemetry.DirectionOf(l.Direction), Service: cs.service, Listener: l.Name}
 }
 
-// definitions are the chains of l in the order in which they are tried.
-func definitions(l *mesh.Listener) []*mesh.FilterChain {
-	if l.Refusal != "" {
-		return []*mesh.FilterChain{{Name: l.Name, Refusal: l.Refusal}}
-	}
-	all := append([]*mesh.FilterChain(nil), l.Chains...)
-	if l.Default != nil {
-		all = append(all, l.Default)
-	}
-	return all
-}
-
-// identity names a chain: with the same identity it is the same living chain.
-func identity(l *mesh.Listener, i int, d *mesh.FilterChain) string {
-	kind := "refused"
-	switch {
-	case d.Refusal != "":
-	case d.TCP != nil:
-		kind = "tcp"
-	case d.HTTP != nil:
-		kind = "http"
-	}
-	codec := ""
-	if kind == "http" && d.HTTP.Codec != (mesh.Codec{}) {
-		codec = fmt.Sprintf("/%+v", d.HTTP.Codec) // which connections do not outlive
-	}
-	return fmt.Sprintf("%s/%d/%s/tls=%t/%v%s", l.Name, i, kind, d.TLS != nil, d.Match.SourcePrefixes, codec)
-}
-
-// prepare never fails: what is not understood closes its connections, and says
-// so in the log, while the rest serves.
-func (cs *chains) prepare(l *mesh.Listener, i int, d *mesh.FilterChain, routes map[string]*mesh.Route) (*chain, func()) {
-	reason := d.Refusal
-	if reason == "" {
-		reason = unsupported(d)
-	}
-	if reason == "" {
-		c, commit, err := cs.compile(l, i, d, routes)
-		if err == nil {
-			return c, commit
-		}
-		reason = err.Error()
-	}
-	key := identity(l, i, &mesh.FilterChain{Refusal: reason})
-	if old := cs.living[key]; old != nil {
-		return old, func() {}
-	}
-	c := &chain{key: key, listen: &listen.Chain{Name: key, Handler: refusing{cs.observe.TCP(cs.place(l))}}}
-	return c, func() {
-		cs.log.Error("filter chain refused: it closes every connection", "listener", l.Name, "chain", i, "reason", reason)
-	}
-}
-
-// unsupported says what in a chain's match is not served yet.
-func unsupported(d *mesh.FilterChain) string {
-	m := &d.Match
-	if m.DestinationPort != 0 || len(m.Prefixes) > 0 || len(m.ServerNames) > 0 || len(m.ALPN) > 0 {
-		return "filter_chain_match by destination, server name or ALPN is not supported"
-	}
-	return ""
-}
-
-func (cs *chains) compile(l *mesh.Listener, i int, d *mesh.FilterChain, routes map[string]*mesh.Route) (*chain, func(), error) {
-	key := identity(l, i, d)
-	c := cs.living[key]
+// compile makes a chain of d, or makes old do what d says; old is nil for a new one.
+func (cs *chains) compile(l *mesh.Listener, d *mesh.FilterChain, routes map[string]*mesh.Route, old *chain) (*chain, func(), error) {
+	c := old
 	if c == nil {
-		c = &chain{key: key}
+		c = &chain{kin: kin(l, d)}
 		cs.assemble(c, l, d)
 	}
 	var secured *tls.Config
@@ -196,7 +126,20 @@ func (cs *chains) compile(l *mesh.Listener, i int, d *mesh.FilterChain, routes m
 		if err != nil {
 			return nil, nil, err
 		}
-		commit = func() { c.service.Store(&service) }
+		policy, err := rbac.Compile(intentions(d))
+		if err != nil {
+			return nil, nil, err
+		}
+		guard, err := c.guard.Prepare(d)
+		if err != nil {
+			return nil, nil, err
+		}
+		commit = func() {
+			guard()
+			c.service.Store(&service)
+			c.policy.Store(policy)
+			c.sever()
+		}
 	default:
 		return nil, nil, errEndless
 	}
@@ -211,7 +154,7 @@ func (cs *chains) compile(l *mesh.Listener, i int, d *mesh.FilterChain, routes m
 
 // assemble gives a new chain its handler.
 func (cs *chains) assemble(c *chain, l *mesh.Listener, d *mesh.FilterChain) {
-	c.listen = &listen.Chain{Name: c.key, SourcePrefixes: d.Match.SourcePrefixes}
+	c.listen = &listen.Chain{Name: c.kin}
 	if d.TLS != nil {
 		c.listen.TLS = func() *tls.Config {
 			c.tickets.Turn(time.Now())
@@ -219,12 +162,15 @@ func (cs *chains) assemble(c *chain, l *mesh.Listener, d *mesh.FilterChain) {
 		}
 	}
 	if d.TCP != nil {
-		c.tcp = stack.NewTCP(cs.clusters, cs.observe.TCP(cs.place(l)), cs.log)
+		c.tcp = stack.NewTCP(stack.TCPConfig{
+			Clusters: cs.clusters, Observe: cs.observe.TCP(cs.place(l)), Quiet: quiet(l, d), Log: cs.log,
+		})
 		c.listen.Handler = c.tcp
 		return
 	}
 	server := stack.NewServer(d.HTTP.Codec, func() wire.Service { return *c.service.Load() }, cs.log)
-	c.listen.Handler, c.codec = server, telemetry.Codec{Listener: l.Name, Stats: server.Stats}
+	c.guard = &stack.Guarded{Next: server, Observe: cs.observe.TCP(cs.place(l))}
+	c.listen.Handler, c.codec = c.guard, telemetry.Codec{Listener: l.Name, Stats: server.Stats}
 }
 
 // http compiles the service of an HTTP chain. Network intentions on it are

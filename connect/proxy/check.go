@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/serai-net/serai/connect/listen"
 	"github.com/serai-net/serai/connect/mesh"
 	"github.com/serai-net/serai/connect/mtls"
 	"github.com/serai-net/serai/connect/upstream"
@@ -31,10 +32,8 @@ func Check(next *mesh.Snapshot, log *slog.Logger) []xds.Refusal {
 	}
 	cs := &chains{clusters: clusters, loader: &mtls.Loader{}, log: log}
 	for _, l := range sorted(next.Listeners) {
-		for i, d := range definitions(l) {
-			if reason := cs.refusal(l, i, d, next.Routes); reason != "" {
-				refused = append(refused, xds.Refusal{Kind: "filter chain", Name: l.Name, Reason: reason})
-			}
+		for _, reason := range cs.refusals(l, next.Routes) {
+			refused = append(refused, xds.Refusal{Kind: "filter chain", Name: l.Name, Reason: reason})
 		}
 	}
 	slices.SortFunc(refused, func(a, b xds.Refusal) int {
@@ -43,16 +42,26 @@ func Check(next *mesh.Snapshot, log *slog.Logger) []xds.Refusal {
 	return slices.Compact(refused)
 }
 
-// refusal is why a chain would close every connection, "" if it would serve.
-func (cs *chains) refusal(l *mesh.Listener, i int, d *mesh.FilterChain, routes map[string]*mesh.Route) string {
-	if d.Refusal != "" {
-		return d.Refusal
+// refusals are why chains of l would close every connection.
+func (cs *chains) refusals(l *mesh.Listener, routes map[string]*mesh.Route) []string {
+	var reasons []string
+	chains, fallback := definitions(l)
+	if fallback != nil {
+		chains = append(slices.Clone(chains), fallback)
 	}
-	if reason := unsupported(d); reason != "" {
-		return reason
+	var entries []listen.Entry
+	for _, d := range chains {
+		if d != fallback {
+			entries = append(entries, listen.Entry{Match: d.Match, Chain: &listen.Chain{Name: d.Name}})
+		}
+		if d.Refusal != "" {
+			reasons = append(reasons, d.Refusal)
+		} else if _, _, err := cs.compile(l, d, routes, nil); err != nil {
+			reasons = append(reasons, err.Error())
+		}
 	}
-	if _, _, err := cs.compile(l, i, d, routes); err != nil {
-		return err.Error()
+	if _, err := listen.NewTable(entries, nil); err != nil {
+		reasons = append(reasons, err.Error())
 	}
-	return ""
+	return reasons
 }

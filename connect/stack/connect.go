@@ -31,7 +31,7 @@ func Connect(find func() (*upstream.Cluster, error)) wire.Service {
 		}
 		x.Cluster = cluster.Name()
 		a := x.NewAttempt(x.Cluster, time.Now())
-		conn, host, err := cluster.Dial(upstream.For(x.Context(), x.Peer))
+		conn, host, err := cluster.Dial(upstream.For(x.Context(), x.Peer), x.Choice)
 		if err != nil {
 			a.End, a.Flag = time.Now(), wire.AsFault(err).Flag
 			return nil, dialFault(x, err)

@@ -50,9 +50,8 @@ func hashOf(p *mesh.HashPolicy, x *wire.Exchange, req *wire.Request) (h hashed, 
 		value, ok := parameter(req.Query(), p.Query)
 		return hashed{xxhash.Sum64String(value), ok}, ""
 	case p.SourceIP:
-		if addr := x.Peer.Addr.Addr(); addr.IsValid() {
-			var text [64]byte
-			return hashed{xxhash.Sum64(addr.Unmap().AppendTo(text[:0])), true}, ""
+		if h, ok := sourceHash(x.Peer); ok {
+			return hashed{h, true}, ""
 		}
 	case p.Cookie != nil:
 		value, ok := cookie(&req.Header, p.Cookie.Name)
@@ -143,4 +142,14 @@ func cookieText(c *mesh.HashCookie, value string) string {
 		text += "; Path=" + c.Path
 	}
 	return text + "; HttpOnly"
+}
+
+// sourceHash is the hash of the peer's address, if it has one.
+func sourceHash(peer *wire.Peer) (uint64, bool) {
+	addr := peer.Addr.Addr()
+	if !addr.IsValid() {
+		return 0, false
+	}
+	var text [64]byte
+	return xxhash.Sum64(addr.Unmap().AppendTo(text[:0])), true
 }

@@ -3,8 +3,11 @@ package stack
 import (
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"net"
+	"os"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -12,6 +15,7 @@ import (
 	"github.com/serai-net/serai/connect/rbac"
 	"github.com/serai-net/serai/connect/upstream"
 	"github.com/serai-net/serai/connect/wire"
+	"github.com/serai-net/serai/connect/wire/socket"
 )
 
 // TCP is a living chain of network filters that ends in tcp_proxy: intentions,
@@ -22,21 +26,48 @@ type TCP struct {
 	observe  Observe
 	log      *slog.Logger
 	config   atomic.Pointer[tcpConfig]
+	quiet    time.Duration
+	entrance entrance
 
-	accepted, active, denied, failed, bytesIn, bytesOut atomic.Int64
+	accepted, active, denied, failed, noRoute, bytesIn, bytesOut atomic.Int64
 }
 
 type tcpConfig struct {
-	policy *rbac.Policy
-	proxy  *mesh.TCPProxy
-	max    uint64
+	entry
+	proxy *mesh.TCPProxy
+}
+
+// TCPConfig is what a TCP chain keeps all its life.
+type TCPConfig struct {
+	Clusters *upstream.Set
+	// Observe sees connections; nil if nobody does.
+	Observe Observe
+	// Quiet is how long a connection may be silent before the upstream is dialled: a
+	// bare TCP check that connects and leaves makes no connection to the application
+	// then, and no line in a log. 0 dials at once.
+	Quiet time.Duration
+	Log   *slog.Logger
 }
 
 // TCPStats are the counters of a TCP chain since it began.
 type TCPStats struct {
 	// Accepted connections; Active of them live; Denied by intentions or limit;
-	// Failed for want of an upstream. Bytes are those from and to downstream.
-	Accepted, Active, Denied, Failed, BytesIn, BytesOut int64
+	// Failed for want of an upstream, NoRoute of those since no cluster was named or
+	// known. Bytes are those from and to downstream.
+	Accepted, Active, Denied, Failed, NoRoute, BytesIn, BytesOut int64
+	// StatPrefix is that of tcp_proxy, Limit the connection limit.
+	StatPrefix string
+	Limit      LimitStats
+}
+
+// All yields the counters by Envoy's names, which stand behind "tcp.<stat_prefix>.".
+func (s *TCPStats) All() iter.Seq2[string, int64] {
+	return func(yield func(string, int64) bool) {
+		_ = yield("downstream_cx_total", s.Accepted) &&
+			yield("downstream_cx_no_route", s.NoRoute) &&
+			yield("downstream_cx_rx_bytes_total", s.BytesIn) &&
+			yield("downstream_cx_tx_bytes_total", s.BytesOut)
+	}
 }
 
 // Observe sees the connections of a chain. It is called once for each, as an
@@ -45,24 +76,26 @@ type TCPStats struct {
 // downstream are added to in and out meanwhile.
 type Observe func(x *wire.Exchange) (in, out *atomic.Int64)
 
-// NewTCP returns a chain that refuses everything until Update. observe may be nil.
-func NewTCP(clusters *upstream.Set, observe Observe, log *slog.Logger) *TCP {
-	if observe == nil {
-		observe = func(*wire.Exchange) (in, out *atomic.Int64) { return &atomic.Int64{}, &atomic.Int64{} }
+// NewTCP returns a chain that refuses everything until Prepare.
+func NewTCP(c TCPConfig) *TCP {
+	if c.Observe == nil {
+		c.Observe = func(*wire.Exchange) (in, out *atomic.Int64) { return &atomic.Int64{}, &atomic.Int64{} }
 	}
-	return &TCP{clusters: clusters, observe: observe, log: log}
+	return &TCP{clusters: c.Clusters, observe: c.Observe, quiet: c.Quiet, log: c.Log}
 }
 
-// Prepare compiles what chain says; commit puts it in force and closes living
-// connections in drain that the new intentions do not allow any more.
-func (t *TCP) Prepare(chain *mesh.FilterChain, drain *wire.Drain) (commit func(), err error) {
+// Prepare compiles what chain says, with what is to admit connections besides;
+// commit puts it in force and closes living connections in drain that the new
+// intentions do not allow any more.
+func (t *TCP) Prepare(chain *mesh.FilterChain, drain *wire.Drain, admissions ...Admission) (commit func(), err error) {
 	policy, err := rbac.Compile(chain.Intentions)
 	if err != nil {
 		return nil, err
 	}
-	next := &tcpConfig{policy: policy, proxy: chain.TCP, max: chain.MaxConnections}
+	next := &tcpConfig{entry: entry{policy: policy, limit: chain.Limit, admissions: admissions}, proxy: chain.TCP}
 	return func() {
 		t.config.Store(next)
+		t.entrance.config.Store(&next.entry)
 		drain.Each(func(d wire.Drainable) {
 			if r, ok := d.(*relay); ok && !allows(policy, r.peer) {
 				t.denied.Add(1)
@@ -75,10 +108,15 @@ func (t *TCP) Prepare(chain *mesh.FilterChain, drain *wire.Drain) (commit func()
 
 // Stats returns the counters.
 func (t *TCP) Stats() TCPStats {
-	return TCPStats{
+	s := TCPStats{
 		Accepted: t.accepted.Load(), Active: t.active.Load(), Denied: t.denied.Load(),
-		Failed: t.failed.Load(), BytesIn: t.bytesIn.Load(), BytesOut: t.bytesOut.Load(),
+		Failed: t.failed.Load(), NoRoute: t.noRoute.Load(), BytesIn: t.bytesIn.Load(), BytesOut: t.bytesOut.Load(),
+		Limit: t.entrance.limitStats(),
 	}
+	if c := t.config.Load(); c != nil {
+		s.StatPrefix = c.proxy.StatPrefix
+	}
+	return s
 }
 
 func allows(policy *rbac.Policy, peer *wire.Peer) bool {
@@ -91,18 +129,29 @@ func (t *TCP) Serve(conn net.Conn, peer *wire.Peer, drain *wire.Drain) {
 	defer conn.Close()
 	t.accepted.Add(1)
 	defer t.active.Add(-1)
-	active := t.active.Add(1)
-	r := newRelay(conn, peer)
-	defer r.done()
+	t.active.Add(1)
+	same := t.speaks(conn)
+	if same == nil {
+		return
+	}
+	r := newRelay(same, peer)
 	// Registered before the decision, so that a change of intentions between
 	// the two does not miss this connection.
 	drain.Add(r)
 	defer drain.Remove(r)
+	defer r.done()
 	cfg := t.config.Load()
-	if flag := cfg.refuses(peer, active); flag != wire.FlagNone {
-		t.denied.Add(1)
-		r.because(flag, nil)
-		t.see(r)
+	if cfg == nil {
+		t.refuse(r, wire.FlagNoRoute, nil)
+		return
+	}
+	counted, flag, err := t.entrance.pass(r.ctx, &cfg.entry, peer)
+	defer t.entrance.leave(counted)
+	if flag != wire.FlagNone {
+		t.refuse(r, flag, err)
+		if flag == wire.FlagLimited {
+			hold(conn, cfg.limit.Delay)
+		}
 		return
 	}
 	defer r.expire(cfg.proxy.MaxDuration)()
@@ -117,48 +166,69 @@ func (t *TCP) Serve(conn net.Conn, peer *wire.Peer, drain *wire.Drain) {
 	t.pipe(r, up, cfg.proxy.IdleTimeout)
 }
 
-// refuses tells why a connection is closed at once: the chain is not configured
-// yet, the intentions do not allow it, or there are too many.
-func (c *tcpConfig) refuses(peer *wire.Peer, active int64) wire.Flag {
-	switch {
-	case c == nil:
-		return wire.FlagNoRoute
-	case !allows(c.policy, peer):
-		return wire.FlagDenied
-	case c.max > 0 && uint64(active) > c.max:
-		return wire.FlagLimited
-	default:
-		return wire.FlagNone
+// speaks waits for the first byte, but not for long: some wait for the server to
+// begin. It returns the connection as it was before that byte, nil if the peer has
+// left without one.
+func (t *TCP) speaks(conn net.Conn) net.Conn {
+	if t.quiet <= 0 || conn.SetReadDeadline(time.Now().Add(t.quiet)) != nil {
+		return conn
 	}
+	var one [1]byte
+	same, err := socket.Look(conn, one[:], len(one), func([]byte) bool { return true })
+	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) || same.SetReadDeadline(time.Time{}) != nil {
+		return nil
+	}
+	return same
+}
+
+// refuse notes why a connection is closed at once: the chain is not configured yet,
+// the intentions do not allow it, or there are too many.
+func (t *TCP) refuse(r *relay, flag wire.Flag, err error) {
+	t.denied.Add(1)
+	r.because(flag, err)
+	t.see(r)
 }
 
 // see shows a connection to the observer.
 func (t *TCP) see(r *relay) { r.in, r.out = t.observe(&r.x) }
 
 func (t *TCP) dial(r *relay, cfg *tcpConfig) (net.Conn, error) {
-	target := mesh.Choose(cfg.proxy.Targets)
-	if target == nil {
-		t.see(r)
-		return nil, &wire.Fault{Flag: wire.FlagNoCluster, Err: errors.New("tcp_proxy names no cluster")}
-	}
-	r.x.Cluster = target.Cluster
+	name := clusterOf(cfg.proxy, r.peer)
+	r.x.Cluster = name
 	t.see(r)
-	cluster := t.clusters.Cluster(target.Cluster)
+	cluster := t.clusters.Cluster(name)
 	if cluster == nil {
-		return nil, &wire.Fault{Flag: wire.FlagNoCluster, Err: fmt.Errorf("cluster %q is not known", target.Cluster)}
+		t.noRoute.Add(1)
+		return nil, &wire.Fault{Flag: wire.FlagNoCluster, Err: fmt.Errorf("cluster %q is not known", name)}
+	}
+	if cfg.proxy.HashSource {
+		r.x.Choice.Hash, r.x.Choice.Hashed = sourceHash(r.peer)
 	}
 	for n := uint32(1); ; n++ {
-		up, err := r.connect(cluster, target.Cluster)
+		up, err := r.connect(cluster, name)
 		if err == nil || n >= cfg.proxy.ConnectAttempts || r.ctx.Err() != nil || wire.AsFault(err).Flag != wire.FlagUpstreamConnect {
 			return up, err
 		}
 	}
 }
 
+// clusterOf is the name of the cluster for a connection; "" if there is none. Every
+// mesh name that a server name can be has a dot: without one it might be a cluster
+// that is not meant for everybody, such as our own admin interface.
+func clusterOf(proxy *mesh.TCPProxy, peer *wire.Peer) string {
+	if name := peer.ServerName; proxy.ServerName && strings.Contains(name, ".") {
+		return name
+	}
+	if target := mesh.Choose(proxy.Targets); target != nil {
+		return target.Cluster
+	}
+	return ""
+}
+
 // connect makes one attempt, in which the cluster may try several endpoints.
 func (r *relay) connect(cluster *upstream.Cluster, name string) (net.Conn, error) {
 	a := r.x.NewAttempt(name, time.Now())
-	up, host, err := cluster.Dial(r.ctx)
+	up, host, err := cluster.Dial(r.ctx, r.x.Choice)
 	if err != nil {
 		a.End, a.Flag = time.Now(), wire.AsFault(err).Flag
 		return nil, err

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -28,20 +29,21 @@ type relay struct {
 	*stack.TCP
 	address string
 	drain   wire.Drain
-	peer    *wire.Peer
+	peer    atomic.Pointer[wire.Peer]
 	seen    observed
 }
 
 // listen serves a chain that has no configuration yet.
 func listen(t *testing.T, set *upstream.Set, peer *wire.Peer) *relay {
 	t.Helper()
-	r := &relay{peer: peer}
-	r.TCP = stack.NewTCP(set, r.seen.observe, slog.New(slog.DiscardHandler))
+	r := &relay{}
+	r.peer.Store(peer)
+	r.TCP = stack.NewTCP(stack.TCPConfig{Clusters: set, Observe: r.seen.observe, Log: slog.New(slog.DiscardHandler)})
 	var serving sync.WaitGroup
 	r.address = tcp(t, func(conn net.Conn) {
 		serving.Add(1)
 		defer serving.Done()
-		r.Serve(conn, r.peer, &r.drain)
+		r.Serve(conn, r.peer.Load(), &r.drain)
 	})
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
@@ -199,7 +201,7 @@ func TestRefusals(t *testing.T) {
 	t.Parallel()
 	address := echo(t)
 	limited := toC()
-	limited.MaxConnections = 1
+	limited.Limit = &mesh.ConnectionLimit{Max: 1}
 	tests := []struct {
 		name           string
 		chain          *mesh.FilterChain

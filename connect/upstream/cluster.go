@@ -17,6 +17,9 @@ type Cluster struct {
 	hosts  atomic.Pointer[hosts]
 	turn   atomic.Uint64 // round robin position
 
+	// originals are the hosts of a cluster of original destinations.
+	originals originals
+
 	// lookedUp is when names were last looked up, in Unix nanoseconds; 0 means
 	// that they should be at once.
 	lookedUp atomic.Int64
@@ -142,4 +145,5 @@ func (c *Cluster) close() {
 	for _, h := range c.hosts.Load().all {
 		h.close()
 	}
+	c.originals.close()
 }

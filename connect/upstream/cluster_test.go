@@ -96,11 +96,11 @@ func TestAggregate(t *testing.T) {
 		if got := body(cluster); got != want {
 			t.Errorf("%s: got %q, want %q", cluster, got, want)
 		}
-		if _, _, err := s.Cluster(cluster).Dial(t.Context()); err == nil {
+		if _, _, err := s.Cluster(cluster).Dial(t.Context(), wire.Choice{}); err == nil {
 			t.Errorf("%s: dialled", cluster)
 		}
 	}
-	conn, host, err := s.Cluster("both").Dial(t.Context())
+	conn, host, err := s.Cluster("both").Dial(t.Context(), wire.Choice{})
 	if err != nil || host.Address() != one {
 		t.Fatalf("dial: %v, %v", host, err)
 	}

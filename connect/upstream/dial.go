@@ -11,20 +11,22 @@ import (
 	"github.com/serai-net/serai/connect/wire"
 )
 
-// Dial returns a connection to a host for raw bytes. Hosts that refuse are
-// passed over for others.
-func (c *Cluster) Dial(ctx context.Context) (net.Conn, *Host, error) { return c.dialFor(ctx, false) }
+// Dial returns a connection to a host for raw bytes, as choice asks for it. Hosts
+// that refuse are passed over for others. For whom it is made is in ctx (see For).
+func (c *Cluster) Dial(ctx context.Context, choice wire.Choice) (net.Conn, *Host, error) {
+	return c.dialFor(ctx, preference{Choice: choice, peer: peerOf(ctx)}, false)
+}
 
 // DialHTTP2 returns a connection to a host on which the caller speaks HTTP/2 by
 // himself: with TLS it is offered by ALPN, where the cluster has any.
 func (c *Cluster) DialHTTP2(ctx context.Context) (net.Conn, error) {
-	conn, _, err := c.dialFor(ctx, true)
+	conn, _, err := c.dialFor(ctx, preference{peer: peerOf(ctx)}, true)
 	return conn, err
 }
 
-func (c *Cluster) dialFor(ctx context.Context, http2 bool) (net.Conn, *Host, error) {
-	if m := c.member(preference{}); m != nil && m != c {
-		return m.dialFor(ctx, http2)
+func (c *Cluster) dialFor(ctx context.Context, p preference, http2 bool) (net.Conn, *Host, error) {
+	if m := c.member(p); m != nil && m != c {
+		return m.dialFor(ctx, p, http2)
 	}
 	c.requests.Add(1)
 	cfg := c.config.Load()
@@ -32,7 +34,7 @@ func (c *Cluster) dialFor(ctx context.Context, http2 bool) (net.Conn, *Host, err
 		return nil, nil, err
 	}
 	c.active.Add(1)
-	conn, host, err := c.dialAny(ctx, http2)
+	conn, host, err := c.dialAny(ctx, p, http2)
 	if err != nil {
 		c.active.Add(-1)
 		return nil, nil, err
@@ -41,11 +43,11 @@ func (c *Cluster) dialFor(ctx context.Context, http2 bool) (net.Conn, *Host, err
 	return &countedConn{Conn: conn, host: host}, host, nil
 }
 
-func (c *Cluster) dialAny(ctx context.Context, http2 bool) (net.Conn, *Host, error) {
+func (c *Cluster) dialAny(ctx context.Context, p preference, http2 bool) (net.Conn, *Host, error) {
 	var tried [maxTries]*Host
 	var last error
 	for n := range maxTries {
-		host := c.pick(time.Now(), preference{}, tried[:n])
+		host := c.pick(time.Now(), p, tried[:n])
 		if host == nil {
 			break
 		}

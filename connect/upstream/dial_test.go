@@ -28,7 +28,7 @@ func TestDial(t *testing.T) {
 	t.Parallel()
 	alive := echo(t) // first, else it may be given the port that is closed
 	c := newSet(t, static("c", at(closedPort(t)), at(alive))).Cluster("c")
-	conn, host, err := c.Dial(t.Context())
+	conn, host, err := c.Dial(t.Context(), wire.Choice{})
 	if err != nil || host != c.Hosts()[1] {
 		t.Fatalf("%v, %v", host, err)
 	}
@@ -59,7 +59,7 @@ func TestDial(t *testing.T) {
 func TestDialFails(t *testing.T) {
 	t.Parallel()
 	c := newSet(t, static("c", at(closedPort(t)), at(closedPort(t)))).Cluster("c")
-	_, _, err := c.Dial(t.Context())
+	_, _, err := c.Dial(t.Context(), wire.Choice{})
 	if fault := wire.AsFault(err); fault.Flag != wire.FlagUpstreamConnect {
 		t.Errorf("%v", err)
 	}
@@ -79,7 +79,7 @@ func TestDialCancelled(t *testing.T) {
 		eventually(t, "dialled", func() bool { return c.Stats().Connects == 1 })
 		cancel()
 	}()
-	_, _, err := c.Dial(ctx)
+	_, _, err := c.Dial(ctx, wire.Choice{})
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("%v", err)
 	}
@@ -113,15 +113,15 @@ func TestDialLimit(t *testing.T) {
 	definition := static("c", at(silent(t)))
 	definition.Limits = mesh.Limits{MaxConnections: 1, HasConnections: true}
 	c := newSet(t, definition).Cluster("c")
-	conn, _, err := c.Dial(t.Context())
+	conn, _, err := c.Dial(t.Context(), wire.Choice{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := c.Dial(t.Context()); wire.AsFault(err).Flag != wire.FlagUpstreamOverflow {
+	if _, _, err := c.Dial(t.Context(), wire.Choice{}); wire.AsFault(err).Flag != wire.FlagUpstreamOverflow {
 		t.Errorf("%v", err)
 	}
 	conn.Close()
-	conn, _, err = c.Dial(t.Context())
+	conn, _, err = c.Dial(t.Context(), wire.Choice{})
 	if err != nil {
 		t.Fatal(err)
 	}

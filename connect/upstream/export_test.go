@@ -13,7 +13,7 @@ func (c *Cluster) Pick(now time.Time, tried ...*Host) *Host { return c.pick(now,
 
 // PickAs is what an exchange picks at now.
 func (c *Cluster) PickAs(now time.Time, choice wire.Choice, tries ...wire.Attempt) *Host {
-	return c.pick(now, preference{choice, tries}, nil)
+	return c.pick(now, preference{Choice: choice, tried: tries}, nil)
 }
 
 // Hosts are all hosts in the order of their endpoints.

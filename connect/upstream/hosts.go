@@ -147,7 +147,7 @@ func (hs *hosts) panic(percent uint32) {
 func (c *Cluster) pick(now time.Time, p preference, passed []*Host) *Host {
 	hs := c.hosts.Load()
 	if len(hs.levels) == 0 {
-		return nil
+		return c.originals.pick(c, p.peer, now, passed)
 	}
 	seed := c.seed(&p)
 	best := hs.level(seed, &p)

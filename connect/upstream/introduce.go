@@ -14,15 +14,23 @@ import (
 type peerKey struct{}
 
 // For tells who is served by what is dialled with ctx: clusters with the PROXY
-// protocol pass the addresses on. Without it they speak for themselves.
+// protocol pass the addresses on, and without it speak for themselves; clusters of
+// original destinations connect to where the peer wanted to go, and without it
+// nowhere.
 func For(ctx context.Context, peer *wire.Peer) context.Context {
 	return context.WithValue(ctx, peerKey{}, peer)
+}
+
+// peerOf is the peer of [For], nil if there is none.
+func peerOf(ctx context.Context) *wire.Peer {
+	peer, _ := ctx.Value(peerKey{}).(*wire.Peer)
+	return peer
 }
 
 // introduce sends the header of the PROXY protocol, before anything else.
 func introduce(ctx context.Context, conn net.Conn, version int) error {
 	var h proxyproto.Header
-	if peer, ok := ctx.Value(peerKey{}).(*wire.Peer); ok && peer != nil {
+	if peer := peerOf(ctx); peer != nil {
 		h.Source, h.Destination = peer.Addr, peer.Local
 	}
 	if until, ok := ctx.Deadline(); ok {

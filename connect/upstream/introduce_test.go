@@ -84,7 +84,7 @@ func TestProxyProtocol(t *testing.T) {
 				t.Errorf("%+v", got)
 			}
 		}
-		conn, _, err := set.Cluster("c").Dial(upstream.For(t.Context(), &wire.Peer{Addr: netip.MustParseAddrPort("[2001:db8::1]:1"), Local: local}))
+		conn, _, err := set.Cluster("c").Dial(upstream.For(t.Context(), &wire.Peer{Addr: netip.MustParseAddrPort("[2001:db8::1]:1"), Local: local}), wire.Choice{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -92,7 +92,7 @@ func TestProxyProtocol(t *testing.T) {
 			t.Errorf("%+v", got)
 		}
 		conn.Close()
-		if conn, _, err = set.Cluster("c").Dial(t.Context()); err != nil {
+		if conn, _, err = set.Cluster("c").Dial(t.Context(), wire.Choice{}); err != nil {
 			t.Fatal(err)
 		}
 		if got := <-seen; got != (proxyproto.Header{}) {
@@ -115,7 +115,7 @@ func TestProxyProtocol(t *testing.T) {
 		t.Fatal(err)
 	}
 	commit()
-	if _, _, err := set.Cluster("c").Dial(t.Context()); err == nil {
+	if _, _, err := set.Cluster("c").Dial(t.Context(), wire.Choice{}); err == nil {
 		t.Error("HTTP/2 connections that speak for one client")
 	}
 }

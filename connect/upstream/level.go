@@ -90,6 +90,8 @@ type preference struct {
 	wire.Choice
 	// tried are the tries that the exchange has behind it.
 	tried []wire.Attempt
+	// peer is who is served; nil if that is not known.
+	peer *wire.Peer
 }
 
 // seed is what all choices of one pick are made by.

@@ -282,7 +282,7 @@ func TestLocalOrigin(t *testing.T) {
 		// Raw connections count alike.
 		raw := newSet(t, detecting(tt.change, at(closed))).Cluster("c")
 		for range tt.tries {
-			raw.Dial(t.Context()) //nolint:errcheck // refused
+			raw.Dial(t.Context(), wire.Choice{}) //nolint:errcheck // refused
 		}
 		if got := counters(raw); !maps.Equal(got, tt.want) {
 			t.Errorf("%s: raw: got %v, want %v", tt.name, got, tt.want)

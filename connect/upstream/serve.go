@@ -23,7 +23,7 @@ const (
 // Serve implements [wire.Service]: it picks a host, takes a connection to it
 // and sends the request.
 func (c *Cluster) Serve(x *wire.Exchange, req *wire.Request) (*wire.Response, error) {
-	if m := c.member(preference{x.Choice, x.Attempts}); m != nil && m != c {
+	if m := c.member(preference{x.Choice, x.Attempts, x.Peer}); m != nil && m != c {
 		return m.Serve(x, req)
 	}
 	x.Cluster = c.name
@@ -31,7 +31,7 @@ func (c *Cluster) Serve(x *wire.Exchange, req *wire.Request) (*wire.Response, er
 		return nil, err
 	}
 	replay, owner := replayOf(req)
-	prefer := preference{x.Choice, x.Attempts}
+	prefer := preference{x.Choice, x.Attempts, x.Peer}
 	var failed [maxTries]*Host
 	passed := failed[:0]
 	var last error

@@ -83,7 +83,7 @@ func TestNoHost(t *testing.T) {
 		if diff := cmp.Diff(tt.want, do(t, s.Cluster(tt.cluster), request(http.MethodGet, ""))); diff != "" {
 			t.Errorf("%s: -want +got:\n%s", tt.cluster, diff)
 		}
-		if _, _, err := s.Cluster(tt.cluster).Dial(t.Context()); wire.AsFault(err).Flag != tt.want.Flag {
+		if _, _, err := s.Cluster(tt.cluster).Dial(t.Context(), wire.Choice{}); wire.AsFault(err).Flag != tt.want.Flag {
 			t.Errorf("%s: dial: %v", tt.cluster, err)
 		}
 		if n := s.Cluster(tt.cluster).Stats().Active; n != 0 {

@@ -136,6 +136,9 @@ func (s *Set) configure(c *Cluster, fresh *config) {
 	c.slots() // limits may have been raised
 	keep := old == nil || old.samePeers(fresh)
 	c.detect(fresh.Outlier)
+	if !keep || fresh.Kind != mesh.ClusterOriginalDst {
+		c.originals.close()
+	}
 	switch {
 	case !fresh.named():
 		c.setEndpoints(s.endpointsOf(fresh), keep)
@@ -210,6 +213,7 @@ func (s *Set) sweep(ctx context.Context, lookups *resolver, now time.Time) {
 				c.cxIdle.Add(int64(n))
 			}
 		}
+		c.cxIdle.Add(c.originals.sweep(idle, oldest, now))
 		lookups.refresh(ctx, c, now)
 		c.examine(now)
 		if c.stale.Swap(false) || hs.ramping {

@@ -388,7 +388,7 @@ func TestHostAddress(t *testing.T) {
 	}
 	defer l.Close()
 	c := newSet(t, static("c", socket)).Cluster("c")
-	conn, host, err := c.Dial(t.Context())
+	conn, host, err := c.Dial(t.Context(), wire.Choice{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -97,6 +97,10 @@ func (c *Cluster) Stats() Stats {
 		Panics: c.panics.Load(),
 	}
 	l := &cfg.Limits
+	if cfg.Kind == mesh.ClusterOriginalDst {
+		s.Hosts = c.originals.len()
+		s.Healthy = s.Hosts
+	}
 	s.OpenConns = s.Conns >= limit(l.MaxConnections, l.HasConnections)
 	s.OpenPending = s.Pending >= limit(l.MaxPending, l.HasPending)
 	s.OpenRequests = s.Active >= limit(l.MaxRequests, l.HasRequests)

@@ -25,8 +25,11 @@ type Peer struct {
 	// Direct is the address of who made the connection, if it said on whose behalf
 	// (a PROXY protocol header), which Addr is then; else it is invalid.
 	Direct netip.AddrPort
-	// Local is the address that the peer connected to.
-	Local netip.AddrPort
+	// Local is the address that the peer connected to. Restored says that it is not
+	// that of our socket: the system knows it from before a redirect, or a header of
+	// the PROXY protocol told it.
+	Local    netip.AddrPort
+	Restored bool
 	// ID is the verified SPIFFE identity; zero without mTLS.
 	ID spiffe.ID
 	// Certificate is the verified leaf certificate; nil without mTLS.

@@ -65,21 +65,21 @@ func TestPublicListener(t *testing.T) {
 		 "commonTlsContext":{"tlsParams":{"tlsMinimumProtocolVersion":"TLSv1_2","tlsMaximumProtocolVersion":"TLSv1_3","cipherSuites":["A"]},"alpnProtocols":["h2","http/1.1"],
 		  "tlsCertificates":[{"certificateChain":{"inlineString":"CERT"},"privateKey":{"inlineString":"KEY"}}],"validationContext":{"trustedCa":{"inlineString":"CA"}}}}}}]}`)
 	equal(t, &mesh.Listener{
-		Name: "public_listener:127.0.0.1:21000", Direction: mesh.Inbound, InspectTLS: true,
+		Name: "public_listener:127.0.0.1:21000", Direction: mesh.Inbound, Inspect: mesh.Inspect{TLS: true},
 		Address: mesh.Address{AddrPort: netip.MustParseAddrPort("127.0.0.1:21000")},
 		Chains: []*mesh.FilterChain{{
 			Name: "c",
 			Match: mesh.ChainMatch{
-				DestinationPort: 8080, ServerNames: []string{"*.example"}, ALPN: []string{"h2"},
+				DestinationPort: 8080, ServerNames: []string{"*.example"}, ALPN: []string{"h2"}, Transport: mesh.TransportTLS,
 				Prefixes: []netip.Prefix{netip.MustParsePrefix("240.0.0.0/8")}, SourcePrefixes: []netip.Prefix{netip.MustParsePrefix("::1/128")},
 			},
 			TLS: &mesh.DownstreamTLS{
 				Leaves: []mesh.Leaf{{CertificatePEM: "CERT", KeyPEM: "KEY"}}, Roots: mesh.Roots{PEM: "CA"}, RequireClient: true,
 				Params: mesh.TLSParams{MinVersion: 0x303, MaxVersion: 0x304, CipherSuites: []string{"A"}, ALPN: []string{"h2", "http/1.1"}},
 			},
-			Intentions:     []*mesh.Intention{{Action: mesh.Allow, StatPrefix: "connect_authz"}},
-			MaxConnections: 7,
-			TCP:            &mesh.TCPProxy{StatPrefix: "s", Targets: []mesh.Target{{Cluster: "local_app", Weight: 1}}, IdleTimeout: time.Hour},
+			Intentions: []*mesh.Intention{{Action: mesh.Allow, StatPrefix: "connect_authz"}},
+			Limit:      &mesh.ConnectionLimit{Max: 7, StatPrefix: "l"},
+			TCP:        &mesh.TCPProxy{StatPrefix: "s", Targets: []mesh.Target{{Cluster: "local_app", Weight: 1}}, IdleTimeout: time.Hour},
 		}},
 	}, got)
 }
@@ -193,12 +193,11 @@ func TestRefusedListeners(t *testing.T) {
 		{text: `{"name":"l","filterChains":[]}`, listener: "address: neither IP address nor unix socket"},
 		{text: `{"name":"l","address":{"socketAddress":{"address":"localhost","portValue":1}}}`, listener: "is no IP address"},
 		{text: `{"name":"l","address":{"socketAddress":{"address":"::1","portValue":1,"protocol":"UDP"}}}`, listener: "protocol UDP is not supported"},
-		{text: `{"name":"l",` + address + `,"useOriginalDst":true}`, listener: "use_original_dst is not supported"},
-		{text: `{"name":"l",` + address + `,"bindToPort":false}`, listener: "bind_to_port"},
 		{text: `{"name":"l",` + address + `,"transparent":true}`, listener: "Listener.transparent is not supported"},
-		{text: `{"name":"l",` + address + `,"listenerFilters":[{"name":"o","typedConfig":{"@type":"` + googleapis + `extensions.filters.listener.original_dst.v3.OriginalDst"}}]}`, listener: "listener filter o is not supported"},
-		{text: chain(`"sourceType":"EXTERNAL"`, tcp, ""), listener: "FilterChainMatch.source_type is not supported"},
-		{text: chain(`"transportProtocol":"raw_buffer"`, tcp, ""), listener: `transport_protocol "raw_buffer" is not supported`},
+		{text: `{"name":"l",` + address + `,"listenerFilters":[{"name":"o","typedConfig":{"@type":"` + googleapis + `x.Original"}}]}`, listener: `listener filter o: type "envoy.x.Original" is not supported`},
+		{text: chain(`"addressSuffix":"x"`, tcp, ""), listener: "FilterChainMatch.address_suffix is not supported"},
+		{text: chain(`"sourcePorts":[0]`, tcp, ""), listener: "source port 0"},
+		{text: chain(`"transportProtocol":"quic"`, tcp, ""), listener: `transport_protocol "quic" is not supported`},
 		{text: chain(`"prefixRanges":[{"addressPrefix":"10.0.0.0","prefixLen":33}]`, tcp, ""), listener: "address range"},
 		{text: chain("", "", ""), chain: "no tcp_proxy or http_connection_manager"},
 		{text: chain("", tcp+","+tcp, ""), chain: "comes after the last one"},
@@ -253,5 +252,59 @@ func TestGarbageIsAnError(t *testing.T) {
 	}
 	if _, _, err := resource.Endpoints([]byte{0xff}); err == nil {
 		t.Error("endpoints: no error")
+	}
+}
+
+func TestListenerFilters(t *testing.T) {
+	t.Parallel()
+	filter := func(kind, more string) string {
+		return `{"name":"f","typedConfig":{"@type":"` + googleapis + `extensions.filters.listener.` + kind + `"` + more + `}}`
+	}
+	read := func(more, match string) *mesh.Listener {
+		return listener(t, `{"name":"l",`+address+`,`+more+`,"filterChains":[{"filterChainMatch":{`+match+`},"filters":[`+tcp+`]}]}`)
+	}
+	tls, http, original := filter("tls_inspector.v3.TlsInspector", ""), filter("http_inspector.v3.HttpInspector", ""), filter("original_dst.v3.OriginalDst", "")
+	for more, want := range map[string]mesh.Inspect{
+		`"listenerFilters":[` + tls + `,` + http + `,` + original + `]`:                                     {TLS: true, HTTP: true, OriginalDst: true},
+		`"listenerFiltersTimeout":"3s","continueOnListenerFiltersTimeout":true`:                             {Timeout: 3 * time.Second, Continue: true},
+		`"listenerFiltersTimeout":"0s"`:                                                                     {Timeout: -1},
+		`"useOriginalDst":true`:                                                                             {OriginalDst: true},
+		`"listenerFilters":[` + filter("tls_inspector.v3.TlsInspector", `,"maxClientHelloSize":4096`) + `]`: {TLS: true, MaxHello: 4096},
+	} {
+		got := read(more, "")
+		equal(t, want, got.Inspect)
+		if got.Refusal != "" || got.HandOff != strings.Contains(more, "useOriginalDst") {
+			t.Errorf("%s: %+v", more, got)
+		}
+	}
+	// As Envoy does where it is forgotten.
+	equal(t, mesh.Inspect{TLS: true}, read(`"statPrefix":"x"`, `"serverNames":["a.b"]`).Inspect)
+	equal(t, mesh.Inspect{}, read(`"statPrefix":"x"`, `"transportProtocol":"raw_buffer"`).Inspect)
+	if got := read(`"bindToPort":false,"enableReusePort":false`, ""); !got.Unbound || !got.Exclusive {
+		t.Errorf("%+v", got)
+	}
+	equal(t, mesh.ChainMatch{
+		Transport: mesh.TransportRaw, SourceType: mesh.LocalSource, SourcePorts: []uint16{7},
+		DirectSourcePrefixes: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")},
+	}, read(`"statPrefix":"x"`, `"transportProtocol":"raw_buffer","sourceType":"SAME_IP_OR_LOOPBACK","sourcePorts":[7],"directSourcePrefixRanges":[{"addressPrefix":"10.0.0.0","prefixLen":8}]`).Chains[0].Match)
+}
+
+func TestServerNameCluster(t *testing.T) {
+	t.Parallel()
+	sni := `{"name":"s","typedConfig":{"@type":"` + network + `sni_cluster.v3.SniCluster"}}`
+	proxy := `{"name":"t","typedConfig":{"@type":"` + network + `tcp_proxy.v3.TcpProxy","statPrefix":"s","cluster":"","hashPolicy":[{"sourceIp":{}}]}}`
+	got := listener(t, `{"name":"l",`+address+`,"filterChains":[{"filters":[`+sni+`,`+proxy+`]},{"filterChainMatch":{"serverNames":["*.a"]},"filters":[`+proxy+`]}]}`)
+	equal(t, &mesh.TCPProxy{StatPrefix: "s", ServerName: true, HashSource: true, IdleTimeout: time.Hour}, got.Chains[0].TCP)
+	equal(t, &mesh.TCPProxy{StatPrefix: "s", HashSource: true, IdleTimeout: time.Hour}, got.Chains[1].TCP)
+}
+
+// Trap 14: Consul puts the intentions in front of connection_limit.
+func TestTrap14Order(t *testing.T) {
+	t.Parallel()
+	rbac := `{"name":"r","typedConfig":{"@type":"` + network + `rbac.v3.RBAC","statPrefix":"r","rules":{}}}`
+	limit := `{"name":"c","typedConfig":{"@type":"` + network + `connection_limit.v3.ConnectionLimit","statPrefix":"c","maxConnections":2,"delay":"1s"}}`
+	for filters, first := range map[string]bool{rbac + "," + limit: false, limit + "," + rbac: true} {
+		got := listener(t, `{"name":"l",`+address+`,"filterChains":[{"filters":[`+filters+`,`+tcp+`]}]}`)
+		equal(t, &mesh.ConnectionLimit{Max: 2, Delay: time.Second, StatPrefix: "c", First: first}, got.Chains[0].Limit)
 	}
 }

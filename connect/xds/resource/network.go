@@ -15,10 +15,11 @@ import (
 
 // Types of network filters.
 const (
-	netRBACType   = "envoy.extensions.filters.network.rbac.v3.RBAC"
-	connLimitType = "envoy.extensions.filters.network.connection_limit.v3.ConnectionLimit"
-	tcpProxyType  = "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy"
-	hcmType       = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
+	netRBACType    = "envoy.extensions.filters.network.rbac.v3.RBAC"
+	connLimitType  = "envoy.extensions.filters.network.connection_limit.v3.ConnectionLimit"
+	tcpProxyType   = "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy"
+	sniClusterType = "envoy.extensions.filters.network.sni_cluster.v3.SniCluster"
+	hcmType        = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 )
 
 // tcpIdle is Envoy's default idle timeout of a TCP proxy.
@@ -28,8 +29,8 @@ const tcpIdle = time.Hour
 const maxAttempts = 16
 
 // networkFilter adds one filter to the chain. Filters are known by their type;
-// names are free text in the protocol.
-func (d *decoder) networkFilter(f *listenerv3.Filter, c *mesh.FilterChain) error {
+// names are free text in the protocol. serverName says that sni_cluster stands before it.
+func (d *decoder) networkFilter(f *listenerv3.Filter, c *mesh.FilterChain, serverName bool) error {
 	if err := d.only(f, "name typed_config", ""); err != nil {
 		return err
 	}
@@ -41,10 +42,12 @@ func (d *decoder) networkFilter(f *listenerv3.Filter, c *mesh.FilterChain) error
 		}
 		c.Intentions = append(c.Intentions, d.networkRBAC(msg))
 		return nil
+	case sniClusterType:
+		return d.only(f, "name typed_config", "") // tcpProxy looks for it
 	case connLimitType:
 		return d.connectionLimit(f, c)
 	case tcpProxyType:
-		return d.tcpProxy(f, c)
+		return d.tcpProxy(f, c, serverName)
 	case hcmType:
 		msg := &hcmv3.HttpConnectionManager{}
 		if err := unpack(f.GetTypedConfig(), msg); err != nil {
@@ -65,26 +68,31 @@ func (d *decoder) connectionLimit(f *listenerv3.Filter, c *mesh.FilterChain) err
 	if err := unpack(f.GetTypedConfig(), msg); err != nil {
 		return err
 	}
-	if err := d.only(msg, "max_connections", "delay runtime_enabled - stat_prefix"); err != nil {
+	if err := d.only(msg, "max_connections delay stat_prefix runtime_enabled", ""); err != nil {
 		return err
 	}
-	limit := msg.GetMaxConnections().GetValue()
-	if limit == 0 {
-		return fmt.Errorf("max_connections is 0")
+	limit := &mesh.ConnectionLimit{
+		Max: msg.GetMaxConnections().GetValue(), Delay: duration(msg.GetDelay(), 0), StatPrefix: msg.GetStatPrefix(),
+		First: len(c.Intentions) == 0,
 	}
-	if c.MaxConnections == 0 || limit < c.MaxConnections {
-		c.MaxConnections = limit
+	switch {
+	case limit.Max == 0:
+		return fmt.Errorf("max_connections is 0")
+	case msg.GetRuntimeEnabled() != nil && !msg.GetRuntimeEnabled().GetDefaultValue().GetValue():
+		return nil // nobody changes what is so at runtime
+	case c.Limit == nil || limit.Max < c.Limit.Max:
+		c.Limit = limit
 	}
 	return nil
 }
 
-func (d *decoder) tcpProxy(f *listenerv3.Filter, c *mesh.FilterChain) error {
+func (d *decoder) tcpProxy(f *listenerv3.Filter, c *mesh.FilterChain, serverName bool) error {
 	msg := &tcpv3.TcpProxy{}
 	if err := unpack(f.GetTypedConfig(), msg); err != nil {
 		return err
 	}
-	err := d.only(msg, "stat_prefix cluster weighted_clusters idle_timeout max_connect_attempts max_downstream_connection_duration",
-		"access_log backoff_options hash_policy access_log_options access_log_flush_interval"+
+	err := d.only(msg, "stat_prefix cluster weighted_clusters idle_timeout max_connect_attempts max_downstream_connection_duration hash_policy",
+		"access_log backoff_options access_log_options access_log_flush_interval"+
 			" flush_access_log_on_connected max_downstream_connection_duration_jitter_percentage"+
 			" downstream_idle_timeout upstream_idle_timeout max_early_data_bytes check_drain_close")
 	if err != nil {
@@ -108,12 +116,20 @@ func (d *decoder) tcpProxy(f *listenerv3.Filter, c *mesh.FilterChain) error {
 			}
 			tcp.Targets = append(tcp.Targets, mesh.Target{Cluster: w.GetName(), Weight: w.GetWeight()})
 		}
+		if len(tcp.Targets) == 0 {
+			return fmt.Errorf("no cluster among weighted_clusters")
+		}
 	} else if name := msg.GetCluster(); name != "" {
 		tcp.Targets = []mesh.Target{{Cluster: name, Weight: 1}}
 	}
-	if len(tcp.Targets) == 0 {
-		return fmt.Errorf("no cluster (a cluster chosen by server name is not supported)")
+	for _, policy := range msg.GetHashPolicy() {
+		if policy.GetSourceIp() == nil {
+			return fmt.Errorf("hash_policy other than source_ip is not supported")
+		}
+		tcp.HashSource = true
 	}
+	// Without a cluster every connection is closed, unless its server name is one.
+	tcp.ServerName = serverName
 	c.TCP = tcp
 	return nil
 }

@@ -1,0 +1,234 @@
+package proxy_test
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/serai-net/serai/connect/xds/resource"
+)
+
+const inspectors = `,"listener_filters":[{"name":"t","typed_config":{"@type":"` + types + `listener.tls_inspector.v3.TlsInspector"}},` +
+	`{"name":"h","typed_config":{"@type":"` + types + `listener.http_inspector.v3.HttpInspector"}}]`
+
+// Trap 5: an update that does not change a chain does not touch its connections,
+// whatever comes before it, behind it, or goes.
+func TestTrap05ChainsKeepConnections(t *testing.T) {
+	t.Parallel()
+	d := newData(t)
+	d.clusters(t, map[string]string{"a": says(t, "a"), "b": says(t, "b"), "c": says(t, "c")})
+	address := freeAddress(t)
+	update := func(more string, chains ...string) {
+		t.Helper()
+		d.push(t, resource.ListenerType, nil, listener("l", address, inspectors+more, chains...))
+	}
+	a := tcpChain(`"source_prefix_ranges":[{"address_prefix":"127.0.0.0","prefix_len":8}]`, "a")
+	b := tcpChain(`"application_protocols":["http/1.1"]`, "b")
+	c := tcpChain(`"application_protocols":["http/1.0"]`, "c")
+	update("", a, b)
+	toA, toB := connect(t, address, "a"), reach(t, address)
+	expect(t, toB, "GET / HTTP/1.1\r\n", "bGET / HTTP/1.1\r\n")
+
+	update("", c, b, a) // one in front, and another order
+	toC := reach(t, address)
+	expect(t, toC, "GET / HTTP/1.0\r\n", "cGET / HTTP/1.0\r\n")
+	expect(t, toA, "still", "still")
+	expect(t, toB, "still", "still")
+
+	// Only what the chain is for by its destination has changed: virtual addresses, say.
+	update("", c, tcpChain(`"application_protocols":["http/1.1","h2c"]`, "b"), a)
+	connect(t, address, "a")
+	expect(t, toB, "still", "still")
+
+	// Who may use it has changed.
+	update("", c, tcpChain(`"application_protocols":["http/1.1"],"source_prefix_ranges":[{"address_prefix":"10.0.0.0","prefix_len":8}]`, "b"), a)
+	closes(t, toB)
+	expect(t, toA, "still", "still")
+	expect(t, toC, "still", "still")
+
+	update("", a)
+	closes(t, toC)
+	expect(t, toA, "still", "still")
+	if left := d.stat("listener.l.downstream_cx_active"); left != 2 {
+		t.Errorf("%d connections", left)
+	}
+}
+
+const rbacTCP = `{"name":"r","typed_config":{"@type":"` + types + `network.rbac.v3.RBAC","stat_prefix":"connect_authz","rules":%s}}`
+
+// everybody are rules that allow all.
+const everybody = `{"policies":{"p":{"permissions":[{"any":true}],"principals":[{"any":true}]}}}`
+
+// Changed intentions hold for living connections within 2 seconds, and no chain is
+// exchanged for them.
+func TestTrap05IntentionsOnTCP(t *testing.T) {
+	t.Parallel()
+	d := newData(t)
+	d.clusters(t, map[string]string{"a": says(t, "a")})
+	address := freeAddress(t)
+	d.push(t, resource.ListenerType, nil, listener("l", address, "", tcpChain("", "a", fmt.Sprintf(rbacTCP, everybody))))
+	conn := connect(t, address, "a")
+	d.push(t, resource.ListenerType, nil, listener("l", address, "", tcpChain("", "a", fmt.Sprintf(rbacTCP, `{"action":"DENY"}`))))
+	expect(t, conn, "still", "still")
+	d.push(t, resource.ListenerType, nil, listener("l", address, "", tcpChain("", "a", fmt.Sprintf(rbacTCP, "{}"))))
+	closes(t, conn)
+	closes(t, reach(t, address))
+}
+
+// httpChain is one that serves HTTP from a cluster; rules are of its RBAC filter.
+func httpChain(match, cluster, rules string, before ...string) string {
+	filters := append(before, fmt.Sprintf(`{"name":"h","typed_config":{"@type":"%[1]snetwork.http_connection_manager.v3.HttpConnectionManager","stat_prefix":"s",
+		"route_config":{"name":"r","virtual_hosts":[{"name":"v","domains":["*"],"routes":[{"match":{"prefix":"/"},"route":{"cluster":%[2]q,"timeout":"0s"}}]}]},
+		"upgrade_configs":[{"upgrade_type":"websocket"}],
+		"http_filters":[{"name":"rbac","typed_config":{"@type":"%[1]shttp.rbac.v3.RBAC","rules":%[3]s}},
+		 {"name":"router","typed_config":{"@type":"%[1]shttp.router.v3.Router"}}]}}`, types, cluster, rules))
+	return fmt.Sprintf(`{"filter_chain_match":{%s},"filters":[%s]}`, match, strings.Join(filters, ","))
+}
+
+// A stream that is open when its peer loses all that it was allowed ends within 2
+// seconds; one that might still be allowed goes on, and new requests are told.
+func TestTrap05IntentionsOnHTTP(t *testing.T) {
+	t.Parallel()
+	stop := make(chan struct{})
+	app := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/" {
+			return
+		}
+		flusher, _ := w.(http.Flusher)
+		for {
+			io.WriteString(w, "more\n") //nolint:errcheck // the test will see
+			flusher.Flush()
+			select {
+			case <-stop:
+				return
+			case <-r.Context().Done():
+				return
+			case <-time.After(10 * time.Millisecond):
+			}
+		}
+	})}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	go app.Serve(l) //nolint:errcheck // until Close
+	t.Cleanup(func() { app.Close() })
+	t.Cleanup(func() { close(stop) })
+
+	d := newData(t)
+	d.clusters(t, map[string]string{"app": l.Addr().String()})
+	address := freeAddress(t)
+	allow := func(rules string) {
+		t.Helper()
+		d.push(t, resource.ListenerType, nil, listener("l", address, "", httpChain("", "app", rules)))
+	}
+	allow(everybody)
+	conn := reach(t, address)
+	io.WriteString(conn, "GET /stream HTTP/1.1\r\nHost: a\r\n\r\n") //nolint:errcheck // the answer will tell
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		t.Fatalf("%v, %v", resp, err)
+	}
+	defer resp.Body.Close()
+	lines := bufio.NewReader(resp.Body)
+	more := func() error { _, err := lines.ReadString('\n'); return err }
+	allow(`{"policies":{"p":{"permissions":[{"url_path":{"path":{"exact":"/other"}}}],"principals":[{"any":true}]}}}`)
+	eventually(t, "the new intentions hold", func() bool { return status(t, address, "/") == http.StatusForbidden })
+	deadline := time.Now().Add(2 * time.Second)
+	for time.Now().Before(deadline) {
+		if err := more(); err != nil {
+			t.Fatalf("the stream ended: %v", err)
+		}
+	}
+	allow("{}")
+	start := time.Now()
+	for more() == nil {
+		if time.Since(start) > 10*time.Second {
+			t.Fatal("the stream goes on though nothing is allowed")
+		}
+	}
+	if took := time.Since(start); took > 2*time.Second {
+		t.Errorf("it took %v", took)
+	}
+}
+
+// status is that of one request; 0 if there was no answer.
+func status(t *testing.T, address, path string) int {
+	t.Helper()
+	resp, err := http.Get("http://" + address + path)
+	if err != nil {
+		return 0
+	}
+	resp.Body.Close()
+	return resp.StatusCode
+}
+
+// A connection limit holds on HTTP chains, too.
+func TestTrap14LimitOnHTTP(t *testing.T) {
+	t.Parallel()
+	d := newData(t)
+	d.clusters(t, map[string]string{"app": says(t, "a")})
+	address := freeAddress(t)
+	limit := `{"name":"c","typed_config":{"@type":"` + types + `network.connection_limit.v3.ConnectionLimit","stat_prefix":"c","max_connections":1}}`
+	d.push(t, resource.ListenerType, nil, listener("l", address, "", httpChain("", "app", "{}", limit)))
+	first := bufio.NewReader(ask(t, reach(t, address)))
+	if resp, err := http.ReadResponse(first, nil); err != nil || resp.StatusCode != http.StatusForbidden {
+		t.Fatalf("%v, %v", resp, err)
+	}
+	closes(t, reach(t, address))
+}
+
+func ask(t *testing.T, conn net.Conn) net.Conn {
+	t.Helper()
+	if _, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: a\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	return conn
+}
+
+// When a listener moves to another address, the new one is there before the old one
+// goes, and connections at the old one end.
+func TestListenerMoves(t *testing.T) {
+	t.Parallel()
+	d := newData(t)
+	d.clusters(t, map[string]string{"a": says(t, "a")})
+	before, after := freeAddress(t), freeAddress(t)
+	d.push(t, resource.ListenerType, nil, listener("l:"+before, before, "", tcpChain("", "a")))
+	old := connect(t, before, "a")
+	d.push(t, resource.ListenerType, []string{"l:" + before}, listener("l:"+after, after, "", tcpChain("", "a")))
+	connect(t, after, "a")
+	closes(t, old)
+}
+
+// Chains that no connection could tell apart close all of them, as Envoy refuses the
+// listener, and the rest serves.
+func TestSameMatchTwice(t *testing.T) {
+	t.Parallel()
+	d := newData(t)
+	d.clusters(t, map[string]string{"a": says(t, "a")})
+	bad, good := freeAddress(t), freeAddress(t)
+	d.push(t, resource.ListenerType, nil, listener("bad", bad, "", tcpChain("", "a"), tcpChain("", "a")), listener("good", good, "", tcpChain("", "a")))
+	connect(t, good, "a")
+	closes(t, reach(t, bad))
+	if log := d.log.String(); !strings.Contains(log, "match the same connections") {
+		t.Errorf("nothing is said of it:\n%s", log)
+	}
+}
+
+// use_original_dst gives a connection to the listener of its address, also one that
+// has no socket; one that was not redirected stays where it is.
+func TestUnboundListener(t *testing.T) {
+	t.Parallel()
+	d := newData(t)
+	d.clusters(t, map[string]string{"a": says(t, "a"), "b": says(t, "b")})
+	address := freeAddress(t)
+	d.push(t, resource.ListenerType, nil,
+		listener("front", address, `,"use_original_dst":true`, tcpChain("", "a")),
+		listener("behind", address, `,"bind_to_port":false`, tcpChain("", "b")))
+	connect(t, address, "a")
+}

@@ -1,0 +1,158 @@
+package stack
+
+import (
+	"context"
+	"io"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"github.com/serai-net/serai/connect/mesh"
+	"github.com/serai-net/serai/connect/rbac"
+	"github.com/serai-net/serai/connect/wire"
+)
+
+// Admission decides on a connection before the end of its chain is reached, after
+// its intentions and its limit: a network filter such as ext_authz. It must be safe
+// for concurrent use.
+type Admission interface {
+	// Admit returns why the connection is to be closed, nil if it may go on. It ends
+	// with ctx at the latest.
+	Admit(ctx context.Context, peer *wire.Peer) error
+}
+
+// entrance is what the connections of a chain pass: the limit, and what is to admit
+// them. What it counts outlives its configuration. It is safe for concurrent use.
+type entrance struct {
+	config atomic.Pointer[entry]
+
+	// active are those that count for the limit, limited were over it, unadmitted
+	// were not let in.
+	active, limited, unadmitted atomic.Int64
+}
+
+// entry is the configuration of an entrance.
+type entry struct {
+	policy     *rbac.Policy
+	limit      *mesh.ConnectionLimit // nil for none
+	admissions []Admission
+}
+
+// pass tells whether a connection may go on, and else why not; if counted it must
+// leave when it has ended.
+func (e *entrance) pass(ctx context.Context, c *entry, peer *wire.Peer) (counted bool, flag wire.Flag, err error) {
+	if c.limit != nil && c.limit.First {
+		if counted = e.count(c.limit); !counted {
+			return false, wire.FlagLimited, nil
+		}
+	}
+	if !allows(c.policy, peer) {
+		return counted, wire.FlagDenied, nil
+	}
+	if c.limit != nil && !c.limit.First {
+		if counted = e.count(c.limit); !counted {
+			return false, wire.FlagLimited, nil
+		}
+	}
+	for _, a := range c.admissions {
+		if err := a.Admit(ctx, peer); err != nil {
+			e.unadmitted.Add(1)
+			return counted, wire.FlagDenied, err
+		}
+	}
+	return counted, wire.FlagNone, nil
+}
+
+func (e *entrance) count(limit *mesh.ConnectionLimit) bool {
+	if uint64(e.active.Add(1)) <= limit.Max {
+		return true
+	}
+	e.active.Add(-1)
+	e.limited.Add(1)
+	return false
+}
+
+func (e *entrance) leave(counted bool) {
+	if counted {
+		e.active.Add(-1)
+	}
+}
+
+// hold keeps a connection that is over the limit open for a while, in which nothing
+// is done with what it sends.
+func hold(conn net.Conn, delay time.Duration) {
+	if delay > 0 && conn.SetReadDeadline(time.Now().Add(delay)) == nil {
+		io.Copy(io.Discard, struct{ io.Reader }{conn}) //nolint:errcheck // until the deadline, or until it ends
+	}
+}
+
+// LimitStats are the counters of a connection limit, by Envoy's names.
+type LimitStats struct {
+	// StatPrefix is the filter's, "" if the chain has no limit.
+	StatPrefix      string
+	Active, Limited int64
+}
+
+func (e *entrance) limitStats() LimitStats {
+	s := LimitStats{Active: e.active.Load(), Limited: e.limited.Load()}
+	if c := e.config.Load(); c != nil && c.limit != nil {
+		s.StatPrefix = c.limit.StatPrefix
+	}
+	return s
+}
+
+// Handler serves the connections of a chain, as listen.Handler does.
+type Handler interface {
+	Serve(conn net.Conn, peer *wire.Peer, drain *wire.Drain)
+}
+
+// Guarded is the handler of an HTTP chain with what stands before it. Intentions are
+// decided on for each request behind it; a connection of a peer that they deny does
+// not count for the limit.
+type Guarded struct {
+	// Next serves what may go on.
+	Next Handler
+	// Observe sees connections that may not; nil if nobody does.
+	Observe Observe
+
+	entrance entrance
+}
+
+// Prepare compiles what chain says; commit puts it in force for new connections.
+func (g *Guarded) Prepare(chain *mesh.FilterChain, admissions ...Admission) (commit func(), err error) {
+	policy, err := rbac.Compile(chain.Intentions)
+	if err != nil {
+		return nil, err
+	}
+	next := &entry{policy: policy, limit: chain.Limit, admissions: admissions}
+	return func() { g.entrance.config.Store(next) }, nil
+}
+
+// Limit returns the counters of the connection limit.
+func (g *Guarded) Limit() LimitStats { return g.entrance.limitStats() }
+
+// Serve implements listen.Handler.
+func (g *Guarded) Serve(conn net.Conn, peer *wire.Peer, drain *wire.Drain) {
+	c := g.entrance.config.Load()
+	if c == nil || c.limit == nil && len(c.admissions) == 0 {
+		g.Next.Serve(conn, peer, drain)
+		return
+	}
+	counted, flag, err := g.entrance.pass(context.Background(), c, peer)
+	defer g.entrance.leave(counted)
+	if flag == wire.FlagNone || flag == wire.FlagDenied && err == nil { // by intentions: each request is told
+		g.Next.Serve(conn, peer, drain)
+		return
+	}
+	defer conn.Close()
+	if flag == wire.FlagLimited {
+		hold(conn, c.limit.Delay)
+	}
+	if g.Observe != nil {
+		x := &wire.Exchange{}
+		x.Reset(nil, peer, time.Now())
+		x.Flag, x.Err = flag, err
+		g.Observe(x)
+		x.Done(time.Now())
+	}
+}

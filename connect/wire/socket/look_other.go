@@ -1,0 +1,8 @@
+//go:build !linux
+
+package socket
+
+// canPeek says that a socket can be looked at without reading from it.
+const canPeek = false
+
+func ended(uintptr) bool { return false }
