@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	tcpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/serai-net/serai/connect/mesh"
@@ -262,13 +263,13 @@ func TestStatusTells(t *testing.T) {
 	bubble(t, func(r *rig) {
 		t := r.t
 		r.bring()
-		bad := tcpListener(t, "bad:2", 2, "")
+		bad := listenerOf(t, "bad:2", 2, &tcpv3.TcpProxy{StatPrefix: "bad", ClusterSpecifier: &tcpv3.TcpProxy_WeightedClusters{}})
 		r.update(resource.ListenerType, bad)
 		r.update(resource.ListenerType, tcpListener(t, "good:3", 3, "api"))
 		got := r.watcher.Status()
 		want := []xds.Refusal{{
 			Kind: "filter chain", Name: "bad:2",
-			Reason: "network filter f: no cluster (a cluster chosen by server name is not supported)",
+			Reason: "network filter f: no cluster among weighted_clusters",
 		}}
 		if diff := cmp.Diff(want, got.Refusals); diff != "" {
 			t.Error(diff)

@@ -109,7 +109,8 @@ func (d *decoder) tcpProxy(f *listenerv3.Filter, c *mesh.FilterChain, serverName
 		d.note("TcpProxy.max_connect_attempts counts up to %d", maxAttempts)
 		tcp.ConnectAttempts = maxAttempts
 	}
-	if weighted := msg.GetWeightedClusters(); weighted != nil {
+	if _, ok := msg.GetClusterSpecifier().(*tcpv3.TcpProxy_WeightedClusters); ok {
+		weighted := msg.GetWeightedClusters()
 		for _, w := range weighted.GetClusters() {
 			if err := d.only(w, "name weight", ""); err != nil {
 				return err
