@@ -79,7 +79,9 @@ func (m *meshServices) compile(l *mesh.Listener, routes map[string]*mesh.Route) 
 	case len(chain.Intentions) > 0:
 		return nil, errors.New("the listener has intentions, which an outbound one has not")
 	case chain.HTTP != nil:
-		service, err := stack.HTTP(chain.HTTP, routes, m.clusters)
+		h := *chain.HTTP
+		h.Conduct.Suppress = true // a gateway is no Envoy to its clients
+		service, err := stack.HTTP(&h, routes, m.clusters)
 		if err != nil {
 			return nil, fmt.Errorf("http chain: %w", err)
 		}

@@ -61,7 +61,7 @@ func downstreamOperator(name string) (definition, bool) {
 	case "REQUESTED_SERVER_NAME":
 		return plainly(word(func(in *Input) string { return in.Exchange.Peer.ServerName }))
 	case "FILTER_CHAIN_NAME":
-		return plainly(word(func(in *Input) string { return in.Exchange.Peer.Chain }))
+		return plainly(word(func(in *Input) string { return in.Chain }))
 	case "DOWNSTREAM_TRANSPORT_FAILURE_REASON", "TLS_JA3_FINGERPRINT", "TLS_JA4_FINGERPRINT":
 		return never(alone)
 	}
@@ -130,7 +130,7 @@ func upstreamOperator(name string) (definition, bool) {
 			return ""
 		}))
 	case "UPSTREAM_REQUEST_ATTEMPT_COUNT":
-		return plainly(count(func(in *Input) int64 { return int64(len(in.Exchange.Attempts)) }))
+		return plainly(count(func(in *Input) int64 { return int64(in.Exchange.Tries) }))
 	case "UPSTREAM_HOST_NAME", "UPSTREAM_HOST_NAME_WITHOUT_PORT":
 		return plainly(word(func(in *Input) string {
 			host := endpoint(in)

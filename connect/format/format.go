@@ -13,6 +13,8 @@ type Input struct {
 	Response *wire.Response
 	// Trailer of the response; nil if there is none.
 	Trailer *wire.Header
+	// Chain is the name of the filter chain; "" if it has none.
+	Chain string
 	// LogType is %ACCESS_LOG_TYPE%; "" means NotSet.
 	LogType string
 	// LocalBody is the text of an answer of our own (%LOCAL_REPLY_BODY%).

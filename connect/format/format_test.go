@@ -21,7 +21,7 @@ func input() *format.Input {
 	start := time.Date(2026, 11, 28, 15, 21, 58, 826666000, time.UTC)
 	x := &wire.Exchange{}
 	x.Reset(nil, &wire.Peer{
-		Addr: netip.MustParseAddrPort("127.0.0.1:44596"), Local: netip.MustParseAddrPort("127.0.0.1:19778"), Chain: "fc", Number: 7,
+		Addr: netip.MustParseAddrPort("127.0.0.1:44596"), Local: netip.MustParseAddrPort("127.0.0.1:19778"), Number: 7,
 	}, start)
 	req := &wire.Request{
 		Method: "POST", Scheme: "http", Authority: "Ex.com:80", Path: "/p/q?a=1&b=%41b+c%20&a=2", Proto: 1, Minor: 1,
@@ -37,7 +37,7 @@ func input() *format.Input {
 	resp := &wire.Response{Status: 200, ContentLength: 5, Body: wire.NewBytes([]byte("hello"))}
 	resp.Header.Add("content-type", "text/plain")
 	x.Request, x.Response, x.Method, x.Status, x.Rule, x.Details = req, resp, "POST", 200, "therule", "via upstream"
-	x.BytesIn, x.BytesOut, x.Cluster = 3, 5, "c"
+	x.BytesIn, x.BytesOut, x.Cluster, x.Tries = 3, 5, "c", 1
 	a := x.NewAttempt("c", start.Add(time.Millisecond))
 	a.Endpoint, a.Connected, a.Head, a.Proto = "127.0.0.1:19779", start.Add(2*time.Millisecond), start.Add(9*time.Millisecond), 1
 	a.Local = netip.MustParseAddrPort("127.0.0.1:44074")
@@ -45,7 +45,7 @@ func input() *format.Input {
 	x.Metadata.Set("ns", "k", "v")
 	x.Metadata.Set("ns", "n", 1.5)
 	x.Metadata.Set("ns", "m", map[string]any{"b": true, "a": []any{1.0, "x", nil}})
-	return &format.Input{Exchange: x}
+	return &format.Input{Exchange: x, Chain: "fc"}
 }
 
 func TestAppend(t *testing.T) {

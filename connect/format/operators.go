@@ -73,9 +73,9 @@ func streamOperator(name string) (definition, bool) {
 	case "CONNECTION_TERMINATION_DETAILS":
 		return plainly(word(func(in *Input) string { return in.Exchange.Termination }))
 	case "RESPONSE_FLAGS":
-		return plainly(word(func(in *Input) string { return in.Exchange.Flag.String() }))
+		return plainly(func(dst []byte, in *Input) ([]byte, kind) { return in.Exchange.AppendFlags(dst, false), text })
 	case "RESPONSE_FLAGS_LONG":
-		return plainly(word(func(in *Input) string { return in.Exchange.Flag.Long() }))
+		return plainly(func(dst []byte, in *Input) ([]byte, kind) { return in.Exchange.AppendFlags(dst, true), text })
 	case "BYTES_RECEIVED":
 		return plainly(count(func(in *Input) int64 { return in.Exchange.BytesIn }))
 	case "BYTES_SENT":
@@ -129,11 +129,11 @@ func protocol(req *wire.Request) string {
 // by fields.
 func details(arg string) (operator, error) {
 	if arg == "ALLOW_WHITESPACES" {
-		return word(func(in *Input) string { return in.Exchange.Details }), nil
+		return word(func(in *Input) string { return in.Exchange.ResponseDetails() }), nil
 	}
 	return func(dst []byte, in *Input) ([]byte, kind) {
 		start := len(dst)
-		dst, k := appendWord(dst, in.Exchange.Details)
+		dst, k := appendWord(dst, in.Exchange.ResponseDetails())
 		for i := start; i < len(dst); i++ {
 			if dst[i] == ' ' || dst[i] >= '\t' && dst[i] <= '\r' {
 				dst[i] = '_'

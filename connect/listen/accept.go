@@ -189,6 +189,7 @@ func (l *listener) handshake(conn net.Conn, config *tls.Config, peer *wire.Peer)
 	}
 	state := secured.ConnectionState()
 	peer.TLS, peer.ServerName = true, strings.ToLower(state.ServerName)
+	peer.Version, peer.Cipher = state.Version, state.CipherSuite
 	if len(state.PeerCertificates) > 0 {
 		peer.Certificate = state.PeerCertificates[0]
 		if id, err := spiffe.FromCertificate(peer.Certificate); err == nil {

@@ -161,6 +161,8 @@ type HTTP struct {
 	StreamIdleTimeout time.Duration
 	// ClientCert says what to do with x-forwarded-client-cert.
 	ClientCert ForwardClientCert
+	// Conduct is what the proxy says of itself, and of the client, in header fields.
+	Conduct Conduct
 	// Upgrades are the protocols (lower-case) that may be switched to, "connect" if
 	// there may be tunnels. Rules may say otherwise.
 	Upgrades []string

@@ -192,7 +192,7 @@ func (cs *chains) http(l *mesh.Listener, d *mesh.FilterChain, routes map[string]
 			return next.Serve(x, req)
 		})
 	}
-	return wire.Stack(service, named, cs.observe.HTTP(cs.place(l)), stack.Connection(policy)), nil
+	return wire.Stack(service, named, cs.observe.HTTP(cs.place(l)), stack.Conduct(d.HTTP.Conduct), stack.Connection(policy)), nil
 }
 
 // refusing closes every connection; see may be nil.

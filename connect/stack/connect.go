@@ -34,10 +34,11 @@ func Connect(find func() (*upstream.Cluster, error)) wire.Service {
 		conn, host, err := cluster.Dial(upstream.For(x.Context(), x.Peer), x.Choice)
 		if err != nil {
 			a.End, a.Flag = time.Now(), wire.AsFault(err).Flag
+			a.Fail(err)
 			return nil, dialFault(x, err)
 		}
 		a.Endpoint, a.Connected = host.Address(), time.Now()
-		a.Head = a.Connected
+		a.Head, a.Local = a.Connected, wire.AddrPort(conn.LocalAddr())
 		t := &tunnel{conn: conn, down: req.Body, idle: http1.DefaultTunnelTimeout}
 		t.touch()
 		if err := x.OnAbort(t); err != nil {

@@ -1,6 +1,7 @@
 package stack
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/http"
@@ -108,14 +109,22 @@ func authorize(policy *rbac.Policy, scope *stats.Scope) wire.Layer {
 	passed, denied := scope.Counter("allowed"), scope.Counter("denied")
 	return func(next wire.Service) wire.Service {
 		return wire.ServiceFunc(func(x *wire.Exchange, req *wire.Request) (*wire.Response, error) {
-			if allowed, _ := policy.Decide(rbac.Input{Peer: x.Peer, Request: req, Metadata: &x.Metadata}); !allowed {
+			if allowed, name := policy.Decide(rbac.Input{Peer: x.Peer, Request: req, Metadata: &x.Metadata}); !allowed {
 				denied.Add(1)
-				return nil, &wire.Fault{Status: http.StatusForbidden, Flag: wire.FlagDenied, Text: "RBAC: access denied"}
+				return nil, &wire.Fault{
+					Status: http.StatusForbidden, Flag: wire.FlagDenied, Text: "RBAC: access denied", Details: deniedBy(name),
+				}
 			}
 			passed.Add(1)
 			return next.Serve(x, req)
 		})
 	}
+}
+
+// deniedBy is what Envoy tells of a request, or connection, that the policy of that
+// name denies; "" is none, if there was no policy that would have let it through.
+func deniedBy(name string) string {
+	return "rbac_access_denied_matched_policy[" + cmp.Or(name, "none") + "]"
 }
 
 // underscores refuses or drops field names that some servers confuse with
@@ -178,7 +187,8 @@ func Connection(policy *rbac.Policy) wire.Layer {
 	}
 	return func(next wire.Service) wire.Service {
 		return wire.ServiceFunc(func(x *wire.Exchange, req *wire.Request) (*wire.Response, error) {
-			if !allows(policy, x.Peer) {
+			if allowed, name := policy.Decide(rbac.Input{Peer: x.Peer}); !allowed {
+				x.Termination = deniedBy(name)
 				return nil, &wire.Fault{Status: http.StatusForbidden, Flag: wire.FlagDenied, Text: "RBAC: access denied", Close: true}
 			}
 			return next.Serve(x, req)

@@ -1,6 +1,7 @@
 package stack
 
 import (
+	"strconv"
 	"time"
 
 	"github.com/serai-net/serai/connect/upstream"
@@ -13,7 +14,12 @@ const maxRetries = 10
 // retry serves a request and repeats it as the policy says, each time as a
 // whole exchange with the cluster. Nothing of a response has gone downstream as
 // long as its head is here, so what is repeated was not seen by the client.
-func retry(cluster *upstream.Cluster, policy *retryPolicy, x *wire.Exchange, req *wire.Request) (*wire.Response, error) {
+// With tell the upstream is told which try it is.
+func retry(cluster *upstream.Cluster, policy *retryPolicy, x *wire.Exchange, req *wire.Request, tell bool) (*wire.Response, error) {
+	if tell {
+		req.Header.Set(attemptsField, "1")
+	}
+	x.Tries++
 	if policy == nil || policy.Retries <= 0 || req.Raw() || !policy.takes(req) {
 		return cluster.Serve(x, req)
 	}
@@ -30,7 +36,11 @@ func retry(cluster *upstream.Cluster, policy *retryPolicy, x *wire.Exchange, req
 	for n := 0; ; n++ {
 		resp, err := serveTry(cluster, policy.tryTimeout(), x, req)
 		place.succeeded = err == nil && resp.Status < 500
-		if n >= min(policy.Retries, maxRetries) || !policy.wants(x.GRPC, resp, err) {
+		if !policy.wants(x.GRPC, resp, err) {
+			return resp, err
+		}
+		if n >= min(policy.Retries, maxRetries) {
+			x.Exhausted = true
 			return resp, err
 		}
 		pause := pauses.next(resp)
@@ -50,6 +60,10 @@ func retry(cluster *upstream.Cluster, policy *retryPolicy, x *wire.Exchange, req
 		}
 		if err := wait(x, pause); err != nil {
 			return nil, err
+		}
+		x.Tries++
+		if tell {
+			req.Header.Set(attemptsField, strconv.Itoa(x.Tries))
 		}
 	}
 }

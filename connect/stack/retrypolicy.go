@@ -45,6 +45,9 @@ func (p *retryPolicy) takes(req *wire.Request) bool {
 
 // tryTimeout is how long a try may take until its head is there; 0 is no limit.
 func (p *retryPolicy) tryTimeout() time.Duration {
+	if p == nil {
+		return 0
+	}
 	if p.PerTry > 0 && p.PerTryIdle > 0 {
 		return min(p.PerTry, p.PerTryIdle)
 	}

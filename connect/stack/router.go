@@ -1,9 +1,11 @@
 package stack
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -20,8 +22,9 @@ type router struct {
 	name     string
 	clusters *upstream.Set
 	retries  map[*mesh.Retry]*retryPolicy
-	// upgrades and idle are the chain's.
+	// upgrades, idle and suppress are the chain's.
 	upgrades []string
+	suppress bool
 	idle     time.Duration
 }
 
@@ -35,7 +38,7 @@ func newRouter(table *mesh.Route, h *mesh.HTTP, clusters *upstream.Set) (*router
 	}
 	r := &router{
 		table: compiled, name: table.Name, clusters: clusters, retries: map[*mesh.Retry]*retryPolicy{},
-		upgrades: h.Upgrades, idle: h.StreamIdleTimeout,
+		upgrades: h.Upgrades, idle: h.StreamIdleTimeout, suppress: h.Conduct.Suppress,
 	}
 	for _, vh := range table.VirtualHosts {
 		for _, rule := range vh.Rules {
@@ -148,7 +151,7 @@ func (r *router) forward(x *wire.Exchange, req *wire.Request, rule *route.Rule) 
 	if len(rule.Hash) > 0 {
 		setCookie = hash(rule.Hash, x, req)
 	}
-	if rule.Rewrites() && !req.Header.Has(originalPath) {
+	if rule.Rewrites() && !r.suppress && !req.Header.Has(originalPath) {
 		req.Header.Add(originalPath, req.Path)
 	}
 	rule.Rewrite(req)
@@ -162,11 +165,24 @@ func (r *router) forward(x *wire.Exchange, req *wire.Request, rule *route.Rule) 
 	if x.IdleTimeout == 0 { // unless who stands before us has said
 		x.IdleTimeout = r.pause(rule)
 	}
-	resp, err := r.serve(x, req, rule, cluster, ask.policy(r.retries[rule.Retry]))
-	if err == nil && setCookie != "" {
+	policy := ask.policy(r.retries[rule.Retry])
+	if !r.suppress {
+		tellTimeout(x, req, cmp.Or(policy.tryTimeout(), timeout))
+	}
+	resp, err := r.serve(x, req, rule, cluster, policy)
+	if err != nil {
+		return nil, target, err
+	}
+	if setCookie != "" {
 		resp.Header.Add("set-cookie", setCookie)
 	}
-	return resp, target, err
+	if !r.suppress {
+		tellServiceTime(x, resp)
+	}
+	if rule.Host.ResponseAttempts {
+		resp.Header.Set(attemptsField, strconv.Itoa(max(1, x.Tries)))
+	}
+	return resp, target, nil
 }
 
 // originalPath is the field in which the upstream learns what the path was.
@@ -179,7 +195,7 @@ func (r *router) serve(
 	if rule.Connect && req.Method == http.MethodConnect {
 		return Connect(func() (*upstream.Cluster, error) { return cluster, nil }).Serve(x, req)
 	}
-	return retry(cluster, policy, x, req)
+	return retry(cluster, policy, x, req, rule.Host.RequestAttempts)
 }
 
 // mayUpgrade refuses to switch to a protocol, or to a tunnel, that neither the rule

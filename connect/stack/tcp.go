@@ -148,6 +148,10 @@ func (t *TCP) Serve(conn net.Conn, peer *wire.Peer, drain *wire.Drain) {
 	counted, flag, err := t.entrance.pass(r.ctx, &cfg.entry, peer)
 	defer t.entrance.leave(counted)
 	if flag != wire.FlagNone {
+		if flag == wire.FlagDenied && err == nil {
+			_, name := cfg.policy.Decide(rbac.Input{Peer: peer})
+			r.x.Termination = deniedBy(name)
+		}
 		t.refuse(r, flag, err)
 		if flag == wire.FlagLimited {
 			hold(conn, cfg.limit.Delay)
@@ -231,9 +235,11 @@ func (r *relay) connect(cluster *upstream.Cluster, name string) (net.Conn, error
 	up, host, err := cluster.Dial(r.ctx, r.x.Choice)
 	if err != nil {
 		a.End, a.Flag = time.Now(), wire.AsFault(err).Flag
+		a.Fail(err)
 		return nil, err
 	}
 	a.Endpoint, a.Connected = host.Address(), time.Now()
+	a.Local = wire.AddrPort(up.LocalAddr())
 	a.Head, r.x.HeadSent = a.Connected, a.Connected
 	return up, nil
 }

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"net/netip"
 	"sync"
 	"time"
 
@@ -24,6 +25,7 @@ type lease struct {
 	born   time.Time
 	served uint32
 	single bool // it serves one exchange
+	local  netip.AddrPort
 }
 
 // release takes the connection back after an exchange.

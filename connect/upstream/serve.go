@@ -160,11 +160,12 @@ func (c *Cluster) try(
 	if a.Reused = l != nil; !a.Reused {
 		if l, err = c.connectFor(x, host); err != nil {
 			a.Flag, a.End = wire.AsFault(err).Flag, time.Now()
+			a.Fail(err)
 			return false, nil, err
 		}
 		a.Reused, a.Connected = l.served > 0, time.Now() // served: it was waited for
 	}
-	reused = a.Reused
+	reused, a.Local, a.Proto = a.Reused, l.local, 1
 	host.active.Add(1)
 	if resp, err = l.conn.RoundTrip(x, a, req); err != nil {
 		a.End = time.Now()
@@ -207,7 +208,7 @@ func (c *Cluster) connectFor(x *wire.Exchange, host *Host) (*lease, error) {
 
 // lease makes a connection of HTTP/1 of made, which was dialled by cfg.
 func (c *Cluster) lease(cfg *config, host *Host, made net.Conn) *lease {
-	l := &lease{host: host, born: time.Now(), single: cfg.ProxyProtocol != 0}
+	l := &lease{host: host, born: time.Now(), single: cfg.ProxyProtocol != 0, local: wire.AddrPort(made.LocalAddr())}
 	l.conn = http1.NewClientConn(made, http1.ClientConfig{Buffers: &c.set.buffers}, l.release)
 	return l
 }

@@ -57,10 +57,11 @@ func (c *Cluster) tryShared(x *wire.Exchange, a *wire.Attempt, req *wire.Request
 		}
 		if err != nil {
 			a.Flag = wire.AsFault(err).Flag
+			a.Fail(err)
 			return false, nil, err
 		}
 	}
-	a.Connected = time.Now()
+	a.Connected, a.Local, a.Proto = time.Now(), conn.Local(), 2
 	host.active.Add(1)
 	resp, err := conn.RoundTrip(x, a, req)
 	return true, resp, err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
+	"net"
 	"net/netip"
 	"slices"
 	"sync"
@@ -39,8 +40,6 @@ type Peer struct {
 	ServerName string
 	// Version and Cipher are those of TLS, as crypto/tls numbers them; 0 without.
 	Version, Cipher uint16
-	// Chain is the name of the filter chain that was chosen; "" if it has none.
-	Chain string
 	// Number tells connections of a process apart; 0 is none.
 	Number uint64
 
@@ -59,6 +58,16 @@ func (p *Peer) Host() string {
 	}
 	p.host.Store(&host)
 	return host
+}
+
+// AddrPort is an address of package net, an IPv4 one never as IPv6; invalid for a
+// unix socket.
+func AddrPort(addr net.Addr) netip.AddrPort {
+	if tcp, ok := addr.(*net.TCPAddr); ok {
+		a := tcp.AddrPort()
+		return netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
+	}
+	return netip.AddrPort{}
 }
 
 // Control is what a downstream codec does for the exchange it drives.
@@ -144,6 +153,11 @@ type Exchange struct {
 	// RESPONSE_CODE_DETAILS); "" until known. Termination says why a connection was
 	// ended by us (CONNECTION_TERMINATION_DETAILS).
 	Details, Termination string
+	// Tries are those that the route made: a connection that was gone when it was
+	// taken from a pool makes no try. Exhausted says that there might have been more,
+	// had the route allowed them.
+	Tries     int
+	Exhausted bool
 	// Rule is the route's own name, "" if it has none.
 	Rule string
 	// Remote is the client's address where a proxy before us has told of it; invalid
@@ -163,8 +177,12 @@ type Exchange struct {
 	ends    []End
 	lenders []Lender
 
-	// inline memory for ID and for the slices above, so that no exchange allocates it
+	// small is how much of small0 is in use.
+	small int
+
+	// inline memory for ID, for short strings (see Keep), and for the slices above, so that no exchange allocates it
 	id0       [16]byte
+	small0    [96]byte
 	attempts0 [2]Attempt
 	ends0     [8]End
 	lenders0  [4]Lender
@@ -231,7 +249,7 @@ func (x *Exchange) Reset(control Control, peer *Peer, start time.Time) {
 	x.Choice, x.Pinned = Choice{}, nil
 	x.Metadata.Reset()
 	x.Request, x.Response, x.Details, x.Termination, x.Rule = nil, nil, "", "", ""
-	x.Remote = netip.AddrPort{}
+	x.Remote, x.Tries, x.Exhausted, x.small = netip.AddrPort{}, 0, false, 0
 	clear(x.attempts0[:])
 	clear(x.ends0[:])
 	clear(x.lenders0[:])
@@ -266,6 +284,17 @@ func (x *Exchange) NewID(n uint64) {
 		n >>= 4
 	}
 	x.ID = grammar.View(x.id0[:])
+}
+
+// Keep returns b as a string that dies with the exchange; it allocates only once
+// those kept so far are longer than some hundred bytes.
+func (x *Exchange) Keep(b []byte) string {
+	if len(b) > len(x.small0)-x.small {
+		return string(b)
+	}
+	kept := x.small0[x.small : x.small+copy(x.small0[x.small:], b)]
+	x.small += len(kept)
+	return grammar.View(kept)
 }
 
 // OnEnd registers e; ends run once, the last registered first.

@@ -65,8 +65,8 @@ func (d *decoder) router(msg *hcmv3.HttpFilter) error {
 	if err := unpack(msg.GetTypedConfig(), router); err != nil {
 		return err
 	}
-	return d.only(router, "",
-		"suppress_envoy_headers strict_check_headers upstream_log upstream_log_options suppress_grpc_request_failure_code_stats"+
+	return d.only(router, "suppress_envoy_headers",
+		"strict_check_headers upstream_log upstream_log_options suppress_grpc_request_failure_code_stats"+
 			" respect_expected_rq_timeout start_child_span reject_connect_request_early_data - dynamic_stats")
 }
 

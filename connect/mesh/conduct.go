@@ -1,0 +1,34 @@
+package mesh
+
+// Conduct is what an HTTP connection manager says of itself, and of the client, in
+// header fields. The zero Conduct is Envoy's default.
+type Conduct struct {
+	// ServerName is the value of server in responses; "" is "envoy". Server says
+	// what is done with it.
+	ServerName string
+	Server     ServerHeader
+	// NoRequestID makes no x-request-id. PreserveRequestID keeps that of a client
+	// from outside, ReturnRequestID gives it back in the response.
+	NoRequestID, PreserveRequestID, ReturnRequestID bool
+	// UseRemote takes the peer for the client, and appends it to x-forwarded-for
+	// unless NoForwardedFor. Otherwise the client is the last in x-forwarded-for, or
+	// so many before it as there are TrustedHops.
+	UseRemote, NoForwardedFor bool
+	TrustedHops               uint32
+	// ForwardedPort tells in x-forwarded-port which port the client has come to.
+	ForwardedPort bool
+	// Via is appended to via, both ways; "" is not.
+	Via string
+	// Suppress leaves out Envoy's own fields, x-envoy-*.
+	Suppress bool
+}
+
+// ServerHeader is server_header_transformation.
+type ServerHeader uint8
+
+// What to do with server in responses.
+const (
+	ServerOverwrite ServerHeader = iota
+	ServerIfAbsent
+	ServerPassThrough
+)
