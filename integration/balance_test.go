@@ -255,7 +255,7 @@ func TestBalanceAsEnvoy(t *testing.T) {
 }
 
 // setOf makes our clusters of Envoy's.
-func setOf(t *testing.T, texts map[string]string) *upstream.Set {
+func setOf(t *testing.T, texts map[string]string, edits ...func(*upstream.Set)) *upstream.Set {
 	t.Helper()
 	next := map[string]*nouns.Cluster{}
 	for name, text := range texts {
@@ -271,6 +271,9 @@ func setOf(t *testing.T, texts map[string]string) *upstream.Set {
 	}
 	set := upstream.NewSet(slog.New(slog.DiscardHandler))
 	t.Cleanup(set.Close)
+	for _, edit := range edits {
+		edit(set)
+	}
 	commit, err := set.Prepare(next)
 	must(t, err)
 	commit()

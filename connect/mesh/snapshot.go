@@ -203,6 +203,8 @@ type HTTPFilter struct {
 	Intention *Intention
 	// Metadata is header_to_metadata.
 	Metadata *HeaderToMetadata
+	// JWT is jwt_authn.
+	JWT *JWT
 	// GRPCWeb lets clients of gRPC-Web call gRPC.
 	GRPCWeb bool
 	// GRPCBridge lets clients of HTTP/1.1 call gRPC.

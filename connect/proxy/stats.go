@@ -49,8 +49,7 @@ func (p *Proxy) samples() iter.Seq[telemetry.Sample] {
 			parts = append(parts, telemetry.Codecs(*codecs))
 		}
 		if now := p.store.Load(); now != nil {
-			served, told := telemetry.Leaves(now.Clusters, now.Listeners), telemetry.Leaves(p.watcher.Received())
-			parts = append(parts, telemetry.Expiry(served), telemetry.ExpiryLag(served, told))
+			parts = append(parts, telemetry.Expiry(telemetry.Leaves(now.Clusters, now.Listeners)))
 		}
 		for _, part := range parts {
 			for sample := range part {

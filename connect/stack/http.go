@@ -71,6 +71,12 @@ func compileFilters(all []mesh.HTTPFilter, place *Place) ([]wire.Layer, error) {
 				return nil, err
 			}
 			layers = append(layers, layer)
+		case f.JWT != nil:
+			layer, err := authenticate(f.JWT, place)
+			if err != nil {
+				return nil, err
+			}
+			layers = append(layers, layer)
 		case f.GRPCWeb:
 			layers = append(layers, GRPCWeb)
 		case f.GRPCBridge != nil:

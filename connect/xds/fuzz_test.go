@@ -2,6 +2,7 @@ package xds_test
 
 import (
 	"context"
+	"io"
 	"log/slog"
 	"net"
 	"testing"
@@ -105,7 +106,7 @@ func FuzzResponse(f *testing.F) {
 		f.Fatal(err)
 	}
 	source := tracking{client, make(chan struct{})}
-	watcher, err := xds.New(xds.Config{Source: source}, &mesh.Store{}, nobody{}, nil, slog.New(slog.DiscardHandler))
+	watcher, err := xds.New(xds.Config{Source: source}, &mesh.Store{}, nobody{}, nil, slog.New(slog.NewTextHandler(io.Discard, nil)))
 	if err != nil {
 		f.Fatal(err)
 	}

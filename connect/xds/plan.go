@@ -43,7 +43,6 @@ func (w *Watcher) plan(now time.Time) *plan {
 		},
 		warming: map[string]bool{}, pending: map[string]bool{},
 	}
-	p.expire()
 	p.clusters()
 	p.aggregates()
 	p.routes()

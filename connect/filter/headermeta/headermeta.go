@@ -4,7 +4,6 @@ package headermeta
 
 import (
 	"fmt"
-	"strings"
 
 	"github.com/serai-net/serai/connect/match"
 	"github.com/serai-net/serai/connect/mesh"
@@ -71,7 +70,7 @@ func compile(in []mesh.MetadataRule) ([]rule, error) {
 
 func (r *rule) request(into *wire.Metadata, req *wire.Request) {
 	if r.cookie != "" {
-		text := Cookie(&req.Header, r.cookie)
+		text := match.Cookie(&req.Header, r.cookie)
 		r.apply(into, text, text != "")
 		return
 	}
@@ -84,7 +83,7 @@ func (r *rule) request(into *wire.Metadata, req *wire.Request) {
 
 func (r *rule) response(into *wire.Metadata, header *wire.Header) {
 	if r.cookie != "" {
-		text := Cookie(header, r.cookie)
+		text := match.Cookie(header, r.cookie)
 		r.apply(into, text, text != "")
 		return
 	}
@@ -105,25 +104,4 @@ func (r *rule) apply(into *wire.Metadata, text string, ok bool) {
 	if read, ok := v.of(text); ok {
 		into.Set(v.namespace, v.key, read)
 	}
-}
-
-// Cookie is the first value of a cookie of that name, "" if there is none, without
-// the quotes around it.
-func Cookie(header *wire.Header, name string) string {
-	for line := range header.Values("cookie") {
-		for line != "" {
-			var pair string
-			pair, line, _ = strings.Cut(line, ";")
-			key, value, ok := strings.Cut(strings.TrimLeft(pair, " \t"), "=")
-			if !ok || key != name {
-				continue
-			}
-			value = strings.TrimRight(value, " \t")
-			if len(value) >= 2 && value[0] == '"' && value[len(value)-1] == '"' {
-				value = value[1 : len(value)-1]
-			}
-			return value
-		}
-	}
-	return ""
 }

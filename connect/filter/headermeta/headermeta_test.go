@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/serai-net/serai/connect/filter/headermeta"
+	"github.com/serai-net/serai/connect/match"
 	"github.com/serai-net/serai/connect/mesh"
 	"github.com/serai-net/serai/connect/wire"
 )
@@ -158,7 +159,7 @@ func FuzzHeader(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string, kind uint8, encoded bool) {
 		v := mesh.MetadataValue{Type: mesh.MetadataType(kind % 3), Base64: encoded}
 		m, req := serve(t, rule("x", &v), "x: "+text, "cookie: "+text)
-		headermeta.Cookie(&req.Header, "a")
+		match.Cookie(&req.Header, "a")
 		value, ok := m.Lookup("n", []string{"k"})
 		if !ok {
 			return

@@ -15,6 +15,7 @@ import (
 const (
 	httpRBACType = "envoy.extensions.filters.http.rbac.v3.RBAC"
 	h2mType      = "envoy.extensions.filters.http.header_to_metadata.v3.Config"
+	jwtType      = "envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication"
 	routerType   = "envoy.extensions.filters.http.router.v3.Router"
 	grpcWebType  = "envoy.extensions.filters.http.grpc_web.v3.GrpcWeb"
 	bridgeType   = "envoy.extensions.filters.http.grpc_http1_bridge.v3.Config"
@@ -92,6 +93,12 @@ func (d *decoder) httpFilter(msg *hcmv3.HttpFilter, typ string) (f mesh.HTTPFilt
 			return mesh.HTTPFilter{Refusal: reason(err)}, true
 		}
 		return mesh.HTTPFilter{Intention: d.httpRBAC(rbac)}, true
+	case jwtType:
+		config, err := d.jwt(msg)
+		if err != nil {
+			return mesh.HTTPFilter{Refusal: reason(err)}, true
+		}
+		return mesh.HTTPFilter{JWT: config}, true
 	case h2mType:
 		rules, err := d.headerToMetadata(msg)
 		if err != nil {

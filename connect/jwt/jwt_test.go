@@ -1,0 +1,160 @@
+package jwt_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/serai-net/serai/connect/jwt"
+	"github.com/serai-net/serai/connect/mesh"
+	"github.com/serai-net/serai/connect/stats"
+	"github.com/serai-net/serai/connect/wire"
+)
+
+func TestErrors(t *testing.T) {
+	t.Parallel()
+	s := newSigner(t)
+	deep := mesh.JWTRequirement{Provider: "one"}
+	for range 100 {
+		deep = mesh.JWTRequirement{All: []mesh.JWTRequirement{deep}}
+	}
+	for want, config := range map[string]*mesh.JWT{
+		"valid public key": requiring(&mesh.JWTProvider{Keys: "{}"}),
+		"subjects":         requiring(&mesh.JWTProvider{Keys: s.jwks, Subjects: &mesh.StringMatch{Kind: 99}}),
+		`"two" is not known`: {
+			Providers: map[string]*mesh.JWTProvider{"one": {Keys: s.jwks}},
+			Rules:     []mesh.JWTRule{{Requires: &mesh.JWTRequirement{Any: []mesh.JWTRequirement{{Provider: "one"}, {Provider: "two"}}}}},
+		},
+		"too deeply": {Providers: map[string]*mesh.JWTProvider{"one": {Keys: s.jwks}}, Rules: []mesh.JWTRule{{Requires: &deep}}},
+	} {
+		if _, err := jwt.Layer(config, jwt.Deps{Choose: first}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %q", err, want)
+		}
+	}
+}
+
+// TestConsul is the shape that Consul sends: whatever comes, the filter lets it
+// through, and metadata says only what is verified.
+func TestConsul(t *testing.T) {
+	t.Parallel()
+	one, two := newSigner(t), newSigner(t)
+	either := func(name string) mesh.JWTRequirement {
+		return mesh.JWTRequirement{Any: []mesh.JWTRequirement{{Provider: name}, {AllowFailed: true}}}
+	}
+	var registry stats.Registry
+	layer, err := jwt.Layer(&mesh.JWT{
+		Providers: map[string]*mesh.JWTProvider{
+			"one": {Issuer: "one", Keys: one.jwks, PayloadMetadata: "jwt_payload_one"},
+			"two": {Issuer: "two", Keys: two.jwks, PayloadMetadata: "jwt_payload_two", Headers: []mesh.JWTHeader{{Name: "x-two"}}},
+		},
+		Rules: []mesh.JWTRule{{Requires: &mesh.JWTRequirement{All: []mesh.JWTRequirement{either("one"), either("two")}}}},
+	}, jwt.Deps{Choose: first, Scope: registry.Scope("http.x.")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ofOne := bearer(one.token(t, map[string]any{"iss": "one", "sub": "a"}))
+	ofTwo := wire.Field{Name: "x-two", Value: two.token(t, map[string]any{"iss": "two", "sub": "b"})}
+	saysOne, saysTwo := map[string]any{"iss": "one", "sub": "a"}, map[string]any{"iss": "two", "sub": "b"}
+	for _, tt := range []struct {
+		name   string
+		fields []wire.Field
+		want   map[string]any
+	}{
+		{"nothing", nil, nil},
+		{"one", []wire.Field{ofOne}, map[string]any{"jwt_payload_one": saysOne}},
+		{"both", []wire.Field{ofOne, ofTwo}, map[string]any{"jwt_payload_one": saysOne, "jwt_payload_two": saysTwo}},
+		{"forged", []wire.Field{bearer(two.token(t, map[string]any{"iss": "one"})), ofTwo}, map[string]any{"jwt_payload_two": saysTwo}},
+		{"expired", []wire.Field{bearer(one.token(t, map[string]any{"iss": "one", "exp": 1}))}, nil},
+		{"another's", []wire.Field{{Name: "x-two", Value: one.token(t, map[string]any{"iss": "one"})}}, nil},
+		{"no token", []wire.Field{bearer("x")}, nil},
+	} {
+		for range 2 { // and from the cache
+			got, says := ask(t, layer, tt.fields...)
+			if diff := cmp.Diff(tt.want, says); diff != "" || got != "" {
+				t.Errorf("%s: %q, %s", tt.name, got, diff)
+			}
+		}
+	}
+	if hits := registry.Scope("http.x.jwt_authn.").Counter("jwt_cache_hit").Load(); hits != 6 {
+		t.Errorf("%d hits of the cache", hits)
+	}
+}
+
+// TestCacheForgets: there is a bound, and what is remembered expires all the same.
+func TestCacheForgets(t *testing.T) {
+	t.Parallel()
+	s := newSigner(t)
+	var registry stats.Registry
+	layer, err := jwt.Layer(requiring(&mesh.JWTProvider{Keys: s.jwks, CacheSize: 4, CacheLongest: 1000, ClockSkew: time.Nanosecond}),
+		jwt.Deps{Choose: first, Scope: registry.Scope("")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	hit := registry.Scope("jwt_authn.").Counter("jwt_cache_hit")
+	tokens := make([]wire.Field, 20)
+	for i := range tokens {
+		tokens[i] = bearer(s.token(t, map[string]any{"iss": fmt.Sprint(i)}))
+		ask(t, layer, tokens[i])
+	}
+	ask(t, layer, tokens[19])
+	if hit.Load() != 1 {
+		t.Errorf("%d hits of the newest", hit.Load())
+	}
+	ask(t, layer, tokens[0])
+	if hit.Load() != 1 {
+		t.Error("the oldest is still there")
+	}
+	long := bearer(s.token(t, map[string]any{"iss": strings.Repeat("x", 2000)}))
+	ask(t, layer, long)
+	ask(t, layer, long)
+	if hit.Load() != 1 {
+		t.Error("a token is kept that is too long")
+	}
+	soon := bearer(s.token(t, map[string]any{"exp": time.Now().Add(-time.Hour).Unix()}))
+	for range 2 {
+		if got, _ := ask(t, layer, soon); got != "Jwt is expired" {
+			t.Errorf("got %q", got)
+		}
+	}
+}
+
+// FuzzToken: whatever comes instead of a token is not believed, and breaks nothing.
+func FuzzToken(f *testing.F) {
+	s := newSigner(f)
+	good := s.token(f, map[string]any{"iss": "one", "a": map[string]any{"b": "c\r\nx: y"}})
+	config := requiring(&mesh.JWTProvider{
+		Keys: s.jwks, PayloadMetadata: "p", PayloadHeader: "x-payload", ClaimHeaders: []mesh.ClaimHeader{{Header: "x-claim", Claim: "a.b"}},
+		Headers: []mesh.JWTHeader{{Name: "authorization", Prefix: "Bearer "}, {Name: "x-token"}}, Params: []string{"t"}, Cookies: []string{"t"},
+	})
+	layer, err := jwt.Layer(config, jwt.Deps{Choose: first})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(good, "/?t=x")
+	f.Add("a.b.c", "/?%74=a.b.c&t")
+	f.Add(`e30.e30.x; t="`, "/?&&=&t=%zz")
+	f.Add("eyJhbGciOiJub25lIn0.e30.", "/")
+	f.Fuzz(func(t *testing.T, token, path string) {
+		x, req := &wire.Exchange{}, &wire.Request{Method: "GET", Scheme: "http", Authority: "a", Path: path}
+		x.Reset(nil, &wire.Peer{}, time.Now())
+		req.Header.Add("authorization", "Bearer "+token)
+		req.Header.Add("cookie", "t="+token)
+		_, err := layer(wire.ServiceFunc(func(*wire.Exchange, *wire.Request) (*wire.Response, error) {
+			for name, value := range req.Header.All() {
+				if strings.ContainsAny(value, "\r\n") && !strings.ContainsAny(token, "\r\n") {
+					t.Errorf("%s: %q", name, value)
+				}
+			}
+			return &wire.Response{Status: 200}, nil
+		})).Serve(x, req)
+		if err == nil && token != good {
+			t.Errorf("%q was believed", token)
+		}
+		if err != nil && token != good && x.Metadata.Namespace(jwt.Namespace) != nil {
+			t.Errorf("%q left a trace", token)
+		}
+	})
+}

@@ -1,0 +1,212 @@
+package jwt
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+	"weak"
+
+	"github.com/serai-net/serai/connect/call"
+	"github.com/serai-net/serai/connect/mesh"
+	"github.com/serai-net/serai/connect/stats"
+)
+
+const (
+	defaultCacheFor   = 10 * time.Minute
+	defaultTimeout    = 5 * time.Second
+	defaultRetryAfter = time.Second
+	defaultPauseMax   = 10 * time.Second
+	// ahead is how long before their end keys are fetched again, if they are to be
+	// there before anybody asks.
+	ahead = 5 * time.Second
+)
+
+// Remote is a JWKS that is fetched. At most one fetch is under way, which all
+// who wait for keys share. When a fetch fails, the keys of the last good one go
+// on to be used.
+type Remote struct {
+	source mesh.RemoteKeys
+	find   call.Find
+	log    *slog.Logger
+	// counters of who asked first
+	fetched, failed *stats.Counter
+
+	mu     sync.Mutex // guards:
+	keys   *keySet
+	text   string    // of keys
+	fresh  time.Time // until when keys are good
+	rest   time.Time // until when no fetch is begun after a failure
+	flight *flight
+	timer  *time.Timer
+}
+
+// flight is a fetch under way; err is to be read when done is closed.
+type flight struct {
+	done chan struct{}
+	err  error
+}
+
+func newRemote(source mesh.RemoteKeys, find call.Find, log *slog.Logger, fetched, failed *stats.Counter) *Remote {
+	or(&source.CacheFor, defaultCacheFor)
+	or(&source.Timeout, defaultTimeout)
+	or(&source.RetryAfter, defaultRetryAfter)
+	or(&source.PauseMax, max(defaultPauseMax, source.PauseBase))
+	r := &Remote{source: source, find: find, log: log, fetched: fetched, failed: failed}
+	if source.Ahead {
+		r.mu.Lock()
+		r.begin()
+		r.mu.Unlock()
+	}
+	return r
+}
+
+func or(d *time.Duration, otherwise time.Duration) {
+	if *d <= 0 {
+		*d = otherwise
+	}
+}
+
+// get returns the keys, and waits for them if there are none that are good. The
+// wait ends with the context that wait makes, which is asked for only then.
+func (r *Remote) get(now time.Time, wait func() context.Context) (*keySet, error) {
+	r.mu.Lock()
+	if r.good(now) {
+		defer r.mu.Unlock()
+		return r.keys, nil
+	}
+	if r.flight == nil && now.Before(r.rest) {
+		defer r.mu.Unlock()
+		return nil, errFetch
+	}
+	f := r.begin()
+	r.mu.Unlock()
+	select {
+	case <-f.done:
+	case <-wait().Done():
+		return nil, errFetch
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.keys == nil {
+		return nil, errFetch
+	}
+	return r.keys, nil
+}
+
+// begin returns the fetch under way, a new one if there is none. r.mu is held.
+func (r *Remote) begin() *flight {
+	if r.flight == nil {
+		f := &flight{done: make(chan struct{})}
+		r.flight = f
+		go r.fly(f)
+	}
+	return r.flight
+}
+
+func (r *Remote) fly(f *flight) {
+	ctx, cancel := context.WithTimeout(context.Background(), r.source.Timeout)
+	defer cancel()
+	text, err := r.fetch(ctx)
+	var keys *keySet
+	if err == nil {
+		keys, err = parseKeys(text)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := time.Now()
+	next := r.source.CacheFor - ahead
+	if err != nil {
+		r.failed.Add(1)
+		r.rest, next = now.Add(r.source.RetryAfter), r.source.RetryAfter
+		r.log.Warn("keys for tokens cannot be fetched", "cluster", r.source.Cluster, "uri", r.source.URI, "have_old", r.keys != nil, "err", err)
+	} else {
+		r.fetched.Add(1)
+		r.fresh, r.rest = now.Add(r.source.CacheFor), time.Time{}
+		if r.keys == nil || r.text != string(text) { // what was verified by the same keys stays verified
+			r.keys, r.text = keys, string(text)
+		}
+	}
+	f.err, r.flight = err, nil
+	close(f.done)
+	if r.source.Ahead {
+		r.schedule(max(next, time.Second))
+	}
+}
+
+// schedule begins the next fetch after a while, if somebody still holds r then.
+func (r *Remote) schedule(after time.Duration) {
+	pointer := weak.Make(r)
+	r.timer = time.AfterFunc(after, func() {
+		if r := pointer.Value(); r != nil {
+			r.mu.Lock()
+			r.begin()
+			r.mu.Unlock()
+		}
+	})
+}
+
+// fetch tries as often as it may. Only what a later try can change is tried
+// again.
+func (r *Remote) fetch(ctx context.Context) ([]byte, error) {
+	pause := r.source.PauseBase
+	for try := 0; ; try++ {
+		text, again, err := r.once(ctx)
+		if err == nil || !again || try >= r.source.Retries {
+			return text, err
+		}
+		timer := time.NewTimer(jitter(pause))
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return nil, err
+		}
+		pause = min(2*pause, r.source.PauseMax)
+	}
+}
+
+func (r *Remote) once(ctx context.Context) (text []byte, again bool, err error) {
+	authority, path := split(r.source.URI)
+	resp, err := call.Do(ctx, r.find(r.source.Cluster), call.Request{Authority: authority, Path: path})
+	if err != nil {
+		return nil, true, err
+	}
+	if resp.Status != http.StatusOK {
+		return nil, resp.Status >= http.StatusInternalServerError, fmt.Errorf("status %d", resp.Status)
+	}
+	return resp.Body, false, nil
+}
+
+// jitter is a random part of d, as Envoy's back-off.
+func jitter(d time.Duration) time.Duration {
+	if d <= 0 {
+		return 0
+	}
+	return rand.N(d) + 1 //nolint:gosec // no secret
+}
+
+// split takes host and path out of a URI.
+func split(uri string) (authority, path string) {
+	if _, rest, ok := strings.Cut(uri, "://"); ok {
+		uri = rest
+	}
+	authority, path, _ = strings.Cut(uri, "/")
+	return authority, "/" + path
+}
+
+// now returns the keys at hand, and whether they are good without a fetch.
+func (r *Remote) now(now time.Time) (*keySet, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.keys, r.good(now)
+}
+
+// good tells whether keys need no fetch. r.mu is held.
+func (r *Remote) good(now time.Time) bool {
+	return r.keys != nil && (r.source.Ahead || now.Before(r.fresh) || now.Before(r.rest))
+}

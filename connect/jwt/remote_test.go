@@ -1,0 +1,201 @@
+package jwt_test
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/serai-net/serai/connect/jwt"
+	"github.com/serai-net/serai/connect/mesh"
+	"github.com/serai-net/serai/connect/wire"
+)
+
+// keyServer is a cluster that answers with what it is set to.
+type keyServer struct {
+	mu     sync.Mutex
+	jwks   string
+	status int
+	err    error
+	takes  time.Duration
+	asked  int
+	head   string
+}
+
+func (s *keyServer) Serve(x *wire.Exchange, req *wire.Request) (*wire.Response, error) {
+	s.mu.Lock()
+	s.asked++
+	s.head = req.Method + " " + req.Authority + " " + req.Path
+	jwks, status, err, takes := s.jwks, s.status, s.err, s.takes
+	s.mu.Unlock()
+	select {
+	case <-time.After(takes):
+	case <-x.Context().Done():
+		return nil, context.Cause(x.Context())
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &wire.Response{Status: status, ContentLength: int64(len(jwks)), Body: wire.NewBytes([]byte(jwks))}, nil
+}
+
+func (s *keyServer) set(jwks string, status int, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.jwks, s.status, s.err = jwks, status, err
+}
+
+func (s *keyServer) count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.asked
+}
+
+// fetching makes a filter that fetches its keys from s.
+func fetching(t *testing.T, s *keyServer, set map[mesh.RemoteKeys]*jwt.Remote, source mesh.RemoteKeys) wire.Layer {
+	t.Helper()
+	source.Cluster, source.URI = "keys", "https://keys.example:8443/jwks?x"
+	layer, err := jwt.Layer(requiring(&mesh.JWTProvider{Issuer: "me", Remote: &source}), jwt.Deps{
+		Choose: first,
+		Keep: func(source mesh.RemoteKeys, build func() *jwt.Remote) *jwt.Remote {
+			if set == nil {
+				return build()
+			}
+			if set[source] == nil {
+				set[source] = build()
+			}
+			return set[source]
+		},
+		Find: func(name string) wire.Service {
+			if name != "keys" {
+				return nil
+			}
+			return s
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return layer
+}
+
+// TestRemoteKeys fetches when somebody asks, once for all, and anew when keys are
+// too old.
+func TestRemoteKeys(t *testing.T) {
+	t.Parallel()
+	one, two := newSigner(t), newSigner(t)
+	synctest.Test(t, func(t *testing.T) {
+		server := &keyServer{jwks: one.jwks, status: 200, takes: time.Second}
+		layer := fetching(t, server, nil, mesh.RemoteKeys{CacheFor: time.Minute})
+		good, other := bearer(one.token(t, map[string]any{"iss": "me"})), bearer(two.token(t, map[string]any{"iss": "me"}))
+		var all sync.WaitGroup
+		for range 10 {
+			all.Go(func() {
+				if got, _ := ask(t, layer, good); got != "" {
+					t.Error(got)
+				}
+			})
+		}
+		all.Wait()
+		if n := server.count(); n != 1 {
+			t.Errorf("%d fetches for ten requests", n)
+		}
+		if diff := cmp.Diff("GET keys.example:8443 /jwks?x", server.head); diff != "" {
+			t.Error(diff)
+		}
+		if got, _ := ask(t, layer, other); got != "Jwt verification fails" || server.count() != 1 {
+			t.Errorf("%q after %d fetches", got, server.count())
+		}
+		server.set(two.jwks, 200, nil)
+		time.Sleep(time.Minute) //nolint:forbidigo // of synctest
+		if got, _ := ask(t, layer, other); got != "" || server.count() != 2 {
+			t.Errorf("after a change of keys: %q after %d fetches", got, server.count())
+		}
+		if got, _ := ask(t, layer, good); got != "Jwt verification fails" {
+			t.Errorf("what old keys have verified is good by new ones: %q", got)
+		}
+		server.set("", 500, nil)
+		time.Sleep(time.Minute) //nolint:forbidigo // of synctest
+		for range 5 {
+			if got, _ := ask(t, layer, other); got != "" {
+				t.Errorf("the last good keys are not kept: %q", got)
+			}
+		}
+		if server.count() != 3 {
+			t.Errorf("%d fetches: after a failure there is a rest", server.count())
+		}
+	})
+}
+
+// TestTrap28 has no keys to be fetched: the filter is made all the same, tokens are
+// not good, and everything else goes on.
+func TestTrap28KeysCannotBeFetched(t *testing.T) {
+	t.Parallel()
+	one := newSigner(t)
+	synctest.Test(t, func(t *testing.T) {
+		server := &keyServer{err: errors.New("no route")}
+		layer := fetching(t, server, nil, mesh.RemoteKeys{Ahead: true, Retries: 2, PauseBase: time.Millisecond, Timeout: time.Second})
+		synctest.Wait()
+		token := bearer(one.token(t, map[string]any{"iss": "me"}))
+		for range 3 {
+			if got, _ := ask(t, layer, token); got != "Jwks remote fetch is failed" {
+				t.Errorf("got %q", got)
+			}
+		}
+		if got, _ := ask(t, layer); got != "Jwt is missing" {
+			t.Errorf("without a token: %q", got)
+		}
+		if n := server.count(); n != 3 {
+			t.Errorf("%d tries, want 3", n)
+		}
+		server.set(one.jwks, 200, nil)
+		time.Sleep(2 * time.Second) //nolint:forbidigo // of synctest
+		synctest.Wait()
+		before := server.count()
+		if got, _ := ask(t, layer, token); got != "" || server.count() != before {
+			t.Errorf("keys were not fetched ahead: %q, %d and %d fetches", got, before, server.count())
+		}
+		// A server that hangs holds nobody up who has keys.
+		server.mu.Lock()
+		server.takes = time.Hour
+		server.mu.Unlock()
+		time.Sleep(20 * time.Minute) //nolint:forbidigo // of synctest
+		started := time.Now()
+		if got, _ := ask(t, layer, token); got != "" || time.Since(started) > 0 {
+			t.Errorf("%q after %v", got, time.Since(started))
+		}
+		server.mu.Lock()
+		server.takes = 0
+		server.mu.Unlock()
+		time.Sleep(3 * time.Second) //nolint:forbidigo // of synctest, until no fetch is under way
+	})
+}
+
+// TestKeysOutliveConfiguration: a new configuration with the same source fetches
+// nothing.
+func TestKeysOutliveConfiguration(t *testing.T) {
+	t.Parallel()
+	one := newSigner(t)
+	server := &keyServer{jwks: one.jwks, status: 200}
+	set := map[mesh.RemoteKeys]*jwt.Remote{}
+	token := bearer(one.token(t, map[string]any{"iss": "me"}))
+	before := fetching(t, server, set, mesh.RemoteKeys{})
+	if got, _ := ask(t, before, token); got != "" {
+		t.Fatal(got)
+	}
+	after := fetching(t, server, set, mesh.RemoteKeys{})
+	if got, _ := ask(t, after, token); got != "" || server.count() != 1 {
+		t.Errorf("%q, %d fetches", got, server.count())
+	}
+	ask(t, fetching(t, server, set, mesh.RemoteKeys{CacheFor: time.Minute}), token) // another
+	if server.count() != 2 {
+		t.Errorf("%d fetches", server.count())
+	}
+	if got, _ := ask(t, before, token); got != "" {
+		t.Fatal(got)
+	}
+}

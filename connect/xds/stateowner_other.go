@@ -1,8 +1,0 @@
-//go:build !unix
-
-package xds
-
-import "os"
-
-// ownedByUs cannot be told here.
-func ownedByUs(string, os.FileInfo) error { return nil }
