@@ -20,11 +20,17 @@ import (
 // ADS says where and as whom to open the xDS stream for a proxy: at the gRPC
 // port of the agent, with the token of the HTTP API.
 func ADS(ctx context.Context, client *catalog.Client, consul catalog.Config, proxy catalog.Proxy) (ads.Config, error) {
-	config := ads.Config{Node: ads.Node{ID: proxy.ID, Cluster: proxy.Service}}
 	grpc, err := catalog.XDSAddress(ctx, client, consul)
 	if err != nil {
-		return config, err
+		return ads.Config{}, err
 	}
+	return ADSAt(ctx, grpc, consul, proxy)
+}
+
+// ADSAt is ADS where it is known where xDS is served.
+func ADSAt(ctx context.Context, grpc catalog.GRPC, consul catalog.Config, proxy catalog.Proxy) (ads.Config, error) {
+	config := ads.Config{Node: ads.Node{ID: proxy.ID, Cluster: proxy.Service}}
+	var err error
 	if config.Target, err = target(ctx, grpc.Address); err != nil {
 		return config, err
 	}

@@ -12,14 +12,7 @@ import (
 // name.
 func Expiry(all iter.Seq[*x509.Certificate]) iter.Seq[Sample] {
 	return func(yield func(Sample) bool) {
-		earliest := map[string]int64{}
-		for leaf := range all {
-			name, expires := subject(leaf), leaf.NotAfter.Unix()
-			if before, ok := earliest[name]; !ok || expires < before {
-				earliest[name] = expires
-			}
-		}
-		for name, expires := range earliest {
+		for name, expires := range earliest(all) {
 			if !yield(Sample{
 				Name: "serai_certificate_expiry_timestamp_seconds", Help: "When the certificate expires, in Unix time.", Kind: Gauge,
 				Labels: []Label{{"name", name}}, Value: number(expires),
@@ -28,6 +21,38 @@ func Expiry(all iter.Seq[*x509.Certificate]) iter.Seq[Sample] {
 			}
 		}
 	}
+}
+
+// ExpiryLag shows how much later than what is served the certificate expires that
+// the control plane has told of last: 0 if it is the same, more if we are behind.
+func ExpiryLag(served, told iter.Seq[*x509.Certificate]) iter.Seq[Sample] {
+	return func(yield func(Sample) bool) {
+		latest := earliest(told)
+		for name, expires := range earliest(served) {
+			next, ok := latest[name]
+			if !ok {
+				continue
+			}
+			if !yield(Sample{
+				Name: "serai_certificate_expiry_lag_seconds", Help: "How much later the certificate that Consul has told of last expires than the one that is served.",
+				Kind: Gauge, Labels: []Label{{"name", name}}, Value: number(next - expires),
+			}) {
+				return
+			}
+		}
+	}
+}
+
+// earliest is when the first certificate of each name expires, in Unix time.
+func earliest(all iter.Seq[*x509.Certificate]) map[string]int64 {
+	first := map[string]int64{}
+	for leaf := range all {
+		name, expires := subject(leaf), leaf.NotAfter.Unix()
+		if before, ok := first[name]; !ok || expires < before {
+			first[name] = expires
+		}
+	}
+	return first
 }
 
 // Leaves yields the leaf certificates that a snapshot of the mesh has for us,

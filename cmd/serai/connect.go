@@ -11,7 +11,6 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/serai-net/serai/agent"
 	"github.com/serai-net/serai/agent/catalog"
 	"github.com/serai-net/serai/connect/bootstrap"
 	"github.com/serai-net/serai/connect/proxy"
@@ -45,6 +44,10 @@ func connectCommand() *cli.Command {
 			&cli.StringFlag{Name: "access-log", Usage: "`file` for a line on each exchange and connection, opened again on SIGHUP; - is standard output"},
 			&cli.StringFlag{Name: "access-log-format", Usage: "text or json (default: text)"},
 			&cli.IntFlag{Name: "metrics-max-series", Usage: "`bound` of what metrics tell apart (default: 10000)"},
+			&cli.StringFlag{
+				Name: "state-dir", EnvVars: []string{"SERAI_STATE_DIR"},
+				Usage: "`folder` that only we may enter, in which the last good configuration is kept, with its private keys: a restart while Consul is away serves by it",
+			},
 			&cli.DurationFlag{Name: "drain-delay", Value: time.Second, Usage: "how long connections are accepted after the signal to stop"},
 			&cli.DurationFlag{Name: "drain-timeout", Value: 4500 * time.Millisecond, Usage: "when what is left is killed, counted from the signal"},
 			&cli.BoolFlag{Name: "disable-hot-restart", Hidden: true, Usage: "Envoy's; there is nothing to disable"},
@@ -80,6 +83,7 @@ func runConnect(c *cli.Context) error {
 		DrainTime: time.Duration(c.Int("drain-time-s")) * time.Second,
 	}
 	config.Listen.ChainDrain = config.DrainTime
+	config.XDS.State.Dir = c.String("state-dir")
 	if hasBootstrap(c) {
 		err = fromBootstrap(c, &config, log)
 	} else {
@@ -167,15 +171,19 @@ func fromConsul(c *cli.Context, config *proxy.Config, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	file, err := identityFile(c, consul)
+	if err != nil {
+		return err
+	}
 	return untilHealed(c.Context, log, func() error {
-		found, err := identify(c, client)
+		config.XDS.ADS, err = askConsul(c.Context,
+			func() (*catalog.Proxy, error) { return identify(c, client) },
+			func() (catalog.GRPC, error) { return catalog.XDSAddress(c.Context, client, consul) },
+			consul, file, log)
 		if err != nil {
 			return err
 		}
-		if config.XDS.ADS, err = agent.ADS(c.Context, client, consul, *found); err != nil {
-			return err
-		}
-		log.Info("starting", "proxy", found.ID, "service", found.Service, "xds", config.XDS.ADS.Target.String())
+		log.Info("starting", "proxy", config.XDS.ADS.Node.ID, "service", config.XDS.ADS.Node.Cluster, "xds", config.XDS.ADS.Target.String())
 		return nil
 	})
 }

@@ -190,6 +190,9 @@ func (p *Proxy) Ready() error {
 	}
 	select {
 	case <-p.watcher.Ready():
+		if p.watcher.Status().Expired {
+			return fmt.Errorf("the kept configuration has expired, and there is none from Consul yet")
+		}
 		return nil
 	default:
 		return fmt.Errorf("no configuration from Consul yet")

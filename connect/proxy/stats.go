@@ -49,7 +49,8 @@ func (p *Proxy) samples() iter.Seq[telemetry.Sample] {
 			parts = append(parts, telemetry.Codecs(*codecs))
 		}
 		if now := p.store.Load(); now != nil {
-			parts = append(parts, telemetry.Expiry(telemetry.Leaves(now.Clusters, now.Listeners)))
+			served, told := telemetry.Leaves(now.Clusters, now.Listeners), telemetry.Leaves(p.watcher.Received())
+			parts = append(parts, telemetry.Expiry(served), telemetry.ExpiryLag(served, told))
 		}
 		for _, part := range parts {
 			for sample := range part {

@@ -79,6 +79,17 @@ func (w *Watcher) heldSets() map[string]string {
 	return held
 }
 
+// receivedSets is all endpoint sets that are there, as they came.
+func (w *Watcher) receivedSets() []ads.Resource {
+	all := make([]ads.Resource, 0, len(w.sets))
+	for name, s := range w.sets {
+		if !s.removed && s.body != nil {
+			all = append(all, ads.Resource{Name: name, Version: s.version, Body: s.body})
+		}
+	}
+	return all
+}
+
 // setEndpoints puts a set in force, or holds it back.
 func (w *Watcher) setEndpoints(s *endpointSet, next *mesh.EndpointSet, now time.Time) {
 	switch {

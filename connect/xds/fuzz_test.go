@@ -2,7 +2,6 @@ package xds_test
 
 import (
 	"context"
-	"io"
 	"log/slog"
 	"net"
 	"testing"
@@ -106,7 +105,7 @@ func FuzzResponse(f *testing.F) {
 		f.Fatal(err)
 	}
 	source := tracking{client, make(chan struct{})}
-	watcher, err := xds.New(xds.Config{Source: source}, &mesh.Store{}, nobody{}, nil, slog.New(slog.NewTextHandler(io.Discard, nil)))
+	watcher, err := xds.New(xds.Config{Source: source}, &mesh.Store{}, nobody{}, nil, slog.New(slog.DiscardHandler))
 	if err != nil {
 		f.Fatal(err)
 	}

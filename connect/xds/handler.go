@@ -30,6 +30,12 @@ func (h handler) Held(typ string) map[string]string {
 		return w.listeners.held()
 	case resource.RouteType:
 		return w.routes.held()
+	case resource.SecretType:
+		held := make(map[string]string, len(w.receivedSecrets))
+		for name, r := range w.receivedSecrets {
+			held[name] = r.Version
+		}
+		return held
 	default:
 		return nil
 	}
@@ -67,19 +73,9 @@ func (h handler) Update(update *ads.Update) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	now := time.Now()
-	var notes []string
-	var err error
-	switch update.Type {
-	case resource.ClusterType:
-		notes, err = w.clusters.apply(update, now)
-	case resource.EndpointsType:
-		notes, err = w.applyEndpoints(update, now)
-	case resource.ListenerType:
-		notes, err = w.listeners.apply(update, now)
-	case resource.RouteType:
-		notes, err = w.routes.apply(update, now)
-	case resource.SecretType:
-		notes, err = w.applySecrets(update, now)
+	notes, err := w.take(update, now)
+	if update.Type == resource.ListenerType {
+		w.confirmed()
 	}
 	w.updated(update, notes, err, now)
 	// Nothing waits for endpoints once all is in force. What could not be read
@@ -87,7 +83,26 @@ func (h handler) Update(update *ads.Update) error {
 	if update.Type != resource.EndpointsType || !w.whole || !w.next.IsZero() {
 		w.assemble(now)
 	}
+	w.remember()
 	return err
+}
+
+// take puts an update into its table.
+func (w *Watcher) take(update *ads.Update, now time.Time) (notes []string, err error) {
+	switch update.Type {
+	case resource.ClusterType:
+		return w.clusters.apply(update, now)
+	case resource.EndpointsType:
+		return w.applyEndpoints(update, now)
+	case resource.ListenerType:
+		return w.listeners.apply(update, now)
+	case resource.RouteType:
+		return w.routes.apply(update, now)
+	case resource.SecretType:
+		return w.applySecrets(update, now)
+	default:
+		return nil, nil
+	}
 }
 
 // doubtEnds is until when a removal is not believed.

@@ -107,6 +107,14 @@ func (r *rig) Write(p []byte) (int, error) {
 // begin makes a rig within a synctest bubble, with the stream up.
 func begin(t *testing.T) *rig {
 	t.Helper()
+	r, _ := beginWith(t, func(*xds.Config) {})
+	r.source.handler.Up()
+	return r
+}
+
+// beginWith makes a rig whose stream is not up yet; what it returns ends its Watcher.
+func beginWith(t *testing.T, change func(*xds.Config)) (*rig, func()) {
+	t.Helper()
 	r := &rig{
 		t: t, source: &source{started: make(chan struct{})}, store: &mesh.Store{},
 		sets: map[string]*mesh.EndpointSet{}, dead: map[string]bool{},
@@ -117,6 +125,7 @@ func begin(t *testing.T) *rig {
 		Source: r.source, Probe: r.probe,
 		ADS: ads.Config{Node: ads.Node{ID: "web1"}, Target: mesh.Address{Socket: "/consul"}},
 	}
+	change(&config)
 	r.watcher, err = xds.New(config, r.store, r, []xds.Stage{stage{r, "first"}, stage{r, "second"}}, log)
 	if err != nil {
 		t.Fatal(err)
@@ -124,15 +133,15 @@ func begin(t *testing.T) *rig {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- r.watcher.Run(ctx) }()
-	t.Cleanup(func() {
+	end := sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; !errors.Is(err, context.Canceled) {
 			t.Errorf("Run: got %v", err)
 		}
 	})
+	t.Cleanup(end)
 	<-r.source.started
-	r.source.handler.Up()
-	return r
+	return r, end
 }
 
 // reconnect loses the stream and opens it again.

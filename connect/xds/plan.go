@@ -43,6 +43,7 @@ func (w *Watcher) plan(now time.Time) *plan {
 		},
 		warming: map[string]bool{}, pending: map[string]bool{},
 	}
+	p.expire()
 	p.clusters()
 	p.aggregates()
 	p.routes()

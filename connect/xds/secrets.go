@@ -3,6 +3,7 @@ package xds
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"slices"
 	"time"
@@ -40,24 +41,27 @@ var errNoDial = errors.New("no clusters by which a server of secrets could be as
 
 // applySecrets takes over an update of secrets. One that is not good is
 // acknowledged all the same, and the last one stays: told of an error Consul would
-// send it again and again.
+// send it again and again. Only bytes that are no secret at all are an error, which
+// takes nothing from the others.
 func (w *Watcher) applySecrets(update *ads.Update, now time.Time) ([]string, error) {
+	var notes []string
+	var bad []error
 	for _, r := range update.Resources {
 		if _, err := resource.SecretName(r.Body); err != nil {
-			return nil, err
+			bad = append(bad, fmt.Errorf("resource %q: %w", r.Name, err))
+			continue
 		}
-	}
-	var notes []string
-	for _, r := range update.Resources {
+		w.receivedSecrets[r.Name] = r
 		if err := w.secrets.Set(adsSecret(r.Name), r.Body); err != nil {
 			notes = append(notes, err.Error())
 		}
 	}
 	for _, name := range update.Removed {
+		delete(w.receivedSecrets, name)
 		w.secrets.Remove(adsSecret(name))
 	}
 	w.refresh(now)
-	return notes, nil
+	return notes, errors.Join(bad...)
 }
 
 func adsSecret(name string) mesh.SecretRef {

@@ -29,6 +29,14 @@ type Status struct {
 	Updates, Acks, Nacks, Failed, Held uint64
 	// Reconnects counts streams after the first that brought anything.
 	Reconnects uint64
+	// Restored says that what is in force was kept on disk and Consul has not
+	// spoken since, Expired that it could not be served any longer.
+	Restored, Expired bool
+	// Saves counts how often it was to be written to disk, SaveFailures how often
+	// that failed; Saved is when it last was, Unsaved that more has changed since.
+	Saves, SaveFailures uint64
+	Saved               time.Time
+	Unsaved             bool
 	// Refusals are what in the snapshot in force is not understood, Unread what
 	// could not even be read: what was there of that name before stays in force.
 	Refusals, Unread []Refusal
@@ -38,12 +46,18 @@ type Status struct {
 
 // All yields what can be counted of it; connected is 1 while a stream is open.
 func (s *Status) All() iter.Seq2[string, int64] {
-	connected := int64(0)
-	if s.Connected {
-		connected = 1
+	flag := func(is bool) int64 {
+		if is {
+			return 1
+		}
+		return 0
 	}
 	return func(yield func(string, int64) bool) {
-		_ = yield("connected", connected) &&
+		_ = yield("connected", flag(s.Connected)) &&
+			yield("restored", flag(s.Restored)) &&
+			yield("saves", int64(s.Saves)) &&
+			yield("unsaved", flag(s.Unsaved)) &&
+			yield("save_failures", int64(s.SaveFailures)) &&
 			yield("snapshot_version", int64(s.Version)) &&
 			yield("refusals", int64(len(s.Refusals))) &&
 			yield("unread", int64(len(s.Unread))) &&

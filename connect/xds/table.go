@@ -148,6 +148,39 @@ func (t *table[T]) held() map[string]string {
 	return held
 }
 
+// received is all that is there, as it came.
+func (t *table[T]) received() []ads.Resource {
+	all := make([]ads.Resource, 0, len(t.entries))
+	for name, e := range t.entries {
+		if e.gone.IsZero() && !e.static {
+			all = append(all, ads.Resource{Name: name, Version: e.version, Body: e.body})
+		}
+	}
+	return all
+}
+
+// told is the values of all that is there.
+func (t *table[T]) told() map[string]*T {
+	all := make(map[string]*T, len(t.entries))
+	for name, e := range t.entries {
+		if e.gone.IsZero() {
+			all[name] = e.value
+		}
+	}
+	return all
+}
+
+// clear drops all that is not static.
+func (t *table[T]) clear() {
+	for name, e := range t.entries {
+		if !e.static {
+			delete(t.entries, name)
+		}
+	}
+	clear(t.unread)
+	t.answered = false
+}
+
 // unread is the reasons for which resources of one type cannot be read, by name.
 type unread map[string]string
 

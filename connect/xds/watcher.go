@@ -40,6 +40,8 @@ type Config struct {
 	Source Source
 	// Static are resources that stand in the bootstrap file.
 	Static Static
+	// State is where the last good configuration is kept on disk.
+	State State
 	// Probe tells whether an endpoint accepts connections; nil dials it. The
 	// context ends after a second.
 	Probe func(ctx context.Context, addr mesh.Address) error
@@ -59,6 +61,7 @@ type Watcher struct {
 	store     *mesh.Store
 	endpoints Endpoints
 	stages    []Stage
+	keeper    *keeper
 	ready     chan struct{}
 	// wake makes Run look at the time of the next attempt again.
 	wake    chan struct{}
@@ -71,6 +74,8 @@ type Watcher struct {
 	sets      map[string]*endpointSet
 	// unreadSets are the endpoint sets whose latest bytes cannot be read.
 	unreadSets unread
+	// receivedSecrets are those of the stream, by name.
+	receivedSecrets map[string]ads.Resource
 	// served are the endpoint sets that clusters in force use.
 	served map[string]bool
 	// force is the snapshot in force, whole that it was not made of static
@@ -99,13 +104,17 @@ func New(cfg Config, store *mesh.Store, endpoints Endpoints, stages []Stage, log
 		log: log, source: cfg.Source, probe: cfg.Probe, node: cfg.ADS.Node, target: cfg.ADS.Target,
 		store: store, endpoints: endpoints, stages: stages,
 		ready: make(chan struct{}), wake: make(chan struct{}, 1),
-		sets: map[string]*endpointSet{}, unreadSets: unread{},
+		sets: map[string]*endpointSet{}, unreadSets: unread{}, receivedSecrets: map[string]ads.Resource{},
 	}
 	w.secrets = w.newSecrets(&cfg)
 	w.clusters = newTable(resource.Reader.Cluster, func(c *mesh.Cluster) string { return c.Name }, w.secrets)
 	w.listeners = newTable(resource.Reader.Listener, func(l *mesh.Listener) string { return l.Name }, w.secrets)
 	w.routes = newTable(func(_ resource.Reader, body []byte) (*mesh.Route, []string, error) { return resource.Route(body) },
 		func(r *mesh.Route) string { return r.Name }, w.secrets)
+	var err error
+	if w.keeper, err = newKeeper(cfg.State, w.node.ID); err != nil {
+		return nil, fmt.Errorf("xds: %w", err)
+	}
 	w.told.reset()
 	if w.probe == nil {
 		w.probe = dial
@@ -128,6 +137,14 @@ func New(cfg Config, store *mesh.Store, endpoints Endpoints, stages []Stage, log
 // Ready is closed once the first whole snapshot is in force.
 func (w *Watcher) Ready() <-chan struct{} { return w.ready }
 
+// Received is what the control plane has told of last, by name, whether it is in
+// force or not.
+func (w *Watcher) Received() (clusters map[string]*mesh.Cluster, listeners map[string]*mesh.Listener) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.clusters.told(), w.listeners.told()
+}
+
 // Run follows the control plane until ctx ends. Whatever happens to the stream,
 // what is in force stays.
 func (w *Watcher) Run(ctx context.Context) error {
@@ -137,8 +154,10 @@ func (w *Watcher) Run(ctx context.Context) error {
 	w.holding = ctx
 	w.mu.Unlock()
 	w.startStatic(time.Now())
+	w.restore(time.Now())
 	var clock sync.WaitGroup
 	clock.Go(func() { w.tick(ctx) })
+	clock.Go(func() { w.keep(ctx) })
 	clock.Go(func() {
 		if err := w.secrets.Run(ctx); err != nil && ctx.Err() == nil {
 			w.log.Error("secrets are not looked after any more", "err", err)

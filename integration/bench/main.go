@@ -43,6 +43,11 @@ func run(args []string) error {
 	if len(args) == 4 && args[0] == "backend" {
 		return backendMain(args[1], args[2], args[3])
 	}
+	if len(args) > 0 && args[0] == "scale" {
+		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+		defer stop()
+		return scaleMain(ctx, args[1:])
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	return compare(ctx, args)
