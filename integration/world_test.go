@@ -51,9 +51,15 @@ type instance struct {
 // newWorld starts a Consul with ACLs; protocols are those of the services which are not tcp.
 func newWorld(t *testing.T, protocols map[string]string) *world {
 	t.Helper()
+	return newWorldWith(t, harness.ConsulConfig{}, protocols)
+}
+
+// newWorldWith is newWorld for another Consul than usual.
+func newWorldWith(t *testing.T, config harness.ConsulConfig, protocols map[string]string) *world {
+	t.Helper()
 	w := &world{env: harness.ForTest(t), interval: "1s", protocols: protocols, tokens: map[string]string{}}
 	var err error
-	w.consul, err = w.env.Consul(t.Context(), harness.ConsulConfig{})
+	w.consul, err = w.env.Consul(t.Context(), config)
 	must(t, err)
 	for service, protocol := range protocols {
 		must(t, w.consul.Protocol(t.Context(), service, protocol))

@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,6 +26,7 @@ type ConsulConfig struct {
 	Name      string     // of the node, its log and its folder, one of a kind in the Env; empty: "consul"
 	NoACL     bool       // no ACLs: all is allowed, intentions too
 	HCL       string     // added to the configuration, and wins over it
+	Token     string     // the management token, of another datacenter that this one joins; empty: a new one
 	Namespace *Namespace // to run in; nil: where this process runs
 }
 
@@ -43,6 +45,7 @@ type Consul struct {
 	args   []string
 	space  *Namespace
 	client *http.Client
+	joined bool // to another datacenter, which has the ACLs
 
 	// mu guards:
 	mu      sync.Mutex
@@ -67,10 +70,10 @@ func (e *Env) Consul(ctx context.Context, config ConsulConfig) (*Consul, error) 
 	host := func(i int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(first+i)) }
 	c := &Consul{
 		HTTPAddr: host(portHTTP), GRPCAddr: host(portGRPC), DNSAddr: host(portDNS),
-		Node: config.Name, env: e, path: path, space: config.Namespace,
+		Node: config.Name, env: e, path: path, space: config.Namespace, joined: config.Token != "",
 	}
 	if !config.NoACL {
-		c.Token = newToken()
+		c.Token = cmp.Or(config.Token, newToken())
 	}
 	if err := c.newClient(); err != nil {
 		return nil, err

@@ -106,6 +106,7 @@ func (c *Consul) ServiceToken(ctx context.Context, name string) (string, error) 
 	}
 	token, _, err := c.API.ACL().TokenCreate(&consulapi.ACLToken{
 		Description:       name,
+		Local:             c.joined, // a token of all datacenters would have to come over first
 		ServiceIdentities: []*consulapi.ACLServiceIdentity{{ServiceName: name}},
 	}, (&consulapi.WriteOptions{}).WithContext(ctx))
 	if err != nil {

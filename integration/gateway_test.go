@@ -1,0 +1,71 @@
+package integration_test
+
+import (
+	"errors"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	consulapi "github.com/hashicorp/consul/api"
+
+	"github.com/serai-net/serai/integration/harness"
+)
+
+// gateway is a mesh gateway that is registered, and behind which our proxy or Envoy stands.
+type gateway struct {
+	w           *world
+	port, admin int
+	file        string // its bootstrap
+	process     *harness.Process
+}
+
+// meshGateway registers a mesh gateway, at one port for the datacenter and for others.
+func (w *world) meshGateway(t *testing.T) *gateway {
+	t.Helper()
+	port := w.ports(t, 2)
+	g := &gateway{w: w, port: port, admin: port + 1}
+	address := consulapi.ServiceAddress{Address: "127.0.0.1", Port: port}
+	must(t, w.consul.RegisterService(t.Context(), &consulapi.AgentServiceRegistration{
+		Kind: consulapi.ServiceKindMeshGateway, ID: "mesh-gateway-1", Name: "mesh-gateway", Address: "127.0.0.1", Port: port,
+		TaggedAddresses: map[string]consulapi.ServiceAddress{"lan": address, "wan": address},
+		Check:           &consulapi.AgentServiceCheck{TCP: local(port), Interval: w.interval, Timeout: "1s"},
+		Proxy:           &consulapi.AgentServiceConnectProxyConfig{},
+	}, w.consul.Token))
+	consul, err := w.env.Tool("consul")
+	must(t, err)
+	cmd := exec.CommandContext(t.Context(), consul, "connect", "envoy", "-bootstrap", "-ignore-envoy-compatibility",
+		"-gateway", "mesh", "-proxy-id", "mesh-gateway-1", "-http-addr", w.consul.HTTPAddr, "-grpc-addr", w.consul.GRPCAddr,
+		"-token", w.consul.Token, "-admin-bind", local(g.admin))
+	text, err := cmd.Output()
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+		t.Fatalf("consul connect envoy: %v: %s", err, exit.Stderr)
+	}
+	must(t, err)
+	g.file = filepath.Join(w.env.Dir(), "mesh-gateway.json")
+	must(t, os.WriteFile(g.file, text, 0o600))
+	return g
+}
+
+// put starts a data plane behind the gateway, after that which was there.
+func (g *gateway) put(t *testing.T, kind string) {
+	t.Helper()
+	if g.process != nil {
+		must(t, g.process.Stop(t.Context()))
+	}
+	var err error
+	if kind == "serai" {
+		g.process, err = g.w.env.Serai([]string{"connect", "-c", g.file})
+	} else {
+		var envoy string
+		envoy, err = g.w.env.Envoy()
+		must(t, err)
+		g.process, err = g.w.env.Start(harness.Command{
+			Name: "envoy-gateway", Path: envoy,
+			Args: []string{"-c", g.file, "--concurrency", "1", "--disable-hot-restart", "-l", "warning"},
+		})
+	}
+	must(t, err)
+	waitStatus(t, "http://"+local(g.admin)+"/ready", http.StatusOK)
+}
