@@ -211,6 +211,8 @@ type HTTPFilter struct {
 	GRPCBridge *GRPCBridge
 	// ExtAuthz asks an external service.
 	ExtAuthz *ExtAuthz
+	// Lua runs a script.
+	Lua *Lua
 	// Refusal says what is not understood; the filter answers 503.
 	Refusal string
 }

@@ -31,7 +31,6 @@ func refused() map[string]string {
 	const toCome = "to come"
 	return map[string]string{
 		"tls: no root certificate to verify the peer with":           "a file of the case in which the PEM is none, as Envoy refuses it too",
-		"http filter envoy.filters.http.lua":                         toCome,
 		"http filter envoy.filters.http.wasm":                        toCome,
 		"network filter envoy.filters.network.ext_authz":             toCome,
 		"HttpConnectionManager.strip_any_host_port is not supported": toCome,

@@ -11,6 +11,7 @@ import (
 
 	"github.com/serai-net/serai/connect/call"
 	"github.com/serai-net/serai/connect/filter/extauthz"
+	"github.com/serai-net/serai/connect/filter/lua"
 	"github.com/serai-net/serai/connect/mesh"
 	"github.com/serai-net/serai/connect/stats"
 	"github.com/serai-net/serai/connect/upstream"
@@ -59,6 +60,8 @@ func (p *Place) extension(f *mesh.HTTPFilter) (wire.Layer, error) {
 	switch {
 	case f.ExtAuthz != nil:
 		return extauthz.New(f.ExtAuthz, p.authz(f.ExtAuthz, p.scope))
+	case f.Lua != nil:
+		return p.lua(f.Lua)
 	default:
 		return nil, errors.New("it is empty")
 	}
@@ -77,6 +80,31 @@ func (p *Place) authz(c *mesh.ExtAuthz, scope *stats.Scope) extauthz.Place {
 		place.Pin = p.router.pin
 	}
 	return place
+}
+
+// lua makes the layer of a script. The same script of the same listener goes on in
+// the VMs that it has; one of a file is read anew.
+func (p *Place) lua(c *mesh.Lua) (wire.Layer, error) {
+	prefix := "lua."
+	if c.StatPrefix != "" {
+		prefix += c.StatPrefix + "."
+	}
+	make := func() (*lua.Filter, error) {
+		return lua.New(c, lua.Place{Find: Find(p.clusters), Stats: p.scope.Scope(prefix), Log: p.log().With("listener", p.Listener)})
+	}
+	f, err := (*lua.Filter)(nil), error(nil)
+	if c.File != "" {
+		f, err = make()
+	} else {
+		f, err = tryFind(p.Kept, fmt.Sprintf("lua/%s/%s/%s", p.Listener, c.StatPrefix, c.Code), make)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if c.KeepRoute {
+		return f.Layer(p.router.pin), nil
+	}
+	return f.Layer(nil), nil
 }
 
 // Gates makes what network filters admit connections by.
@@ -142,6 +170,12 @@ func (h held[T]) alive() bool { return h.p.Value() != nil }
 
 // find returns what stands under a name, or makes it. A nil Kept makes it anew.
 func find[T any](k *Kept, name string, make func() *T) *T {
+	value, _ := tryFind(k, name, func() (*T, error) { return make(), nil }) //nolint:errcheck // make has none
+	return value
+}
+
+// tryFind is find for what can fail.
+func tryFind[T any](k *Kept, name string, make func() (*T, error)) (*T, error) {
 	if k == nil {
 		return make()
 	}
@@ -149,12 +183,15 @@ func find[T any](k *Kept, name string, make func() *T) *T {
 	defer k.mu.Unlock()
 	if h, ok := k.all[name].(held[T]); ok {
 		if value := h.p.Value(); value != nil {
-			return value
+			return value, nil
 		}
 	}
-	value := make()
+	value, err := make()
+	if err != nil {
+		return nil, err
+	}
 	k.keepLocked(name, held[T]{weak.Make(value)})
-	return value
+	return value, nil
 }
 
 const firstSweep = 64

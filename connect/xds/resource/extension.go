@@ -13,6 +13,8 @@ func (d *decoder) extension(msg *hcmv3.HttpFilter, typ string) (f mesh.HTTPFilte
 	switch typ {
 	case extAuthzType:
 		f.ExtAuthz, err = d.extAuthz(msg.GetTypedConfig())
+	case luaType:
+		f.Lua, err = d.lua(msg.GetTypedConfig())
 	default:
 		return f, false, false
 	}

@@ -90,3 +90,23 @@ func TestExtAuthz(t *testing.T) {
 		}
 	}
 }
+
+func TestLua(t *testing.T) {
+	t.Parallel()
+	const url = `"@type": "type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua"`
+	for config, want := range map[string]*mesh.Lua{
+		`, "inline_code": "x = 1", "stat_prefix": "p", "clear_route_cache": false`: {Code: "x = 1", StatPrefix: "p", KeepRoute: true},
+		`, "default_source_code": {"inline_string": "x = 2"}`:                      {Code: "x = 2"},
+		`, "default_source_code": {"inline_bytes": "eA=="}`:                        {Code: "x"},
+		`, "default_source_code": {"filename": "/f"}`:                              {File: "/f"},
+	} {
+		if diff := cmp.Diff(mesh.HTTPFilter{Lua: want}, filterOf(t, `{`+url+config+`}`)); diff != "" {
+			t.Errorf("%s: -want +got:\n%s", config, diff)
+		}
+	}
+	for _, config := range []string{`, "inline_code": "x", "default_source_code": {"inline_string": "x"}`, `, "package_paths": ["/x"]`} {
+		if got := filterOf(t, `{`+url+config+`}`); got.Refusal == "" {
+			t.Errorf("%s: %+v", config, got)
+		}
+	}
+}

@@ -1,0 +1,204 @@
+package lua
+
+import (
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	lua "github.com/yuin/gopher-lua"
+	"github.com/yuin/gopher-lua/parse"
+
+	"github.com/serai-net/serai/connect/call"
+	"github.com/serai-net/serai/connect/mesh"
+	"github.com/serai-net/serai/connect/stats"
+	"github.com/serai-net/serai/connect/wire"
+)
+
+const (
+	// maxScript is the largest script, in bytes.
+	maxScript = 1 << 20
+	// maxIdle are the VMs kept for the next runs.
+	maxIdle = 64
+	// maxAsync are the calls under way that no script waits for.
+	maxAsync = 100
+	// maxBody is how much of a body a script may have at once, in bytes, as with
+	// Envoy's default buffer limit.
+	maxBody = 1 << 20
+	// Budget is how long a script may run for one request or response, waiting not
+	// counted.
+	Budget = time.Second
+)
+
+// Place is where a filter stands.
+type Place struct {
+	// Find finds clusters for httpCall.
+	Find call.Find
+	// Stats is where errors and executions are counted.
+	Stats *stats.Scope
+	Log   *slog.Logger
+	// Budget in place of the constant, if not 0.
+	Budget time.Duration
+}
+
+// Filter is a compiled script with its VMs. It is safe for concurrent use.
+type Filter struct {
+	place                 Place
+	proto                 *lua.FunctionProto
+	onRequest, onResponse bool
+	failed, runs          *stats.Counter
+	// streams says that the script has to do with chunks of bodies.
+	streams bool
+	async   chan struct{}
+
+	mu sync.Mutex // guards:
+	// idle are VMs nobody uses, the one used last at the end.
+	idle []*vm
+}
+
+// New compiles a script, and runs it once so that an error shows.
+func New(c *mesh.Lua, place Place) (*Filter, error) {
+	code := c.Code
+	if c.File != "" {
+		var err error
+		if code, err = read(c.File); err != nil {
+			return nil, fmt.Errorf("lua: %w", err)
+		}
+	}
+	if len(code) > maxScript {
+		return nil, fmt.Errorf("lua: a script of more than %d bytes", maxScript)
+	}
+	chunk, err := parse.Parse(bytes.NewReader([]byte(code)), "script")
+	if err != nil {
+		return nil, fmt.Errorf("lua: %w", err)
+	}
+	proto, err := lua.Compile(chunk, "script")
+	if err != nil {
+		return nil, fmt.Errorf("lua: %w", err)
+	}
+	place.Budget = cmp.Or(place.Budget, Budget)
+	f := &Filter{
+		place: place, proto: proto, streams: strings.Contains(code, "bodyChunks"), async: make(chan struct{}, maxAsync),
+		failed: place.Stats.Counter("errors"), runs: place.Stats.Counter("executions"),
+	}
+	vm, err := f.newVM()
+	if err != nil {
+		return nil, fmt.Errorf("lua: %w", err)
+	}
+	f.onRequest, f.onResponse = vm.onRequest != nil, vm.onResponse != nil
+	f.give(vm)
+	return f, nil
+}
+
+func read(path string) (string, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return "", fmt.Errorf("read the script: %w", err)
+	}
+	defer file.Close()
+	data, err := io.ReadAll(io.LimitReader(file, maxScript+1))
+	if err != nil {
+		return "", fmt.Errorf("read the script: %w", err)
+	}
+	return string(data), nil
+}
+
+// Layer is the filter in a chain. pin, if not nil, chooses the route of a request
+// before the script changes it.
+func (f *Filter) Layer(pin func(x *wire.Exchange, req *wire.Request)) wire.Layer {
+	return func(next wire.Service) wire.Service {
+		return wire.ServiceFunc(func(x *wire.Exchange, req *wire.Request) (*wire.Response, error) {
+			if f.onRequest {
+				if pin != nil {
+					pin(x, req)
+				}
+				if resp, err := f.request(x, req); resp != nil || err != nil {
+					return resp, err
+				}
+			}
+			resp, err := next.Serve(x, req)
+			if !f.onResponse || x.Aborted() != nil {
+				return resp, err
+			}
+			if err != nil {
+				resp = wire.Reply(x, err) // a script sees what others answer, too
+			}
+			return f.response(x, req, resp)
+		})
+	}
+}
+
+// request runs envoy_on_request. It returns a response if the script answers itself.
+func (f *Filter) request(x *wire.Exchange, req *wire.Request) (*wire.Response, error) {
+	r, err := f.begin(x, req, nil)
+	if err != nil {
+		f.lament(err)
+		return nil, nil //nolint:nilnil // the request goes on
+	}
+	r.do(r.vm.onRequest)
+	switch {
+	case r.answer != nil:
+		return r.answer, nil
+	case r.fault != nil:
+		return nil, r.fault
+	}
+	return nil, nil //nolint:nilnil // the request goes on
+}
+
+// response runs envoy_on_response.
+func (f *Filter) response(x *wire.Exchange, req *wire.Request, resp *wire.Response) (*wire.Response, error) {
+	r, err := f.begin(x, req, resp)
+	if err != nil {
+		f.lament(err)
+		return resp, nil
+	}
+	r.do(r.vm.onResponse)
+	if r.fault != nil {
+		if resp.Body != nil {
+			resp.Body.Close()
+		}
+		return nil, r.fault
+	}
+	return resp, nil
+}
+
+// lament counts and logs an error of a script.
+func (f *Filter) lament(err error) {
+	f.failed.Add(1)
+	text := err.Error()
+	if errors.Is(err, errTooLong) {
+		text = errTooLong.Error()
+	} else if e, ok := errors.AsType[*lua.ApiError](err); ok {
+		text = e.Object.String() // without the stack, which tells nothing of a script
+	}
+	f.place.Log.Error("script error", "err", text)
+}
+
+// take takes a VM of the pool, the one that was used last, or makes one.
+func (f *Filter) take() (*vm, error) {
+	f.mu.Lock()
+	if n := len(f.idle); n > 0 {
+		vm := f.idle[n-1]
+		f.idle[n-1] = nil
+		f.idle = f.idle[:n-1]
+		f.mu.Unlock()
+		return vm, nil
+	}
+	f.mu.Unlock()
+	return f.newVM()
+}
+
+// give gives a VM back.
+func (f *Filter) give(vm *vm) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.idle) < maxIdle {
+		f.idle = append(f.idle, vm)
+	}
+}
