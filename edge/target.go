@@ -114,7 +114,9 @@ func (u *Upstream) cluster(name string) *mesh.Cluster {
 		if host != "" {
 			c.Kind = mesh.ClusterStrictDNS
 		}
-		c.Names = append(c.Names, text)
+		if name, err := mesh.ParseDNSName(text); err == nil { // it was validated
+			c.Names = append(c.Names, name)
+		}
 		c.Endpoints.Endpoints = append(c.Endpoints.Endpoints, mesh.Endpoint{Address: address, Weight: 1})
 	}
 	if c.Kind == mesh.ClusterStrictDNS {

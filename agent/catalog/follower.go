@@ -53,7 +53,7 @@ func (f *follower) answered(ctx context.Context, doubtful bool) (held bool) {
 		return true
 	}
 	f.holding = false
-	if f.known && slices.Equal(endpoints, f.last) {
+	if f.known && slices.EqualFunc(endpoints, f.last, func(a, b mesh.Endpoint) bool { return a.Equal(&b) }) {
 		return false
 	}
 	if len(endpoints) == 0 {

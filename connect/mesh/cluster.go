@@ -1,6 +1,10 @@
 package mesh
 
-import "time"
+import (
+	"net/netip"
+	"slices"
+	"time"
+)
 
 // ClusterKind says where a cluster's endpoints come from.
 type ClusterKind uint8
@@ -16,7 +20,8 @@ const (
 	ClusterAggregate
 	// ClusterStrictDNS: all addresses of each Cluster.Names.
 	ClusterStrictDNS
-	// ClusterLogicalDNS: one address at a time.
+	// ClusterLogicalDNS: the addresses of its one name are one endpoint, whose
+	// connections outlive changes of DNS.
 	ClusterLogicalDNS
 	// ClusterOriginalDst: the address before the redirect.
 	ClusterOriginalDst
@@ -43,10 +48,9 @@ type Cluster struct {
 	EndpointName string
 	// Members of an aggregate cluster, the preferred first.
 	Members []string
-	// Names of a DNS cluster, each "host:port".
-	Names []string
-	// Refresh is how often the names are looked up; 0 means 5 s.
-	Refresh time.Duration
+	// Names of a DNS cluster, and how they are looked up.
+	Names []DNSName
+	DNS   DNS
 	// ConnectTimeout covers TCP and TLS; 0 means 5 s.
 	ConnectTimeout time.Duration
 	Protocol       Protocol
@@ -79,11 +83,15 @@ const (
 	Healthy Health = iota
 	Unhealthy
 	Draining
+	// Degraded ones are used as far as there are too few that are healthy.
+	Degraded
 )
 
 // Endpoint is one address of a cluster.
 type Endpoint struct {
 	Address Address
+	// Others are tried where Address does not accept.
+	Others []netip.AddrPort
 	// Hostname for AutoHost and DNS endpoints; may be "".
 	Hostname string
 	// Weight is at least 1.
@@ -95,18 +103,28 @@ type Endpoint struct {
 	Locality, LocalityWeight uint32
 }
 
+// Equal tells whether both are the same in every respect.
+func (e *Endpoint) Equal(other *Endpoint) bool {
+	return e.Address == other.Address && slices.Equal(e.Others, other.Others) && e.Hostname == other.Hostname &&
+		e.Weight == other.Weight && e.Health == other.Health && e.Priority == other.Priority &&
+		e.Locality == other.Locality && e.LocalityWeight == other.LocalityWeight
+}
+
 // EndpointSet is all endpoints of one cluster (xDS: ClusterLoadAssignment).
 type EndpointSet struct {
 	Name      string
 	Endpoints []Endpoint
+	// Overprovisioning is how much of its requests a priority is fit for, in percent
+	// of its healthy endpoints; 0 means 140.
+	Overprovisioning uint32
 }
 
-// Healthy is the number of healthy endpoints.
+// Healthy is the number of endpoints that can be used.
 func (s *EndpointSet) Healthy() int {
 	n := 0
 	if s != nil {
 		for i := range s.Endpoints {
-			if s.Endpoints[i].Health == Healthy {
+			if h := s.Endpoints[i].Health; h == Healthy || h == Degraded {
 				n++
 			}
 		}

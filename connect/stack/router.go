@@ -155,6 +155,7 @@ func (r *router) forward(x *wire.Exchange, req *wire.Request, rule *route.Rule) 
 		req.Header.Add(originalPath, req.Path)
 	}
 	rule.Rewrite(req)
+	x.Choice.AutoHost = rule.AutoHost
 	timeout := rule.Timeout
 	if ask.hasTimeout {
 		timeout = ask.timeout

@@ -23,6 +23,7 @@ type Cluster struct {
 	// lookedUp is when names were last looked up, in Unix nanoseconds; 0 means
 	// that they should be at once.
 	lookedUp atomic.Int64
+	names    names
 
 	requests, active, connects, connectFails, repeats, overflow, noHost atomic.Int64
 
@@ -33,6 +34,10 @@ type Cluster struct {
 
 	pendingTotal, cxOverflow, cxMaxRequests, cxIdle, panics atomic.Int64
 	retries, retrySuccess, retryOverflow                    atomic.Int64
+
+	// factor is the overprovisioning of the endpoint set, 0 for the default; guarded
+	// by Set.mu.
+	factor uint32
 
 	// stale says that the plan of hosts is to be made anew.
 	stale atomic.Bool

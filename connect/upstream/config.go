@@ -96,7 +96,8 @@ func (c *config) named() bool {
 
 // sameNames tells whether what was looked up for c is good for other, too.
 func (c *config) sameNames(other *config) bool {
-	return c.named() && c.Kind == other.Kind && slices.Equal(c.Names, other.Names)
+	return c.named() && c.Kind == other.Kind && c.DNS.Family == other.DNS.Family &&
+		slices.EqualFunc(c.Names, other.Names, func(a, b mesh.DNSName) bool { return a.Equal(&b) })
 }
 
 // samePeers tells whether connections made for c may be used for other: to whom

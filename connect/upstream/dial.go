@@ -48,6 +48,9 @@ func (c *Cluster) dialAny(ctx context.Context, p preference, http2 bool) (net.Co
 	var last error
 	for n := range maxTries {
 		host := c.pick(time.Now(), p, tried[:n])
+		if host == nil && n == 0 && c.names.unknown() != nil && c.awaitNames(ctx) == nil {
+			host = c.pick(time.Now(), p, nil)
+		}
 		if host == nil {
 			break
 		}

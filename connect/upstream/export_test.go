@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"context"
+	"net/netip"
 	"time"
 
 	"github.com/serai-net/serai/connect/mesh"
@@ -18,6 +19,11 @@ func (c *Cluster) PickAs(now time.Time, choice wire.Choice, tries ...wire.Attemp
 
 // Hosts are all hosts in the order of their endpoints.
 func (c *Cluster) Hosts() []*Host { return c.hosts.Load().all }
+
+// Resolve makes f answer in place of DNS.
+func (s *Set) Resolve(f func(ctx context.Context, network, host string) ([]netip.Addr, error)) {
+	s.lookup = f
+}
 
 // Schedule is one round of picks on the level that has the most.
 func (c *Cluster) Schedule() []string {

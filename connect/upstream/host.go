@@ -89,8 +89,13 @@ func (h *Host) succeeded() {
 }
 
 // healthy tells whether the control plane says so and the host is not ejected.
-func (h *Host) healthy() bool {
-	if h.endpoint.Load().Health != mesh.Healthy {
+func (h *Host) healthy() bool { return h.is(mesh.Healthy) }
+
+// degraded tells the same of one that is to be used only if there are too few others.
+func (h *Host) degraded() bool { return h.is(mesh.Degraded) }
+
+func (h *Host) is(health mesh.Health) bool {
+	if h.endpoint.Load().Health != health {
 		return false
 	}
 	o := h.outlier.Load()
@@ -128,7 +133,13 @@ func (h *Host) dial(ctx context.Context, c *config, secure *tls.Config, buffers 
 	dialer := net.Dialer{KeepAliveConfig: net.KeepAliveConfig{
 		Enable: true, Idle: cmp.Or(k.Idle, keepalive), Interval: cmp.Or(k.Interval, keepalive), Count: cmp.Or(k.Probes, probes),
 	}}
-	conn, err := dialer.DialContext(ctx, h.address.Network(), h.text)
+	var conn net.Conn
+	var err error
+	if h.address.Socket != "" {
+		conn, err = dialer.DialContext(ctx, "unix", h.text)
+	} else {
+		conn, err = race(ctx, &dialer, h.text, h.endpoint.Load().Others)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("connect: %w", err)
 	}

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -62,6 +63,10 @@ func (c *Cluster) setEndpoints(set *mesh.EndpointSet, keep bool) {
 			all = append(all, h)
 		}
 	}
+	c.factor = 0
+	if set != nil {
+		c.factor = set.Overprovisioning
+	}
 	c.plan(all, now)
 	for _, h := range gone {
 		c.forget(h)
@@ -73,7 +78,7 @@ func (c *Cluster) setEndpoints(set *mesh.EndpointSet, keep bool) {
 // plan puts all hosts in force as they are now. Callers hold the set's lock.
 func (c *Cluster) plan(all []*Host, now time.Time) {
 	next := &hosts{all: all}
-	next.plan(&c.config.Load().Balance, c.config.Load().PanicPercent, now)
+	next.plan(&c.config.Load().Balance, cmp.Or(c.factor, overprovision), c.config.Load().PanicPercent, now)
 	if next.panics {
 		c.panics.Add(1)
 	}
@@ -90,8 +95,8 @@ func (hs *hosts) set() *mesh.EndpointSet {
 }
 
 // plan makes the levels.
-func (hs *hosts) plan(b *mesh.Balance, panicPercent uint32, now time.Time) {
-	hs.levels = levelsOf(hs.all)
+func (hs *hosts) plan(b *mesh.Balance, factor, panicPercent uint32, now time.Time) {
+	hs.levels = levelsOf(hs.all, factor)
 	for i := range hs.levels {
 		l := &hs.levels[i]
 		hs.healthy += len(l.hosts)
@@ -121,7 +126,10 @@ func (hs *hosts) panic(percent uint32) {
 	total := true
 	for i := range hs.levels {
 		l := &hs.levels[i]
-		if uint64(100*len(l.hosts)) < uint64(percent)*uint64(len(l.all)) {
+		if l.degraded {
+			continue // it is a part of the other level of its priority
+		}
+		if fit := len(l.hosts) + count(l.all, (*Host).degraded); uint64(100*fit) < uint64(percent)*uint64(len(l.all)) {
 			l.hosts = l.all
 			hs.panics = true
 		} else {
@@ -135,8 +143,11 @@ func (hs *hosts) panic(percent uint32) {
 	left := uint32(100)
 	for i := range hs.levels {
 		l := &hs.levels[i]
-		l.load = uint32(100 * len(l.all) / len(hs.all))
-		left -= l.load
+		l.load = 0
+		if !l.degraded {
+			l.load = uint32(100 * len(l.all) / len(hs.all))
+			left -= l.load
+		}
 	}
 	hs.levels[0].load += left
 }

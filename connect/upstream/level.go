@@ -13,9 +13,10 @@ import (
 // all of its requests as long as five of seven hosts are healthy.
 const overprovision = 140
 
-// level is the hosts of one priority.
+// level is the hosts of one priority that are healthy, or those that are degraded.
 type level struct {
 	priority uint32
+	degraded bool
 	// all hosts of it, while a plan is made; hosts are those that it gives.
 	all, hosts []*Host
 	// health is how much of its requests it is fit for, load how much of the
@@ -25,7 +26,9 @@ type level struct {
 }
 
 // levelsOf groups hosts by priority, the best first, with those that are healthy.
-func levelsOf(all []*Host) []level {
+// After all of these come the levels of degraded hosts, as Envoy has it. factor is
+// the overprovisioning in percent.
+func levelsOf(all []*Host, factor uint32) []level {
 	var levels []level
 	for _, h := range all {
 		priority := h.endpoint.Load().Priority
@@ -40,30 +43,45 @@ func levelsOf(all []*Host) []level {
 	}
 	for i := range levels {
 		l := &levels[i]
-		l.hosts = healthy(l.all)
-		l.health = min(100, uint32(overprovision*len(l.hosts)/len(l.all)))
+		l.hosts = those(l.all, (*Host).healthy)
+		l.fit(factor)
+		if slices.ContainsFunc(l.all, (*Host).degraded) {
+			worse := level{priority: l.priority, degraded: true, all: l.all, hosts: those(l.all, (*Host).degraded)}
+			worse.fit(factor)
+			levels = append(levels, worse)
+		}
 	}
 	return levels
 }
 
-// healthy are those of all that are so, which may be all itself.
-func healthy(all []*Host) []*Host {
-	n := 0
-	for _, h := range all {
-		if h.healthy() {
-			n++
-		}
-	}
+// fit sets how much of its requests the level is fit for.
+func (l *level) fit(factor uint32) {
+	l.health = uint32(min(100, uint64(factor)*uint64(len(l.hosts))/uint64(len(l.all))))
+}
+
+// those are the hosts of all that are so, which may be all itself.
+func those(all []*Host, so func(*Host) bool) []*Host {
+	n := count(all, so)
 	if n == len(all) {
 		return all
 	}
 	some := make([]*Host, 0, n)
 	for _, h := range all {
-		if h.healthy() {
+		if so(h) {
 			some = append(some, h)
 		}
 	}
 	return some
+}
+
+func count(all []*Host, so func(*Host) bool) int {
+	n := 0
+	for _, h := range all {
+		if so(h) {
+			n++
+		}
+	}
+	return n
 }
 
 // spreadLoad gives each level as much as it is fit for of what those before it

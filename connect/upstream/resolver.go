@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"slices"
-	"strconv"
 	"sync"
 	"time"
 
@@ -21,12 +19,107 @@ type resolver struct {
 	running sync.WaitGroup
 }
 
-// defaultRefresh is Envoy's dns_refresh_rate.
-const defaultRefresh = 5 * time.Second
+const (
+	// defaultRefresh is Envoy's dns_refresh_rate.
+	defaultRefresh = 5 * time.Second
+	// lookupsAtOnce bounds how many names of a cluster are asked for at a time.
+	lookupsAtOnce = 8
+)
+
+// lookup is [net.Resolver.LookupNetIP], or stands for it in a test.
+type lookup func(ctx context.Context, network, host string) ([]netip.Addr, error)
 
 func newResolver(s *Set) *resolver { return &resolver{set: s} }
 
 func (r *resolver) wait() { r.running.Wait() }
+
+// names is what a cluster knows of its names.
+type names struct {
+	mu sync.Mutex // guards:
+	// found are the addresses of each host as it was found last, the first of them
+	// that of a LOGICAL_DNS cluster.
+	found map[string][]netip.Addr
+	// failures counts lookups in a row that failed, for some name.
+	failures int
+	// first is closed when all names were looked up once, with whatever outcome;
+	// nil if they were.
+	first chan struct{}
+}
+
+// anew forgets all: the names are others now.
+func (n *names) anew() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.found, n.failures = nil, 0
+	if n.first == nil {
+		n.first = make(chan struct{})
+	}
+}
+
+// unknown is closed when the names are looked up; nil if they were.
+func (n *names) unknown() <-chan struct{} {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.first
+}
+
+// every is how long a lookup holds.
+func (n *names) every(dns *mesh.DNS) time.Duration {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	every := dns.Refresh
+	if every <= 0 {
+		every = defaultRefresh
+	}
+	if n.failures == 0 || dns.Retry <= 0 {
+		return every
+	}
+	most := dns.MaxRetry
+	if most <= 0 {
+		most = 10 * dns.Retry
+	}
+	wait := dns.Retry
+	for range n.failures - 1 {
+		if wait *= 2; wait >= most {
+			break
+		}
+	}
+	return min(wait, most)
+}
+
+// take remembers what was found; a host that was not keeps what it had.
+func (n *names) take(found map[string][]netip.Addr, err error) map[string][]netip.Addr {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	next := make(map[string][]netip.Addr, len(found))
+	for host, addrs := range found {
+		last := n.found[host]
+		switch {
+		case len(addrs) == 0:
+			addrs = last
+		case len(last) > 0 && slices.Contains(addrs, last[0]):
+			// A cluster of one address stays with it as long as it is there.
+			addrs = slices.DeleteFunc(addrs, func(a netip.Addr) bool { return a == last[0] })
+			addrs = slices.Insert(addrs, 0, last[0])
+		}
+		next[host] = addrs
+	}
+	n.found = next
+	if n.failures++; err == nil {
+		n.failures = 0
+	}
+	return next
+}
+
+// known lets go on who waits for the names.
+func (n *names) known() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.first != nil {
+		close(n.first)
+		n.first = nil
+	}
+}
 
 // refresh starts a lookup if it is time.
 func (r *resolver) refresh(ctx context.Context, c *Cluster, now time.Time) {
@@ -34,18 +127,15 @@ func (r *resolver) refresh(ctx context.Context, c *Cluster, now time.Time) {
 	if !cfg.named() {
 		return
 	}
-	every := cfg.Refresh
-	if every <= 0 {
-		every = defaultRefresh
-	}
+	every := c.names.every(&cfg.DNS)
 	last := c.lookedUp.Load()
 	if now.UnixNano()-last < int64(every) || !c.lookedUp.CompareAndSwap(last, now.UnixNano()) {
 		return
 	}
 	r.running.Go(func() {
-		lookup, cancel := context.WithTimeout(ctx, max(every, time.Second))
+		patience, cancel := context.WithTimeout(ctx, max(every, defaultRefresh))
 		defer cancel()
-		endpoints, err := resolve(lookup, cfg, c.hosts.Load())
+		found, err := r.set.lookup.all(patience, cfg)
 		if err != nil && ctx.Err() == nil {
 			r.set.log.Warn("names of a cluster not resolved, keeping their last addresses", "cluster", c.name, "err", err)
 		}
@@ -53,59 +143,101 @@ func (r *resolver) refresh(ctx context.Context, c *Cluster, now time.Time) {
 		defer r.set.mu.Unlock()
 		// One that was removed meanwhile is closed and stays so.
 		if r.set.Cluster(c.name) == c && c.config.Load().sameNames(cfg) {
-			c.setEndpoints(&mesh.EndpointSet{Name: c.name, Endpoints: endpoints}, true)
+			c.setEndpoints(&mesh.EndpointSet{Name: c.name, Endpoints: endpointsOf(cfg, c.names.take(found, err))}, true)
+			c.names.known()
 		}
 	})
 }
 
-// resolve looks all names up; a name that fails has the addresses that it has
-// in old.
-func resolve(ctx context.Context, cfg *config, old *hosts) ([]mesh.Endpoint, error) {
+// endpointsOf are the endpoints of a cluster whose names are found.
+func endpointsOf(cfg *config, found map[string][]netip.Addr) []mesh.Endpoint {
 	var all []mesh.Endpoint
-	var errs []error
-	for _, name := range cfg.Names {
-		found, err := lookUp(ctx, name, cfg.Kind == mesh.ClusterLogicalDNS)
-		if err != nil {
-			errs = append(errs, err)
-			for _, h := range old.all {
-				if endpoint := h.endpoint.Load(); endpoint.Hostname != "" && sameName(endpoint, name) {
-					found = append(found, *endpoint)
-				}
-			}
+	for i := range cfg.Names {
+		name := &cfg.Names[i]
+		addrs := found[name.Host]
+		if len(addrs) > 0 && cfg.Kind == mesh.ClusterLogicalDNS {
+			all = append(all, name.At(addrs...))
+			continue
 		}
-		all = append(all, found...)
+		for _, addr := range addrs {
+			all = append(all, name.At(addr))
+		}
 	}
-	return all, errors.Join(errs...)
+	return all
 }
 
-// sameName tells whether endpoint was found under name.
-func sameName(endpoint *mesh.Endpoint, name string) bool {
-	port := strconv.Itoa(int(endpoint.Address.AddrPort.Port()))
-	return net.JoinHostPort(endpoint.Hostname, port) == name
+// all looks all names up; one that fails has no addresses.
+func (l lookup) all(ctx context.Context, cfg *config) (map[string][]netip.Addr, error) {
+	var mu sync.Mutex // guards:
+	found := map[string][]netip.Addr{}
+	var errs []error
+
+	for i := range cfg.Names {
+		found[cfg.Names[i].Host] = nil
+	}
+	hosts := make(chan string)
+	var looking sync.WaitGroup
+	for range min(lookupsAtOnce, len(found)) {
+		looking.Go(func() {
+			for host := range hosts {
+				addrs, err := l.one(ctx, host, cfg.DNS.Family)
+				mu.Lock()
+				found[host] = addrs
+				if err != nil {
+					errs = append(errs, err)
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	mu.Lock()
+	all := make([]string, 0, len(found))
+	for host := range found {
+		all = append(all, host)
+	}
+	mu.Unlock()
+	for _, host := range all {
+		hosts <- host
+	}
+	close(hosts)
+	looking.Wait()
+	return found, errors.Join(errs...)
 }
 
-func lookUp(ctx context.Context, name string, one bool) ([]mesh.Endpoint, error) {
-	host, portText, err := net.SplitHostPort(name)
-	if err != nil {
-		return nil, fmt.Errorf("name %q: %w", name, err)
+// one finds the addresses of one host, in the order of the answer.
+func (l lookup) one(ctx context.Context, host string, family mesh.DNSFamily) ([]netip.Addr, error) {
+	if addr, err := netip.ParseAddr(host); err == nil {
+		return []netip.Addr{addr}, nil
 	}
-	port, err := strconv.ParseUint(portText, 10, 16)
-	if err != nil {
-		return nil, fmt.Errorf("name %q: port: %w", name, err)
+	network := "ip"
+	switch family {
+	case mesh.DNSv4Only:
+		network = "ip4"
+	case mesh.DNSv6Only:
+		network = "ip6"
+	default:
 	}
-	addrs, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	addrs, err := l(ctx, network, host)
 	if err != nil {
 		return nil, fmt.Errorf("look up %q: %w", host, err)
 	}
-	slices.SortFunc(addrs, netip.Addr.Compare)
-	if one {
-		addrs = addrs[:min(1, len(addrs))]
+	for i := range addrs {
+		addrs[i] = addrs[i].Unmap()
 	}
-	all := make([]mesh.Endpoint, 0, len(addrs))
-	for _, addr := range addrs {
-		all = append(all, mesh.Endpoint{
-			Address: mesh.Address{AddrPort: netip.AddrPortFrom(addr.Unmap(), uint16(port))}, Hostname: host, Weight: 1,
-		})
+	switch family {
+	case mesh.DNSAuto:
+		addrs = prefer(addrs, netip.Addr.Is6)
+	case mesh.DNSv4Preferred:
+		addrs = prefer(addrs, netip.Addr.Is4)
+	default:
 	}
-	return all, nil
+	return addrs, nil
+}
+
+// prefer are those of addrs that are of a kind, all if there are none.
+func prefer(addrs []netip.Addr, kind func(netip.Addr) bool) []netip.Addr {
+	if !slices.ContainsFunc(addrs, kind) {
+		return addrs
+	}
+	return slices.DeleteFunc(addrs, func(a netip.Addr) bool { return !kind(a) })
 }

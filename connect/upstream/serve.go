@@ -38,8 +38,14 @@ func (c *Cluster) Serve(x *wire.Exchange, req *wire.Request) (*wire.Response, er
 	for n := 1; ; n++ {
 		now := time.Now()
 		host := c.pick(now, prefer, passed)
+		if host == nil && last == nil {
+			host = c.pickNamed(x, prefer)
+		}
 		if host == nil {
 			return nil, c.without(last)
+		}
+		if x.Choice.AutoHost && host.Name() != "" {
+			req.Authority = host.Name()
 		}
 		// A pooled connection that turned out stale says nothing of its host, but
 		// the others in the pool may be as old: what follows it is a new one.
@@ -62,6 +68,36 @@ func (c *Cluster) Serve(x *wire.Exchange, req *wire.Request) (*wire.Response, er
 			passed = append(passed, host)
 		}
 		c.repeats.Add(1)
+	}
+}
+
+// pickNamed waits for names that were never looked up, and picks a host then; nil if
+// there is still none, or nothing to wait for.
+func (c *Cluster) pickNamed(x *wire.Exchange, p preference) *Host {
+	if c.names.unknown() == nil {
+		return nil
+	}
+	err := c.patiently(x, func(ctx context.Context) error { return c.awaitNames(ctx) })
+	if err != nil {
+		return nil
+	}
+	return c.pick(time.Now(), p, nil)
+}
+
+// awaitNames waits until the names were looked up, for as long as a connection may
+// take.
+func (c *Cluster) awaitNames(ctx context.Context) error {
+	first := c.names.unknown()
+	if first == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.config.Load().connectTimeout())
+	defer cancel()
+	select {
+	case <-first:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 

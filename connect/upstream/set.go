@@ -3,6 +3,7 @@ package upstream
 import (
 	"context"
 	"log/slog"
+	"net"
 	"reflect"
 	"slices"
 	"strings"
@@ -29,6 +30,7 @@ type Set struct {
 	nudged  chan struct{} // has room for one; told that Run should look at once
 	// registry is where what stands on our clusters counts; nil for nowhere
 	registry *stats.Registry
+	lookup   lookup
 	wanted   chan want // connections to be made beforehand; what has no room is not made
 
 	clusters atomic.Pointer[map[string]*Cluster]
@@ -41,7 +43,7 @@ type Set struct {
 
 // NewSet returns a Set without clusters.
 func NewSet(log *slog.Logger) *Set {
-	s := &Set{log: log, nudged: make(chan struct{}, 1), wanted: make(chan want, maxWanted), endpoints: map[string]*mesh.EndpointSet{}}
+	s := &Set{lookup: net.DefaultResolver.LookupNetIP, log: log, nudged: make(chan struct{}, 1), wanted: make(chan want, maxWanted), endpoints: map[string]*mesh.EndpointSet{}}
 	s.clusters.Store(&map[string]*Cluster{})
 	return s
 }
@@ -146,6 +148,7 @@ func (s *Set) configure(c *Cluster, fresh *config) {
 		c.setEndpoints(c.hosts.Load().set(), keep)
 	default:
 		c.setEndpoints(nil, keep)
+		c.names.anew()
 		c.lookedUp.Store(0)
 		s.nudge()
 	}

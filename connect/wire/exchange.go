@@ -210,6 +210,9 @@ type Choice struct {
 	// AvoidPriorities leaves out priorities that were tried, which are looked up
 	// anew after so many tries; 0 leaves out none.
 	AvoidPriorities int
+	// AutoHost makes the authority of the request the host name of the endpoint that
+	// is chosen, if it has one.
+	AutoHost bool
 }
 
 // Attempt is one try upstream.

@@ -44,10 +44,10 @@ func (d *decoder) cluster(msg *clusterv3.Cluster, c *mesh.Cluster) error {
 	err := d.only(msg, "name alt_stat_name type cluster_type eds_cluster_config load_assignment connect_timeout lb_policy transport_socket"+
 		" circuit_breakers outlier_detection common_lb_config typed_extension_protocol_options http2_protocol_options"+
 		" protocol_selection ring_hash_lb_config least_request_lb_config maglev_lb_config round_robin_lb_config"+
-		" original_dst_lb_config dns_refresh_rate common_http_protocol_options max_requests_per_connection"+
+		" original_dst_lb_config dns_refresh_rate dns_failure_refresh_rate dns_lookup_family common_http_protocol_options max_requests_per_connection"+
 		" upstream_connection_options preconnect_policy",
 		"health_checks http_protocol_options"+
-			" dns_lookup_family dns_failure_refresh_rate respect_dns_ttl dns_jitter dns_resolvers use_tcp_for_dns_lookups"+
+			" respect_dns_ttl dns_jitter dns_resolvers use_tcp_for_dns_lookups"+
 			" dns_resolution_config typed_dns_resolver_config connection_pool_per_downstream_connection"+
 			" - stats_matcher per_connection_buffer_limit_bytes per_connection_buffer_high_watermark_timeout cleanup_interval metadata"+
 			" close_connections_on_host_health_failure ignore_health_on_host_removal lrs_server lrs_report_endpoint_metrics"+
@@ -150,16 +150,47 @@ func (d *decoder) dns(msg *clusterv3.Cluster, c *mesh.Cluster) error {
 	c.Names = names
 	for i := range set.Endpoints {
 		// An address among names is its own name.
-		if set.Endpoints[i].Address.Socket != "" {
+		e := set.Endpoints[i]
+		if e.Address.Socket != "" {
 			return errors.New("unix socket in a DNS cluster")
 		}
-		c.Names = append(c.Names, set.Endpoints[i].Address.String())
+		name := mesh.DNSName{Host: e.Address.AddrPort.Addr().String(), Port: e.Address.AddrPort.Port(), Endpoint: e}
+		name.Endpoint.Address = mesh.Address{}
+		c.Names = append(c.Names, name)
 	}
-	if len(c.Names) == 0 {
+	switch {
+	case len(c.Names) == 0:
 		return errors.New("DNS cluster without a name")
+	case len(c.Names) > 1 && c.Kind == mesh.ClusterLogicalDNS:
+		return errors.New("LOGICAL_DNS cluster of several names")
 	}
-	if c.Refresh = duration(msg.GetDnsRefreshRate(), dnsRefresh); c.Refresh == 0 {
-		c.Refresh = dnsRefresh
+	return d.lookups(msg, &c.DNS)
+}
+
+// lookups reads how names are looked up.
+func (d *decoder) lookups(msg *clusterv3.Cluster, dns *mesh.DNS) error {
+	switch family := msg.GetDnsLookupFamily(); family {
+	case clusterv3.Cluster_AUTO:
+	case clusterv3.Cluster_V4_ONLY:
+		dns.Family = mesh.DNSv4Only
+	case clusterv3.Cluster_V6_ONLY:
+		dns.Family = mesh.DNSv6Only
+	case clusterv3.Cluster_V4_PREFERRED:
+		dns.Family = mesh.DNSv4Preferred
+	case clusterv3.Cluster_ALL:
+		dns.Family = mesh.DNSAll
+	default:
+		return fmt.Errorf("dns_lookup_family %d is not supported", family)
+	}
+	if dns.Refresh = duration(msg.GetDnsRefreshRate(), dnsRefresh); dns.Refresh == 0 {
+		dns.Refresh = dnsRefresh
+	}
+	if rate := msg.GetDnsFailureRefreshRate(); rate != nil {
+		dns.Retry = duration(rate.GetBaseInterval(), 0)
+		dns.MaxRetry = duration(rate.GetMaxInterval(), 0)
+		if dns.Retry == 0 || dns.MaxRetry != 0 && dns.MaxRetry < dns.Retry {
+			return fmt.Errorf("dns_failure_refresh_rate from %s to %s", dns.Retry, dns.MaxRetry)
+		}
 	}
 	return nil
 }

@@ -79,9 +79,22 @@ func TestClusterKinds(t *testing.T) {
 		want mesh.Cluster
 	}{
 		{`"type":"STATIC",` + assignment("127.0.0.1", "80"), mesh.Cluster{Kind: mesh.ClusterStatic, Endpoints: &mesh.EndpointSet{Name: "c", Endpoints: one}}},
-		{`"type":"STATIC",` + assignment("jwks.example", "443"), mesh.Cluster{Kind: mesh.ClusterStrictDNS, Names: []string{"jwks.example:443"}, Refresh: 5 * time.Second}},
-		{`"type":"STRICT_DNS","dnsRefreshRate":"10s",` + assignment("a.example", "443"), mesh.Cluster{Kind: mesh.ClusterStrictDNS, Names: []string{"a.example:443"}, Refresh: 10 * time.Second}},
-		{`"type":"LOGICAL_DNS",` + assignment("a.example", "443"), mesh.Cluster{Kind: mesh.ClusterLogicalDNS, Names: []string{"a.example:443"}, Refresh: 5 * time.Second}},
+		{`"type":"STATIC",` + assignment("jwks.example", "443"), mesh.Cluster{Kind: mesh.ClusterStrictDNS, Names: []mesh.DNSName{{Host: "jwks.example", Port: 443, Endpoint: mesh.Endpoint{Weight: 1}}}, DNS: mesh.DNS{Refresh: 5 * time.Second}}},
+		{`"type":"STRICT_DNS","dnsRefreshRate":"10s",` + assignment("a.example", "443"), mesh.Cluster{Kind: mesh.ClusterStrictDNS, Names: []mesh.DNSName{{Host: "a.example", Port: 443, Endpoint: mesh.Endpoint{Weight: 1}}}, DNS: mesh.DNS{Refresh: 10 * time.Second}}},
+		{`"type":"LOGICAL_DNS",` + assignment("a.example", "443"), mesh.Cluster{Kind: mesh.ClusterLogicalDNS, Names: []mesh.DNSName{{Host: "a.example", Port: 443, Endpoint: mesh.Endpoint{Weight: 1}}}, DNS: mesh.DNS{Refresh: 5 * time.Second}}},
+		{
+			`"type":"STRICT_DNS","dnsLookupFamily":"V4_ONLY","dnsFailureRefreshRate":{"baseInterval":"2s","maxInterval":"9s"},"loadAssignment":{"endpoints":[{"lbEndpoints":[` +
+				`{"loadBalancingWeight":3,"endpoint":{"hostname":"h","address":{"socketAddress":{"address":"a.example","portValue":443}}}}]},{"priority":1,"lbEndpoints":[` +
+				`{"endpoint":{"address":{"socketAddress":{"address":"10.0.0.1","portValue":80}}}}]}]}`,
+			mesh.Cluster{
+				Kind: mesh.ClusterStrictDNS,
+				Names: []mesh.DNSName{
+					{Host: "a.example", Port: 443, Endpoint: mesh.Endpoint{Weight: 3, Hostname: "h"}},
+					{Host: "10.0.0.1", Port: 80, Endpoint: mesh.Endpoint{Weight: 1, Priority: 1}},
+				},
+				DNS: mesh.DNS{Family: mesh.DNSv4Only, Refresh: 5 * time.Second, Retry: 2 * time.Second, MaxRetry: 9 * time.Second},
+			},
+		},
 		{`"type":"ORIGINAL_DST","lbPolicy":"CLUSTER_PROVIDED"`, mesh.Cluster{Kind: mesh.ClusterOriginalDst}},
 		{aggregate, mesh.Cluster{Kind: mesh.ClusterAggregate, Members: []string{"a", "b"}}},
 		{`"type":"EDS","edsClusterConfig":{"serviceName":"e","edsConfig":{"ads":{}}}`, mesh.Cluster{Kind: mesh.ClusterEDS, EndpointName: "e"}},
@@ -158,12 +171,15 @@ func TestClusterTLS(t *testing.T) {
 func TestRefusedClusters(t *testing.T) {
 	t.Parallel()
 	for want, text := range map[string]string{
-		"Cluster.filters is not supported":          eds + `,"filters":[{"name":"x"}]`,
-		"lb_subset_config is not supported":         eds + `,"lbSubsetConfig":{}`,
-		"LOAD_BALANCING_POLICY_CONFIG":              eds + `,"lbPolicy":"LOAD_BALANCING_POLICY_CONFIG"`,
-		"CLUSTER_PROVIDED on a cluster":             eds + `,"lbPolicy":"CLUSTER_PROVIDED"`,
-		"endpoints from elsewhere":                  `"type":"EDS"`,
-		"DNS cluster without a name":                `"type":"STRICT_DNS"`,
+		"Cluster.filters is not supported":  eds + `,"filters":[{"name":"x"}]`,
+		"lb_subset_config is not supported": eds + `,"lbSubsetConfig":{}`,
+		"LOAD_BALANCING_POLICY_CONFIG":      eds + `,"lbPolicy":"LOAD_BALANCING_POLICY_CONFIG"`,
+		"CLUSTER_PROVIDED on a cluster":     eds + `,"lbPolicy":"CLUSTER_PROVIDED"`,
+		"endpoints from elsewhere":          `"type":"EDS"`,
+		"DNS cluster without a name":        `"type":"STRICT_DNS"`,
+		"LOGICAL_DNS cluster of several names": `"type":"LOGICAL_DNS","loadAssignment":{"endpoints":[{"lbEndpoints":[{"endpoint":{"address":{"socketAddress":{"address":"a","portValue":1}}}},` +
+			`{"endpoint":{"address":{"socketAddress":{"address":"b","portValue":1}}}}]}]}`,
+		"dns_failure_refresh_rate from 2s to 1s":    `"type":"STRICT_DNS","dnsFailureRefreshRate":{"baseInterval":"2s","maxInterval":"1s"},"loadAssignment":{"endpoints":[{"lbEndpoints":[{"endpoint":{"address":{"socketAddress":{"address":"a","portValue":1}}}}]}]}`,
 		"cluster type x is not supported":           `"clusterType":{"name":"x"}`,
 		"protocol options x are not supported":      eds + `,"typedExtensionProtocolOptions":{"x":{"@type":"type.googleapis.com/x.X"}}`,
 		"neither HTTP/1.1 nor HTTP/2":               eds + `,"typedExtensionProtocolOptions":{"x":{"@type":"` + googleapis + `extensions.upstreams.http.v3.HttpProtocolOptions","autoConfig":{}}}`,
@@ -178,22 +194,23 @@ func TestRefusedClusters(t *testing.T) {
 func TestEndpoints(t *testing.T) {
 	t.Parallel()
 	set, notes, err := resource.Endpoints(bytesOf(t, `{"clusterName":"c","policy":{"overprovisioningFactor":100000},"endpoints":[{"lbEndpoints":[
-		{"endpoint":{"address":{"socketAddress":{"address":"10.0.0.1","portValue":80}}},"healthStatus":"HEALTHY","loadBalancingWeight":7},
+		{"endpoint":{"address":{"socketAddress":{"address":"10.0.0.1","portValue":80}},
+			"additionalAddresses":[{"address":{"socketAddress":{"address":"fd00::1","portValue":80}}}]},"healthStatus":"HEALTHY","loadBalancingWeight":7},
 		{"endpoint":{"address":{"socketAddress":{"address":"10.0.0.2","portValue":80}}},"healthStatus":"UNHEALTHY"},
 		{"endpoint":{"address":{"socketAddress":{"address":"10.0.0.3","portValue":80}}},"healthStatus":"DRAINING"},
 		{"endpoint":{"address":{"socketAddress":{"address":"a.example","portValue":80}}}},
-		{"endpoint":{"address":{"pipe":{"path":"/x"}}}},
+		{"endpoint":{"address":{"pipe":{"path":"/x"}}},"healthStatus":"DEGRADED"},
 		{"endpointName":"x"}]},{"priority":1,"lbEndpoints":[{"endpoint":{"hostname":"h","address":{"socketAddress":{"address":"::1","portValue":80}}}}]}]}`,
 		&endpointv3.ClusterLoadAssignment{}))
 	if err != nil {
 		t.Fatal(err)
 	}
 	at := func(s string) mesh.Address { return mesh.Address{AddrPort: netip.MustParseAddrPort(s)} }
-	equal(t, &mesh.EndpointSet{Name: "c", Endpoints: []mesh.Endpoint{
-		{Address: at("10.0.0.1:80"), Weight: 7},
+	equal(t, &mesh.EndpointSet{Name: "c", Overprovisioning: 100000, Endpoints: []mesh.Endpoint{
+		{Address: at("10.0.0.1:80"), Weight: 7, Others: []netip.AddrPort{netip.MustParseAddrPort("[fd00::1]:80")}},
 		{Address: at("10.0.0.2:80"), Weight: 1, Health: mesh.Unhealthy},
 		{Address: at("10.0.0.3:80"), Weight: 1, Health: mesh.Draining},
-		{Address: mesh.Address{Socket: "/x"}, Weight: 1},
+		{Address: mesh.Address{Socket: "/x"}, Weight: 1, Health: mesh.Degraded},
 		{Address: at("[::1]:80"), Weight: 1, Hostname: "h", Priority: 1},
 	}}, set)
 	if len(notes) != 2 || set.Healthy() != 3 {

@@ -21,7 +21,7 @@ func Endpoints(body []byte) (*mesh.EndpointSet, []string, error) {
 	for i, group := range msg.GetEndpoints() {
 		for _, e := range group.GetLbEndpoints() {
 			endpoint, name, err := d.endpoint(e, group, i)
-			if err == nil && name != "" {
+			if err == nil && name.Host != "" {
 				err = fmt.Errorf("address: a host name in place of an IP address")
 			}
 			if err != nil {
@@ -31,24 +31,43 @@ func Endpoints(body []byte) (*mesh.EndpointSet, []string, error) {
 			set.Endpoints = append(set.Endpoints, endpoint)
 		}
 	}
-	if len(msg.GetPolicy().GetDropOverloads()) > 0 {
-		d.note("ClusterLoadAssignment.policy.drop_overloads is ignored")
+	if err := d.loadPolicy(msg.GetPolicy(), set); err != nil {
+		d.note("%v", err)
 	}
 	return set, d.notes, nil
 }
 
+// loadPolicy reads how priorities share the load.
+func (d *decoder) loadPolicy(msg *endpointv3.ClusterLoadAssignment_Policy, set *mesh.EndpointSet) error {
+	if msg == nil {
+		return nil
+	}
+	if err := d.only(msg, "overprovisioning_factor", "drop_overloads weighted_priority_health - endpoint_stale_after"); err != nil {
+		return err
+	}
+	if factor := msg.GetOverprovisioningFactor(); factor != nil {
+		if set.Overprovisioning = factor.GetValue(); set.Overprovisioning == 0 {
+			return fmt.Errorf("overprovisioning_factor is 0")
+		}
+	}
+	return nil
+}
+
 // endpointSet reads the endpoints in a cluster: those with an address, and the
 // names of the others.
-func (d *decoder) endpointSet(msg *endpointv3.ClusterLoadAssignment) (*mesh.EndpointSet, []string, error) {
+func (d *decoder) endpointSet(msg *endpointv3.ClusterLoadAssignment) (*mesh.EndpointSet, []mesh.DNSName, error) {
 	set := &mesh.EndpointSet{Name: msg.GetClusterName()}
-	var names []string
+	var names []mesh.DNSName
+	if err := d.loadPolicy(msg.GetPolicy(), set); err != nil {
+		return nil, nil, err
+	}
 	for i, group := range msg.GetEndpoints() {
 		for _, e := range group.GetLbEndpoints() {
 			endpoint, name, err := d.endpoint(e, group, i)
 			switch {
 			case err != nil:
 				return nil, nil, err
-			case name != "":
+			case name.Host != "":
 				names = append(names, name)
 			default:
 				set.Endpoints = append(set.Endpoints, endpoint)
@@ -58,16 +77,19 @@ func (d *decoder) endpointSet(msg *endpointv3.ClusterLoadAssignment) (*mesh.Endp
 	return set, names, nil
 }
 
-// endpoint reads one of the endpoints of a group, which is the number-th.
-func (d *decoder) endpoint(msg *endpointv3.LbEndpoint, group *endpointv3.LocalityLbEndpoints, number int) (mesh.Endpoint, string, error) {
-	addr, name, err := address(msg.GetEndpoint().GetAddress())
+// endpoint reads one of the endpoints of a group, which is the number-th. One with a
+// host name in place of an address comes back as name.
+func (d *decoder) endpoint(
+	msg *endpointv3.LbEndpoint, group *endpointv3.LocalityLbEndpoints, number int,
+) (e mesh.Endpoint, name mesh.DNSName, err error) {
+	addr, host, err := address(msg.GetEndpoint().GetAddress())
 	if err != nil {
-		return mesh.Endpoint{}, "", err
+		return e, name, err
 	}
-	if addr.Socket == "" && name == "" && addr.AddrPort.Port() == 0 {
-		return mesh.Endpoint{}, "", fmt.Errorf("address: %s has no port", addr)
+	if addr.Socket == "" && host == "" && addr.AddrPort.Port() == 0 {
+		return e, name, fmt.Errorf("address: %s has no port", addr)
 	}
-	e := mesh.Endpoint{
+	e = mesh.Endpoint{
 		Address: addr, Hostname: msg.GetEndpoint().GetHostname(),
 		Weight: max(1, msg.GetLoadBalancingWeight().GetValue()), Priority: group.GetPriority(),
 	}
@@ -80,9 +102,20 @@ func (d *decoder) endpoint(msg *endpointv3.LbEndpoint, group *endpointv3.Localit
 	case corev3.HealthStatus_DRAINING:
 		e.Health = mesh.Draining
 	case corev3.HealthStatus_DEGRADED:
-		d.note("degraded endpoints count as healthy")
+		e.Health = mesh.Degraded
 	default:
 		e.Health = mesh.Healthy
 	}
-	return e, name, nil
+	for _, other := range msg.GetEndpoint().GetAdditionalAddresses() {
+		more, text, err := address(other.GetAddress())
+		if err != nil || text != "" || more.Socket != "" || host != "" || addr.Socket != "" {
+			return e, name, fmt.Errorf("additional_addresses: only IP addresses are supported")
+		}
+		e.Others = append(e.Others, more.AddrPort)
+	}
+	if host != "" {
+		name, err = mesh.ParseDNSName(host)
+		name.Endpoint = e
+	}
+	return e, name, err
 }
