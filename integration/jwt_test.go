@@ -99,6 +99,8 @@ func onTop(requires string) string {
 
 func local64(s string) string { return base64.RawURLEncoding.EncodeToString([]byte(s)) }
 
+func local64Std(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) }
+
 // TestJWTAsEnvoy has Envoy and us verify the same tokens: same statuses, texts, challenges, and the same left of the
 // request for the application.
 func TestJWTAsEnvoy(t *testing.T) {
