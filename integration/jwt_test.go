@@ -126,7 +126,9 @@ func TestJWTAsEnvoy(t *testing.T) {
 		return httpFilter(rbacAny, `"rules":{"policies":{"p":{"permissions":[{"any":true}],"principals":[{"metadata":{"filter":"envoy.filters.http.jwt_authn","path":[`+
 			strings.Join(steps, ",")+`],"value":`+value+`}}]}}}`)
 	}
-	filter := func(parts ...string) chainSpec { return chainSpec{filters: httpFilter(jwtAny, strings.Join(parts, ""))} }
+	filter := func(parts ...string) chainSpec {
+		return chainSpec{filters: httpFilter(jwtAny, strings.Join(parts, ""))}
+	}
 	with := func(spec chainSpec, more string) chainSpec { spec.filters += "," + more; return spec }
 	consul := filter(providers(provider("one", `"payloadInMetadata":"jwt_payload_one"`), `"two":`+provider("two", `"payloadInMetadata":"jwt_payload_two"`)),
 		onTop(`{"requiresAll":{"requirements":[{"requiresAny":{"requirements":[`+need+`,{"allowMissingOrFailed":{}}]}},{"requiresAny":{"requirements":[`+anything+`,{"allowMissingOrFailed":{}}]}}]}}`))
@@ -156,7 +158,9 @@ func TestJWTAsEnvoy(t *testing.T) {
 		"lenient":   with(filter(providers(provider("one", show), two), onTop(`{"allowMissingOrFailed":{}}`)), asks("p/sub", `{"stringMatch":{"exact":"alice"}}`)),
 	})
 	good := i.token(t, "es", nil)
-	get := func(chain, path string, fields ...string) *reply { return w.ask(t, chain, request("GET "+path, fields...)) }
+	get := func(chain, path string, fields ...string) *reply {
+		return w.ask(t, chain, request("GET "+path, fields...))
+	}
 	bearer := func(token string) string { return "Authorization: Bearer " + token }
 	okay := func(r *reply) {
 		t.Helper()

@@ -245,9 +245,9 @@ func shakeHands(conn net.Conn, config *tls.Config, peer *wire.Peer) net.Conn {
 		return nil
 	}
 	state := secured.ConnectionState()
-	peer.TLS, peer.ServerName = true, state.ServerName
+	peer.TLS, peer.ServerName, peer.Ours = true, state.ServerName, mtls.Shown(config, state.ServerName)
 	if len(state.PeerCertificates) > 0 {
-		peer.Certificate = state.PeerCertificates[0]
+		peer.Certificate, peer.Chain = state.PeerCertificates[0], state.PeerCertificates
 		if id, err := spiffe.FromCertificate(peer.Certificate); err == nil {
 			peer.ID = id
 		}
@@ -290,7 +290,7 @@ func (w *twin) raw(t *testing.T, addr, request string) *reply {
 	}
 	must(t, conn.SetDeadline(time.Now().Add(patience)))
 	if _, err := io.WriteString(conn, request); err != nil {
-		return &reply{body: "refused"}
+		return &reply{body: "no answer"}
 	}
 	method, _, _ := strings.Cut(request, " ")
 	resp, err := http.ReadResponse(bufio.NewReader(conn), &http.Request{Method: method})

@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/serai-net/serai/connect/mtls"
 	"github.com/serai-net/serai/connect/spiffe"
 	"github.com/serai-net/serai/connect/wire"
 	"github.com/serai-net/serai/connect/wire/bulk"
@@ -189,9 +190,9 @@ func (l *listener) handshake(conn net.Conn, config *tls.Config, peer *wire.Peer)
 	}
 	state := secured.ConnectionState()
 	peer.TLS, peer.ServerName = true, strings.ToLower(state.ServerName)
-	peer.Version, peer.Cipher = state.Version, state.CipherSuite
+	peer.Version, peer.Cipher, peer.Ours = state.Version, state.CipherSuite, mtls.Shown(config, state.ServerName)
 	if len(state.PeerCertificates) > 0 {
-		peer.Certificate = state.PeerCertificates[0]
+		peer.Certificate, peer.Chain = state.PeerCertificates[0], state.PeerCertificates
 		if id, err := spiffe.FromCertificate(peer.Certificate); err == nil {
 			peer.ID = id
 		}

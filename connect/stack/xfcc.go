@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 
 	"github.com/serai-net/serai/connect/mesh"
+	"github.com/serai-net/serai/connect/mtls"
 	"github.com/serai-net/serai/connect/wire"
 )
 
@@ -26,9 +27,9 @@ func forwardCert(elements *elements, peer *wire.Peer, header *wire.Header) {
 		header.Del(xfcc)
 	case mode == mesh.ForwardOnly:
 	case mode == mesh.ForwardSanitizeSet:
-		header.Set(xfcc, elements.of(peer.Certificate))
+		header.Set(xfcc, elements.of(peer))
 	case mode == mesh.ForwardAppend:
-		element := elements.of(peer.Certificate)
+		element := elements.of(peer)
 		if came := header.Joined(xfcc); came != "" {
 			element = came + "," + element
 		}
@@ -36,11 +37,18 @@ func forwardCert(elements *elements, peer *wire.Peer, header *wire.Header) {
 	}
 }
 
-// elements remembers what was written of a certificate: hash and encoding of one
+// elements remembers what was written of certificates: hash and encoding of one
 // cost more than all else that is done with a request.
 type elements struct {
 	details mesh.ForwardClientCert
-	known   atomic.Pointer[map[*x509.Certificate]string] // never changed, but replaced
+	known   atomic.Pointer[map[ends]string] // never changed, but replaced
+}
+
+// ends are the certificates of both ends of a connection, and how many the peer
+// has shown.
+type ends struct {
+	theirs, ours *x509.Certificate
+	shown        int
 }
 
 // maxElements bounds elements; past it, it starts anew.
@@ -48,48 +56,60 @@ const maxElements = 256
 
 func newElements(details mesh.ForwardClientCert) *elements {
 	e := &elements{details: details}
-	e.known.Store(&map[*x509.Certificate]string{})
+	e.known.Store(&map[ends]string{})
 	return e
 }
 
-func (e *elements) of(c *x509.Certificate) string {
+func (e *elements) of(peer *wire.Peer) string {
 	known := *e.known.Load()
-	if element, ok := known[c]; ok {
+	key := ends{peer.Certificate, peer.Ours, len(peer.Chain)}
+	if element, ok := known[key]; ok {
 		return element
 	}
-	next := map[*x509.Certificate]string{c: certElement(e.details, c)}
+	next := map[ends]string{key: certElement(e.details, peer)}
 	if len(known) < maxElements {
 		maps.Copy(next, known)
 	}
 	e.known.Store(&next)
-	return next[c]
+	return next[key]
 }
 
-// certElement writes one element in Envoy's order: Hash, Cert, Chain, Subject,
-// URI, DNS. By is left out, since our own certificate is not at hand here and
-// Consul's patterns do not read it.
+// certElement writes one element as Envoy does: By, Hash, Cert, Chain, Subject,
+// URI, DNS.
 //
 // Consul's patterns look for ";URI=" and know nothing of quotes, so no name in a
-// certificate may bring separators of its own: they are percent-encoded.
-func certElement(f mesh.ForwardClientCert, c *x509.Certificate) string {
+// certificate may bring separators of its own. Other than by Envoy, they are
+// percent-encoded: ";" in a subject, and also "," and quotes in URI and DNS names.
+func certElement(f mesh.ForwardClientCert, peer *wire.Peer) string {
+	c := peer.Certificate
+	plain := strings.NewReplacer(",", "%2C", ";", "%3B", `"`, "%22")
+	var parts []string
+	if peer.Ours != nil {
+		for _, uri := range peer.Ours.URIs {
+			parts = append(parts, "By="+plain.Replace(uri.String()))
+		}
+	}
 	hash := sha256.Sum256(c.Raw)
-	parts := []string{"Hash=" + hex.EncodeToString(hash[:])}
-	text := url.QueryEscape(string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw})))
-	text = strings.ReplaceAll(text, "+", "%20") // a plus sign itself is %2B by now
-	quoted := strings.NewReplacer(`\`, `\\`, `"`, `\"`, ";", "%3B")
-	plain := strings.NewReplacer(",", "%2C", ";", "%3B", "=", "%3D", `"`, "%22")
+	parts = append(parts, "Hash="+hex.EncodeToString(hash[:]))
 	if f.Cert {
-		parts = append(parts, `Cert="`+text+`"`)
+		parts = append(parts, `Cert="`+pemText(c)+`"`)
 	}
 	if f.Chain {
+		text := pemText(c)
+		for _, other := range peer.Chain[min(1, len(peer.Chain)):] {
+			text += pemText(other)
+		}
 		parts = append(parts, `Chain="`+text+`"`)
 	}
 	if f.Subject {
-		parts = append(parts, `Subject="`+quoted.Replace(c.Subject.String())+`"`)
+		parts = append(parts, `Subject="`+strings.ReplaceAll(mtls.Subject(c), `\;`, "%3B")+`"`)
 	}
 	if f.URI {
 		for _, uri := range c.URIs {
 			parts = append(parts, "URI="+plain.Replace(uri.String()))
+		}
+		if len(c.URIs) == 0 {
+			parts = append(parts, "URI=")
 		}
 	}
 	if f.DNS {
@@ -98,4 +118,10 @@ func certElement(f mesh.ForwardClientCert, c *x509.Certificate) string {
 		}
 	}
 	return strings.Join(parts, ";")
+}
+
+// pemText is a certificate as PEM, percent-encoded.
+func pemText(c *x509.Certificate) string {
+	text := url.QueryEscape(string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw})))
+	return strings.ReplaceAll(text, "+", "%20") // a plus sign itself is %2B by now
 }

@@ -116,7 +116,7 @@ func TestClientCertElement(t *testing.T) {
 	if values["Chain"] != values["Cert"] || values["URI"] != identity {
 		t.Errorf("%v", values)
 	}
-	if want := `Subject="CN=web,O=\\\"A\\\" & B"`; !strings.Contains(got[0], want) {
+	if want := `Subject="CN=web,O=\"A\" & B"`; !strings.Contains(got[0], want) {
 		t.Errorf("%s is not in %s", want, got[0])
 	}
 }

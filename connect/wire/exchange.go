@@ -35,6 +35,10 @@ type Peer struct {
 	ID spiffe.ID
 	// Certificate is the verified leaf certificate; nil without mTLS.
 	Certificate *x509.Certificate
+	// Chain is all that the peer has shown, Certificate first. Ours is what we have
+	// shown; nil without TLS, or if it is not known.
+	Chain []*x509.Certificate
+	Ours  *x509.Certificate
 	// TLS says that the connection is encrypted; ServerName is its SNI.
 	TLS        bool
 	ServerName string
