@@ -76,6 +76,7 @@ func TestDatacentersAsEnvoy(t *testing.T) {
 			proxy := r.Connect.SidecarService.Proxy
 			for n := range proxy.Upstreams {
 				u := &proxy.Upstreams[n]
+				u.Config = unejected()
 				if u.DestinationName != "near" {
 					u.Datacenter = "dc2"
 				}

@@ -69,3 +69,9 @@ func (g *gateway) put(t *testing.T, kind string) {
 	must(t, err)
 	waitStatus(t, "http://"+local(g.admin)+"/ready", http.StatusOK)
 }
+
+// unejected configures an upstream whose endpoints are never ejected: of a gateway that is just being changed a test
+// that asks again and again would be told for 30 s that nobody is there.
+func unejected() map[string]any {
+	return map[string]any{"passive_health_check": map[string]any{"enforcing_consecutive_5xx": 0}}
+}
