@@ -107,6 +107,8 @@ type FilterChain struct {
 	Intentions []*Intention
 	// Limit is the connection_limit filter; nil means none.
 	Limit *ConnectionLimit
+	// Authz are the network ext_authz filters: all must allow a connection.
+	Authz []*ExtAuthz
 	TCP   *TCPProxy
 	HTTP  *HTTP
 	// Refusal, if not "", says what in this chain is not understood: it closes
@@ -145,6 +147,9 @@ type HTTP struct {
 	Filters []HTTPFilter
 	// Codec is how its connections are served.
 	Codec Codec
+	// StripPort takes the port off the authority, StripLocalPort if it is the
+	// listener's own.
+	StripPort, StripLocalPort bool
 	// DefaultHost is the authority of requests of HTTP/1.0 that have none.
 	DefaultHost string
 	// MaxStreamDuration bounds an exchange, and a tunnel; 0 means no bound.
@@ -213,6 +218,9 @@ type HTTPFilter struct {
 	ExtAuthz *ExtAuthz
 	// Lua runs a script.
 	Lua *Lua
+	// Skipped is a filter that we cannot run and that lets requests pass in such a
+	// case: only that it was not run is counted. It is the filter's name.
+	Skipped string
 	// Refusal says what is not understood; the filter answers 503.
 	Refusal string
 }

@@ -114,11 +114,14 @@ func (cs *chains) compile(l *mesh.Listener, d *mesh.FilterChain, routes map[stri
 			return nil, nil, err
 		}
 	}
+	gates, err := cs.at(l, d).Gates(d.Authz, cs.clusters)
+	if err != nil {
+		return nil, nil, err
+	}
 	var commit func()
 	switch {
 	case d.TCP != nil:
-		var err error
-		if commit, err = c.tcp.Prepare(d, c.listen.Drain()); err != nil {
+		if commit, err = c.tcp.Prepare(d, c.listen.Drain(), gates...); err != nil {
 			return nil, nil, err
 		}
 	case d.HTTP != nil:
@@ -130,7 +133,7 @@ func (cs *chains) compile(l *mesh.Listener, d *mesh.FilterChain, routes map[stri
 		if err != nil {
 			return nil, nil, err
 		}
-		guard, err := c.guard.Prepare(d)
+		guard, err := c.guard.Prepare(d, gates...)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -173,11 +176,15 @@ func (cs *chains) assemble(c *chain, l *mesh.Listener, d *mesh.FilterChain) {
 	c.listen.Handler, c.codec = c.guard, telemetry.Codec{Listener: l.Name, Stats: server.Stats}
 }
 
+// at is where a chain stands, for its filters.
+func (cs *chains) at(l *mesh.Listener, d *mesh.FilterChain) stack.Place {
+	return stack.Place{Listener: l.Name, TLS: d.TLS, Node: cs.node, Kept: &cs.kept, Log: cs.log}
+}
+
 // http compiles the service of an HTTP chain. Network intentions on it are
 // decided for each request, so that a change needs no new connection.
 func (cs *chains) http(l *mesh.Listener, d *mesh.FilterChain, routes map[string]*mesh.Route) (wire.Service, error) {
-	place := stack.Place{Listener: l.Name, TLS: d.TLS, Node: cs.node, Kept: &cs.kept, Log: cs.log}
-	service, err := stack.HTTPAt(d.HTTP, routes, cs.clusters, place)
+	service, err := stack.HTTPAt(d.HTTP, routes, cs.clusters, cs.at(l, d))
 	if err != nil {
 		return nil, err
 	}

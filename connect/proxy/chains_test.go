@@ -54,9 +54,7 @@ func TestTrap05ChainsKeepConnections(t *testing.T) {
 	update("", a)
 	closes(t, toC)
 	expect(t, toA, "still", "still")
-	if left := d.stat("listener.l.downstream_cx_active"); left != 2 {
-		t.Errorf("%d connections", left)
-	}
+	eventually(t, "two connections", func() bool { return d.stat("listener.l.downstream_cx_active") == 2 })
 }
 
 const rbacTCP = `{"name":"r","typed_config":{"@type":"` + types + `network.rbac.v3.RBAC","stat_prefix":"connect_authz","rules":%s}}`

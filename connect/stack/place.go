@@ -62,6 +62,8 @@ func (p *Place) extension(f *mesh.HTTPFilter) (wire.Layer, error) {
 		return extauthz.New(f.ExtAuthz, p.authz(f.ExtAuthz, p.scope))
 	case f.Lua != nil:
 		return p.lua(f.Lua)
+	case f.Skipped != "":
+		return p.skipped(f.Skipped), nil
 	default:
 		return nil, errors.New("it is empty")
 	}
@@ -80,6 +82,18 @@ func (p *Place) authz(c *mesh.ExtAuthz, scope *stats.Scope) extauthz.Place {
 		place.Pin = p.router.pin
 	}
 	return place
+}
+
+// skipped counts the requests that pass without a filter.
+func (p *Place) skipped(name string) wire.Layer {
+	p.log().Warn("a filter that we cannot run is skipped, as it allows", "listener", p.Listener, "filter", name)
+	count := p.scope.Counter("skipped." + name)
+	return func(next wire.Service) wire.Service {
+		return wire.ServiceFunc(func(x *wire.Exchange, req *wire.Request) (*wire.Response, error) {
+			count.Add(1)
+			return next.Serve(x, req)
+		})
+	}
 }
 
 // lua makes the layer of a script. The same script of the same listener goes on in
@@ -108,9 +122,9 @@ func (p *Place) lua(c *mesh.Lua) (wire.Layer, error) {
 }
 
 // Gates makes what network filters admit connections by.
-func (p Place) Gates(all []*mesh.ExtAuthz, clusters *upstream.Set) ([]*extauthz.Gate, error) {
+func (p Place) Gates(all []*mesh.ExtAuthz, clusters *upstream.Set) ([]Admission, error) {
 	p.clusters = clusters
-	var gates []*extauthz.Gate
+	var gates []Admission
 	for _, c := range all {
 		gate, err := extauthz.NewGate(c, p.authz(c, clusters.Registry().Scope("")))
 		if err != nil {

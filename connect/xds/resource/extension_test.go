@@ -110,3 +110,43 @@ func TestLua(t *testing.T) {
 		}
 	}
 }
+
+// A wasm filter is skipped only where its configuration says that it may be.
+func TestWasm(t *testing.T) {
+	t.Parallel()
+	const http = `"@type": "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm"`
+	const network = `"@type": "type.googleapis.com/envoy.extensions.filters.network.wasm.v3.Wasm"`
+	for config, open := range map[string]bool{
+		`{}`: false, `{"fail_open": true}`: true, `{"failure_policy": "FAIL_OPEN"}`: true,
+		`{"failure_policy": "FAIL_CLOSED"}`: false, `{"failure_policy": "FAIL_RELOAD"}`: false,
+	} {
+		got := filterOf(t, `{`+http+`, "config": `+config+`}`)
+		if (got.Skipped == "f") != open || (got.Refusal == "") != open {
+			t.Errorf("%s: %+v", config, got)
+		}
+		chain := chainOf(t, `{"name": "w", "typed_config": {`+network+`, "config": `+config+`}}, {"name": "t", "typed_config": {
+			"@type": "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy", "stat_prefix": "s", "cluster": "c"}}`)
+		if (chain.Refusal == "") != open {
+			t.Errorf("%s: %+v", config, chain)
+		}
+	}
+}
+
+func TestNetworkExtAuthz(t *testing.T) {
+	t.Parallel()
+	const url = `"@type": "type.googleapis.com/envoy.extensions.filters.network.ext_authz.v3.ExtAuthz"`
+	chain := func(config string) *mesh.FilterChain {
+		return chainOf(t, `{"name": "a", "typed_config": {`+url+config+`}}, {"name": "t", "typed_config": {
+			"@type": "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy", "stat_prefix": "s", "cluster": "c"}}`)
+	}
+	want := []*mesh.ExtAuthz{{
+		StatPrefix: "p", FailOpen: true, PeerCertificate: true, Service: mesh.AuthzService{Cluster: "c", Timeout: 200 * time.Millisecond},
+	}}
+	got := chain(`, "stat_prefix": "p", "failure_mode_allow": true, "include_peer_certificate": true, "grpc_service": {"envoy_grpc": {"cluster_name": "c"}}`)
+	if diff := cmp.Diff(want, got.Authz); diff != "" || got.Refusal != "" {
+		t.Errorf("%s -want +got:\n%s", got.Refusal, diff)
+	}
+	if got := chain(`, "grpc_service": {"envoy_grpc": {"cluster_name": "c"}}, "shadow_mode": true`); got.Refusal == "" {
+		t.Errorf("%+v", got)
+	}
+}

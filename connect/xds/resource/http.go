@@ -22,7 +22,7 @@ const maxHeaderKB = 8192
 func (d *decoder) http(msg *hcmv3.HttpConnectionManager) (*mesh.HTTP, error) {
 	err := d.only(msg, "codec_type stat_prefix rds route_config http_filters http2_protocol_options common_http_protocol_options"+
 		" http_protocol_options max_request_headers_kb stream_idle_timeout request_timeout request_headers_timeout normalize_path merge_slashes path_with_escaped_slashes_action"+
-		" forward_client_cert_details set_current_client_cert_details upgrade_configs tracing"+
+		" strip_any_host_port strip_matching_host_port forward_client_cert_details set_current_client_cert_details upgrade_configs tracing"+
 		" server_name server_header_transformation use_remote_address xff_num_trusted_hops skip_xff_append via generate_request_id"+
 		" preserve_external_request_id always_set_request_id_in_response append_x_forwarded_port",
 		"access_log access_log_options access_log_flush_interval flush_access_log_on_new_request add_user_agent"+
@@ -38,6 +38,8 @@ func (d *decoder) http(msg *hcmv3.HttpConnectionManager) (*mesh.HTTP, error) {
 		HTTP2:             msg.GetHttp2ProtocolOptions() != nil || msg.GetCodecType() == hcmv3.HttpConnectionManager_HTTP2,
 		NormalizePath:     msg.GetNormalizePath().GetValue(),
 		MergeSlashes:      msg.GetMergeSlashes(),
+		StripPort:         msg.GetStripAnyHostPort(),
+		StripLocalPort:    msg.GetStripMatchingHostPort(),
 		StreamIdleTimeout: duration(msg.GetStreamIdleTimeout(), streamIdle),
 	}
 	if kb := msg.GetMaxRequestHeadersKb(); kb != nil {

@@ -9,6 +9,7 @@ import (
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	netrbacv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/rbac/v3"
 	tcpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
+	netwasmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/wasm/v3"
 
 	"github.com/serai-net/serai/connect/mesh"
 )
@@ -46,6 +47,16 @@ func (d *decoder) networkFilter(f *listenerv3.Filter, c *mesh.FilterChain, serve
 		return d.only(f, "name typed_config", "") // tcpProxy looks for it
 	case connLimitType:
 		return d.connectionLimit(f, c)
+	case netExtAuthzType:
+		authz, err := d.netExtAuthz(f.GetTypedConfig())
+		c.Authz = append(c.Authz, authz)
+		return err
+	case netWasmType:
+		msg := &netwasmv3.Wasm{}
+		if err := unpack(f.GetTypedConfig(), msg); err != nil {
+			return err
+		}
+		return d.wasm(f.GetName(), msg.GetConfig())
 	case tcpProxyType:
 		return d.tcpProxy(f, c, serverName)
 	case hcmType:
