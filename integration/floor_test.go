@@ -36,7 +36,7 @@ func floors() map[int][]string {
 		6: {"agent/config"},
 		5: {"connect/proxy", "edge", "agent/dns", "agent/console"},
 		4: {
-			"connect/stack", "connect/xds", "connect/admin", "agent/telemetry", "plugins/host",
+			"connect/stack", "connect/xds", "connect/admin", "agent/telemetry", "agent/redirect", "plugins/host",
 			"edge/auth", "edge/consumer", "edge/extension", "edge/limit", "edge/validate", "edge/transform", "edge/version", "edge/cache", "edge/cert",
 		},
 		3: {

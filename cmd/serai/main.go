@@ -69,7 +69,7 @@ func app() *cli.App {
 	app.Version = version()
 	app.EnableBashCompletion = true
 	app.HideHelpCommand = true
-	app.Commands = []*cli.Command{agentCommand(), edgeCommand(), connectCommand(), dnsCommand(), jobCommand(), completionCommand()}
+	app.Commands = []*cli.Command{agentCommand(), edgeCommand(), connectCommand(), dnsCommand(), jobCommand(), redirectCommand(), completionCommand()}
 	// run tells errors, and once.
 	app.ExitErrHandler = func(*cli.Context, error) {}
 	app.OnUsageError = usage
