@@ -28,3 +28,8 @@ func (n *Namespace) Client() *http.Client {
 func (n *Namespace) DialContext(ctx context.Context, network, addr string) (net.Conn, error) {
 	return n.dial(ctx, network, addr)
 }
+
+// Listen listens in the namespace. The address must be numeric.
+func (n *Namespace) Listen(ctx context.Context, network, addr string) (net.Listener, error) {
+	return n.listen(ctx, network, addr)
+}

@@ -95,3 +95,16 @@ func (n *Namespace) dial(ctx context.Context, network, addr string) (conn net.Co
 	})
 	return conn, err
 }
+
+// listen is to Listen what dial is to DialContext.
+func (n *Namespace) listen(ctx context.Context, network, addr string) (l net.Listener, err error) {
+	onThread(func() {
+		if err = setns(n.handles["net"], unix.CLONE_NEWNET); err != nil {
+			err = fmt.Errorf("enter net namespace: %w", err)
+			return
+		}
+		var config net.ListenConfig
+		l, err = config.Listen(ctx, network, addr)
+	})
+	return l, err
+}

@@ -16,3 +16,7 @@ func (e *Env) Namespace(context.Context) (*Namespace, error) {
 func (n *Namespace) dial(context.Context, string, string) (net.Conn, error) {
 	return nil, errors.ErrUnsupported
 }
+
+func (n *Namespace) listen(context.Context, string, string) (net.Listener, error) {
+	return nil, errors.ErrUnsupported
+}
