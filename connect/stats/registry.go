@@ -12,6 +12,9 @@ import (
 type Stat struct {
 	// Name is Envoy's, with dots.
 	Name string
+	// Scope is how many bytes of Name, its last dot included, are the owner's name,
+	// of which labels are mostly made; 0 if that is not known.
+	Scope int
 	Kind Kind
 	// Value of a counter or gauge.
 	Value int64
@@ -160,6 +163,9 @@ func (s Source) each(prefix string, yield func(Stat) bool) (more bool) {
 	s(func(stat Stat) bool {
 		if prefix != "" {
 			stat.Name = prefix + stat.Name
+			if stat.Scope == 0 {
+				stat.Scope = len(prefix)
+			}
 		}
 		more = yield(stat)
 		return more

@@ -1,0 +1,254 @@
+package stats
+
+import (
+	"bufio"
+	"encoding/json"
+	"io"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// View shows what a Registry counts as a configuration asks for it, in Envoy's
+// formats. Its fields are set before it is used; it is safe for concurrent use.
+type View struct {
+	Registry *Registry
+	// Tagger and Matcher may be nil.
+	Tagger  *Tagger
+	Matcher *Matcher
+}
+
+// Query asks for a part. The zero Query asks for all.
+type Query struct {
+	// Filter, if not nil, is searched for in names.
+	Filter *regexp.Regexp
+	// Used leaves out what was never counted.
+	Used bool
+	// Kinds that are shown; nil means all.
+	Kinds []Kind
+}
+
+func (q *Query) shows(s *Stat) bool {
+	if q.Kinds != nil && !slices.Contains(q.Kinds, s.Kind) {
+		return false
+	}
+	if q.Used {
+		switch {
+		case s.Kind == KindText:
+			if s.Text == "" {
+				return false
+			}
+		case s.Histogram != nil:
+			if s.Histogram.Count == 0 {
+				return false
+			}
+		case s.Value == 0:
+			return false
+		}
+	}
+	return q.Filter == nil || q.Filter.MatchString(s.Name)
+}
+
+// Select returns what is asked for: texts first, then counters and gauges, then
+// histograms, each by name.
+func (v *View) Select(q Query) []Stat {
+	var all []Stat
+	for s := range v.Registry.All() {
+		if v.Matcher.Shows(s.Name) && q.shows(&s) {
+			all = append(all, s)
+		}
+	}
+	rank := [...]int{KindCounter: 1, KindGauge: 1, KindHistogram: 2, KindText: 0}
+	slices.SortFunc(all, func(a, b Stat) int {
+		if by := rank[a.Kind] - rank[b.Kind]; by != 0 {
+			return by
+		}
+		return strings.Compare(a.Name, b.Name)
+	})
+	return slices.CompactFunc(all, func(a, b Stat) bool { return a.Name == b.Name && a.Kind == b.Kind })
+}
+
+// quantiles are those of Envoy, as shares.
+func quantiles() []float64 { return []float64{0, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.995, 0.999, 1} }
+
+func percent(share float64) string { return strconv.FormatFloat(share*100, 'g', 4, 64) }
+
+// Text writes one number on a line.
+func (v *View) Text(to io.Writer, q Query) error {
+	out := bufio.NewWriter(to)
+	for _, s := range v.Select(q) {
+		out.WriteString(s.Name)
+		out.WriteString(": ")
+		switch s.Kind {
+		case KindText:
+			out.WriteString(strconv.Quote(s.Text))
+		case KindHistogram:
+			out.WriteString(summary(s.Histogram))
+		default:
+			out.WriteString(strconv.FormatInt(s.Value, 10))
+		}
+		out.WriteByte('\n')
+	}
+	return out.Flush()
+}
+
+// summary is a histogram as Envoy writes it: for each quantile the value of the
+// last interval, which is not kept here, and that since the start.
+func summary(r *Reading) string {
+	if r.Count == 0 {
+		return "No recorded values"
+	}
+	var parts []string
+	for _, share := range quantiles() {
+		value, _ := r.Quantile(share)
+		parts = append(parts, "P"+percent(share)+"(nan,"+strconv.FormatFloat(value, 'g', -1, 64)+")")
+	}
+	return strings.Join(parts, " ")
+}
+
+// JSON writes what is asked for as one object.
+func (v *View) JSON(to io.Writer, q Query) error {
+	type number struct {
+		Name  string `json:"name"`
+		Value any    `json:"value"`
+	}
+	type pair struct {
+		Cumulative *float64 `json:"cumulative"`
+		Interval   *float64 `json:"interval"`
+	}
+	type computed struct {
+		Name   string `json:"name"`
+		Values []pair `json:"values"`
+	}
+	all := []any{}
+	histograms := []computed{}
+	for _, s := range v.Select(q) {
+		switch s.Kind {
+		case KindText:
+			all = append(all, number{s.Name, s.Text})
+		case KindHistogram:
+			one := computed{Name: s.Name}
+			for _, share := range quantiles() {
+				var p pair
+				if value, ok := s.Histogram.Quantile(share); ok {
+					p.Cumulative = &value
+				}
+				one.Values = append(one.Values, p)
+			}
+			histograms = append(histograms, one)
+		default:
+			all = append(all, number{s.Name, s.Value})
+		}
+	}
+	if len(histograms) > 0 {
+		var supported []json.Number
+		for _, share := range quantiles() {
+			supported = append(supported, json.Number(percent(share)))
+		}
+		all = append(all, map[string]any{"histograms": map[string]any{"supported_quantiles": supported, "computed_quantiles": histograms}})
+	}
+	return json.NewEncoder(to).Encode(map[string]any{"stats": all})
+}
+
+// series is one number with its labels written.
+type series struct {
+	labels string
+	stat   Stat
+}
+
+// Prometheus writes what is asked for in Prometheus's text format, with Envoy's
+// names of metrics.
+func (v *View) Prometheus(to io.Writer, q Query) error {
+	byName := [2]map[string][]series{{}, {}} // numbers, histograms
+	types := map[string]string{}
+	for _, s := range v.Select(q) {
+		if s.Kind == KindText {
+			continue
+		}
+		name, labels := s.Name, ""
+		if v.Tagger != nil {
+			var tags []Tag
+			name, tags = v.Tagger.Tags(&s)
+			labels = written(tags)
+		}
+		name = "envoy_" + sanitized(name)
+		group, kind := 0, "counter"
+		switch s.Kind {
+		case KindGauge:
+			kind = "gauge"
+		case KindHistogram:
+			group, kind = 1, "histogram"
+		default:
+		}
+		if known := types[name]; known != "" && known != kind {
+			continue // a metric has one type
+		}
+		types[name] = kind
+		byName[group][name] = append(byName[group][name], series{labels, s})
+	}
+	out := bufio.NewWriter(to)
+	for _, group := range byName {
+		names := make([]string, 0, len(group))
+		for name := range group {
+			names = append(names, name)
+		}
+		slices.Sort(names)
+		for _, name := range names {
+			out.WriteString("# TYPE " + name + " " + types[name] + "\n")
+			for _, one := range group[name] {
+				if one.stat.Kind == KindHistogram {
+					buckets(out, name, one)
+					continue
+				}
+				out.WriteString(name + "{" + one.labels + "} " + strconv.FormatInt(one.stat.Value, 10) + "\n")
+			}
+		}
+	}
+	return out.Flush()
+}
+
+// buckets writes a histogram.
+func buckets(out *bufio.Writer, name string, s series) {
+	labels := s.labels
+	if labels != "" {
+		labels += ","
+	}
+	r := s.stat.Histogram
+	for i, bound := range Bounds() {
+		out.WriteString(name + "_bucket{" + labels + `le="` + strconv.FormatFloat(bound, 'f', -1, 64) + `"} ` + strconv.FormatInt(r.Cumulative[i], 10) + "\n")
+	}
+	count := strconv.FormatInt(r.Count, 10)
+	out.WriteString(name + "_bucket{" + labels + `le="+Inf"} ` + count + "\n")
+	out.WriteString(name + "_sum{" + s.labels + "} " + strconv.FormatInt(r.Sum, 10) + "\n")
+	out.WriteString(name + "_count{" + s.labels + "} " + count + "\n")
+}
+
+// written are labels as they stand between braces.
+func written(tags []Tag) string {
+	var out strings.Builder
+	for i, tag := range tags {
+		if i > 0 {
+			out.WriteByte(',')
+		}
+		out.WriteString(sanitized(tag.Name))
+		out.WriteString(`="`)
+		out.WriteString(strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`).Replace(strings.ToValidUTF8(tag.Value, "\ufffd")))
+		out.WriteByte('"')
+	}
+	return out.String()
+}
+
+// sanitized is a name that Prometheus takes.
+func sanitized(name string) string {
+	out := []byte(name)
+	for i, c := range out {
+		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '_' {
+			out[i] = '_'
+		}
+	}
+	if len(out) > 0 && out[0] >= '0' && out[0] <= '9' {
+		return "_" + string(out)
+	}
+	return string(out)
+}
