@@ -1,16 +1,23 @@
 // Package admin is the operator's HTTP interface of a process: whether it is
-// ready, and what it has counted. Paths and texts are Envoy's.
+// ready, what it has counted, what is in force. Paths, texts and shapes are
+// Envoy's, so that what was made for it works.
 //
-//	GET /ready                       200 LIVE, or 503 with the reason
-//	GET /server_info                 version and state, JSON
-//	GET /stats                       one counter a line; ?filter=REGEX
-//	GET /metrics, /stats/prometheus  in Prometheus's formats
+//	/ready                       200 LIVE, or 503 with the reason
+//	/server_info /memory         version and state, JSON
+//	/stats                       one number a line; ?filter=REGEX, ?format=json, ...
+//	/metrics, /stats/prometheus  in Prometheus's formats
+//	/config_dump /clusters /listeners /certs /runtime of a data plane
+//	/help                        all there is
+//
+// By POST only: /reset_counters /logging /drain_listeners /healthcheck/fail
+// /healthcheck/ok /reopen_logs /quitquitquit.
 package admin
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"iter"
 	"log/slog"
@@ -21,6 +28,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/serai-net/serai/connect/stats"
 )
 
 // Source is what the interface tells about.
@@ -37,15 +45,27 @@ type Options struct {
 	Address string
 	// AddressPath is a file to which the bound address is written, "" for none.
 	AddressPath string
+	// AccessLog is a file for a line on each request, "" for none.
+	AccessLog string
 	// Source is asked at each request; never nil.
 	Source Source
 	// Metrics serves /metrics; nil means that there is none.
 	Metrics http.Handler
+	// View shows what is counted by Envoy's names; nil if nothing is, and /stats
+	// shows what Source counts.
+	View *stats.View
+	// Plane is what a data plane shows; nil for what is none.
+	Plane   *Plane
+	Actions Actions
+	Info    Info
+	// Level is that of the log, which /logging may set; nil if it cannot be set.
+	Level *slog.LevelVar
 }
 
 // Server is a bound admin interface; a nil Server is none.
 type Server struct {
 	serving []served
+	log     io.Closer // nil for none
 }
 
 // served is one address.
@@ -58,6 +78,13 @@ type served struct {
 func Listen(o Options, log *slog.Logger) (*Server, error) {
 	s := &Server{}
 	all := newHandler(&o)
+	if o.AccessLog != "" {
+		file, err := os.OpenFile(o.AccessLog, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+		if err != nil {
+			return nil, fmt.Errorf("admin interface: access log: %w", err)
+		}
+		all, s.log = logged(all, file), file
+	}
 	if o.Address != "" {
 		network, address := "tcp", o.Address
 		if path, ok := strings.CutPrefix(o.Address, "unix://"); ok {
@@ -153,5 +180,8 @@ func (s *Server) Run(ctx context.Context) error {
 		})
 	}
 	running.Wait()
+	if s.log != nil {
+		errs = append(errs, s.log.Close())
+	}
 	return errors.Join(errs...)
 }

@@ -81,7 +81,7 @@ func TestPaths(t *testing.T) {
 		}
 	}
 	check("/ready", 200, "LIVE\n")
-	check("/server_info", 200, `"state":"LIVE"`)
+	check("/server_info", 200, `"state": "LIVE"`)
 	check("/stats", 200, "listener.a.downstream_cx_total: 3\ncluster.b.upstream_rq_total: 4\n")
 	check("/stats?filter=%5Ecluster", 200, "cluster.b.upstream_rq_total: 4\n")
 	check("/stats?filter=(", 400, "filter: ")
@@ -94,9 +94,9 @@ func TestPaths(t *testing.T) {
 	}
 	s.err = errors.New("draining")
 	check("/ready", 503, "draining\n")
-	check("/server_info", 200, `"state":"DRAINING"`)
+	check("/server_info", 200, `"state": "DRAINING"`)
 	s.err = errors.New("not yet")
-	check("/server_info", 200, `"reason":"not yet","state":"PRE_INITIALIZING"`)
+	check("/server_info", 200, "\"reason\": \"not yet\",\n \"state\": \"PRE_INITIALIZING\"")
 }
 
 func TestAddressInUse(t *testing.T) {

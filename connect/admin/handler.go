@@ -1,70 +1,250 @@
 package admin
 
 import (
-	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"regexp"
 	"runtime/debug"
+	"slices"
+	"strings"
 	"time"
+
+	"github.com/serai-net/serai/connect/stats"
 )
 
 // handler serves the interface of one source.
 type handler struct {
-	source  Source
-	metrics http.Handler
-	start   time.Time
+	Options
+	start time.Time
+	paths map[string]endpoint
+}
+
+// endpoint is one path.
+type endpoint struct {
+	help string
+	// post says that it changes something: GET may not.
+	post  bool
+	serve http.HandlerFunc
 }
 
 func newHandler(o *Options) http.Handler {
-	h := &handler{source: o.Source, metrics: o.Metrics, start: time.Now()}
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /ready", h.ready)
-	mux.HandleFunc("GET /server_info", h.serverInfo)
-	mux.HandleFunc("GET /stats", h.stats)
-	if h.metrics != nil {
-		mux.Handle("GET /metrics", h.metrics)
-		mux.Handle("GET /stats/prometheus", h.metrics)
+	h := &handler{Options: *o, start: time.Now()}
+	h.paths = map[string]endpoint{
+		"/":            {"Admin home page", false, h.home},
+		"/help":        {"print out list of admin commands", false, h.help},
+		"/ready":       {"print server state, return 200 if LIVE, otherwise return 503", false, h.ready},
+		"/server_info": {"print server version/status information", false, h.serverInfo},
+		"/memory":      {"print current allocation/heap usage", false, h.memory},
+		"/stats":       {"print server stats", false, h.stats},
+		"/hot_restart_version": {"print the hot restart compatibility version", false, func(w http.ResponseWriter, _ *http.Request) {
+			fmt.Fprintln(w, "disabled")
+		}},
 	}
-	return mux
+	if h.Metrics != nil {
+		h.paths["/metrics"] = endpoint{"print what Serai itself counts, in prometheus format", false, h.Metrics.ServeHTTP}
+	}
+	if h.Metrics != nil || h.View != nil {
+		h.paths["/stats/prometheus"] = endpoint{"print server stats in prometheus format", false, h.prometheus}
+	}
+	if h.View != nil {
+		h.paths["/reset_counters"] = endpoint{"reset all counters to zero", true, func(w http.ResponseWriter, _ *http.Request) {
+			h.View.Reset()
+			fmt.Fprintln(w, "OK")
+		}}
+	}
+	if h.Level != nil {
+		h.paths["/logging"] = endpoint{"query/change logging levels", true, h.logging}
+	}
+	h.planePaths()
+	h.actionPaths()
+	return h
+}
+
+// ServeHTTP implements http.Handler.
+func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	header := w.Header()
+	header.Set("Content-Type", "text/plain; charset=UTF-8")
+	header.Set("Cache-Control", "no-cache, max-age=0")
+	header.Set("X-Content-Type-Options", "nosniff")
+	path := r.URL.Path
+	if path != "/" {
+		path = strings.TrimSuffix(path, "/")
+	}
+	one, ok := h.paths[path]
+	switch {
+	case !ok:
+		w.WriteHeader(http.StatusNotFound)
+		fmt.Fprint(w, "invalid path. ")
+		h.help(w, r)
+	case one.post && r.Method != http.MethodPost:
+		header.Set("Allow", http.MethodPost)
+		w.WriteHeader(http.StatusMethodNotAllowed)
+		fmt.Fprintf(w, "Method %s not allowed, POST required.", method(r.Method))
+	case r.Method != http.MethodGet && r.Method != http.MethodPost && r.Method != http.MethodHead:
+		header.Set("Allow", "GET, HEAD, POST")
+		w.WriteHeader(http.StatusMethodNotAllowed)
+		fmt.Fprintf(w, "Method %s not allowed.", method(r.Method))
+	default:
+		one.serve(w, r)
+	}
+}
+
+// method is one that is safe to be shown.
+func method(name string) string {
+	if strings.ContainsFunc(name, func(r rune) bool { return r < 'A' || r > 'Z' }) || len(name) > 20 {
+		return "?"
+	}
+	return name
+}
+
+func (h *handler) sorted() []string {
+	var all []string
+	for path := range h.paths {
+		all = append(all, path)
+	}
+	slices.Sort(all)
+	return all
+}
+
+func (h *handler) help(w http.ResponseWriter, _ *http.Request) {
+	fmt.Fprintln(w, "admin commands are:")
+	for _, path := range h.sorted() {
+		post := ""
+		if h.paths[path].post {
+			post = " (POST)"
+		}
+		fmt.Fprintf(w, "  %s%s: %s\n", path, post, h.paths[path].help)
+	}
+}
+
+// home is a page that names all paths; what changes something is a button.
+func (h *handler) home(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "text/html; charset=UTF-8")
+	fmt.Fprint(w, "<!DOCTYPE html>\n<html lang=\"en\"><head><title>Serai Admin</title></head><body><table>\n<tr><th>Command</th><th>Description</th></tr>\n")
+	for _, path := range h.sorted() {
+		link := fmt.Sprintf(`<a href="%s">%s</a>`, strings.TrimPrefix(path, "/"), path)
+		if h.paths[path].post {
+			link = fmt.Sprintf(`<form action="%s" method="post"><button>%s</button></form>`, strings.TrimPrefix(path, "/"), path)
+		}
+		fmt.Fprintf(w, "<tr><td>%s</td><td>%s</td></tr>\n", link, h.paths[path].help)
+	}
+	fmt.Fprint(w, "</table></body></html>\n")
+}
+
+// state is Envoy's name of how the process is, and why, if it is not live.
+func (h *handler) state() (name string, reason error) {
+	reason = h.Source.Ready()
+	switch {
+	case reason == nil:
+		return "LIVE", nil
+	case strings.HasPrefix(reason.Error(), "draining"):
+		return "DRAINING", reason
+	default:
+		return "PRE_INITIALIZING", reason
+	}
 }
 
 func (h *handler) ready(w http.ResponseWriter, _ *http.Request) {
-	if err := h.source.Ready(); err != nil {
-		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+	name, reason := h.state()
+	if reason != nil {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		fmt.Fprintf(w, "%s\n%s\n", name, reason)
 		return
 	}
-	fmt.Fprintln(w, "LIVE")
+	fmt.Fprintln(w, name)
 }
 
-func (h *handler) serverInfo(w http.ResponseWriter, _ *http.Request) {
-	info := map[string]any{
-		"version": "serai " + Version(), "state": "LIVE", "uptime_current_epoch": time.Since(h.start).Round(time.Second).String(),
-	}
-	if err := h.source.Ready(); err != nil {
-		info["state"], info["reason"] = "PRE_INITIALIZING", err.Error()
-		if err.Error() == "draining" {
-			info["state"] = "DRAINING"
-		}
-	}
-	w.Header().Set("Content-Type", "application/json")
-	json.NewEncoder(w).Encode(info) //nolint:errcheck // the client is gone
-}
-
+// stats shows numbers as text or JSON; without a View, those of the source.
 func (h *handler) stats(w http.ResponseWriter, r *http.Request) {
-	if r.URL.Query().Get("format") == "prometheus" && h.metrics != nil {
-		h.metrics.ServeHTTP(w, r)
+	query := r.URL.Query()
+	format := query.Get("format")
+	if format == "prometheus" && h.paths["/stats/prometheus"].serve != nil {
+		h.prometheus(w, r)
 		return
 	}
-	filter, err := regexp.Compile(r.URL.Query().Get("filter"))
+	q, err := statsQuery(query)
 	if err != nil {
-		http.Error(w, "filter: "+err.Error(), http.StatusBadRequest)
+		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	for name, value := range h.source.Stats() {
-		if filter.MatchString(name) {
-			fmt.Fprintf(w, "%s: %d\n", name, value)
+	if h.View == nil {
+		for name, value := range h.Source.Stats() {
+			if q.Filter == nil || q.Filter.MatchString(name) {
+				fmt.Fprintf(w, "%s: %d\n", name, value)
+			}
 		}
+		return
+	}
+	switch format {
+	case "json":
+		w.Header().Set("Content-Type", "application/json")
+		err = h.View.JSON(w, q)
+	case "", "text", "html", "active-html":
+		err = h.View.Text(w, q)
+	default:
+		http.Error(w, "usage: /stats?format=(html|active-html|json|prometheus|text)\n", http.StatusBadRequest)
+	}
+	_ = err // the client is gone
+}
+
+// maxFilter bounds a filter, in bytes.
+const maxFilter = 4096
+
+func statsQuery(query map[string][]string) (stats.Query, error) {
+	get := func(name string) string {
+		if values := query[name]; len(values) > 0 {
+			return values[0]
+		}
+		return ""
+	}
+	_, used := query["usedonly"]
+	q := stats.Query{Used: used}
+	if text := get("filter"); text != "" {
+		if len(text) > maxFilter {
+			return q, fmt.Errorf("filter: longer than %d bytes", maxFilter)
+		}
+		var err error
+		if q.Filter, err = regexp.Compile(text); err != nil {
+			return q, fmt.Errorf("filter: Invalid re2 regex: %w", err)
+		}
+	}
+	switch kind := get("type"); kind {
+	case "", "All":
+	case "Counters":
+		q.Kinds = []stats.Kind{stats.KindCounter}
+	case "Gauges":
+		q.Kinds = []stats.Kind{stats.KindGauge}
+	case "Histograms":
+		q.Kinds = []stats.Kind{stats.KindHistogram}
+	case "TextReadouts":
+		q.Kinds = []stats.Kind{stats.KindText}
+	default:
+		return q, fmt.Errorf("usage: /stats?type=(All|Counters|Gauges|Histograms|TextReadouts)")
+	}
+	return q, nil
+}
+
+// prometheus shows numbers by Envoy's names, and behind them what Serai itself
+// counts.
+func (h *handler) prometheus(w http.ResponseWriter, r *http.Request) {
+	if h.View == nil {
+		h.Metrics.ServeHTTP(w, r)
+		return
+	}
+	q, err := statsQuery(r.URL.Query())
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	if err := h.View.Prometheus(w, q); err != nil || h.Metrics == nil || q.Filter != nil {
+		return
+	}
+	// In the same format, whatever the client would take.
+	plain := httptest.NewRecorder()
+	h.Metrics.ServeHTTP(plain, &http.Request{Method: http.MethodGet, URL: r.URL, Header: http.Header{}})
+	if plain.Code == http.StatusOK {
+		w.Write(plain.Body.Bytes()) //nolint:errcheck // the client is gone
 	}
 }
 

@@ -45,10 +45,18 @@ type Config struct {
 	FlushInterval time.Duration
 	// Tracing is the file's tracing as it stands there, nil without one.
 	Tracing json.RawMessage
+	// Runtime are the static layers of layered_runtime.
+	Runtime []RuntimeLayer
 	// JSON is all of it, without the token.
 	JSON []byte
 	// Ignored tells what of the file has no effect, for the log.
 	Ignored []string
+}
+
+// RuntimeLayer is one static layer of the runtime.
+type RuntimeLayer struct {
+	Name   string
+	Values map[string]string
 }
 
 // Static are the static resources of the file, each as it stands there.
@@ -98,6 +106,7 @@ func Parse(data []byte) (*Config, error) {
 		return nil, err
 	}
 	config.Tracing = file.Tracing
+	config.Runtime = file.runtime()
 	config.JSON = redacted(data)
 	return config, nil
 }

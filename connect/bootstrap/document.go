@@ -44,6 +44,7 @@ type document struct {
 			GrpcServices services `json:"grpc_services"`
 		} `json:"ads_config"`
 	} `json:"dynamic_resources"`
+	LayeredRuntime     layers          `json:"layered_runtime"`
 	StatsSinks         []sink          `json:"stats_sinks"`
 	StatsConfig        statsConfig     `json:"stats_config"`
 	StatsFlushInterval string          `json:"stats_flush_interval"`

@@ -217,3 +217,24 @@ func (d *document) adminLog() string {
 	}
 	return path
 }
+
+// layers are those of the runtime.
+type layers struct {
+	Layers []struct {
+		Name        string         `json:"name"`
+		StaticLayer map[string]any `json:"static_layer"`
+	} `json:"layers"`
+}
+
+// runtime reads the static layers, which are shown and change nothing here.
+func (d *document) runtime() []RuntimeLayer {
+	var out []RuntimeLayer
+	for _, layer := range d.LayeredRuntime.Layers {
+		one := RuntimeLayer{Name: layer.Name, Values: map[string]string{}}
+		for key, value := range layer.StaticLayer {
+			one.Values[key] = fmt.Sprint(value)
+		}
+		out = append(out, one)
+	}
+	return out
+}

@@ -172,7 +172,7 @@ func (cs *chains) assemble(c *chain, l *mesh.Listener, d *mesh.FilterChain) {
 		return
 	}
 	server := stack.NewServer(d.HTTP.Codec, func() wire.Service { return *c.service.Load() }, cs.log)
-	c.guard = &stack.Guarded{Next: server, Observe: cs.observe.TCP(cs.place(l))}
+	c.guard = &stack.Guarded{Next: cs.counter(l, d).Connections(server), Observe: cs.observe.TCP(cs.place(l))}
 	c.listen.Handler, c.codec = c.guard, telemetry.Codec{Listener: l.Name, Stats: server.Stats}
 }
 
@@ -199,7 +199,7 @@ func (cs *chains) http(l *mesh.Listener, d *mesh.FilterChain, routes map[string]
 			return next.Serve(x, req)
 		})
 	}
-	return wire.Stack(service, named, cs.observe.HTTP(cs.place(l)), stack.Conduct(d.HTTP.Conduct), stack.Connection(policy)), nil
+	return wire.Stack(service, named, cs.counter(l, d).Layer, cs.observe.HTTP(cs.place(l)), stack.Conduct(d.HTTP.Conduct), stack.Connection(policy)), nil
 }
 
 // refusing closes every connection; see may be nil.

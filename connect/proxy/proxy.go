@@ -17,7 +17,6 @@ import (
 	"time"
 
 	"github.com/serai-net/serai/agent/telemetry"
-	"github.com/serai-net/serai/connect/admin"
 	"github.com/serai-net/serai/connect/bootstrap"
 	"github.com/serai-net/serai/connect/listen"
 	"github.com/serai-net/serai/connect/mesh"
@@ -63,7 +62,11 @@ type Proxy struct {
 	chains    *chains
 	observe   *telemetry.Observer
 	registry  stats.Registry // what is counted by Envoy's names
+	view      *stats.View    // and how it is shown
+	started   time.Time
 	draining  atomic.Bool
+	unhealthy atomic.Bool   // by /healthcheck/fail
+	quit      chan struct{} // has room for one: an operator wants the process to end
 }
 
 // New makes a Proxy; observe sees every exchange and connection, and may be nil.
@@ -71,7 +74,7 @@ type Proxy struct {
 func New(config Config, observe *telemetry.Observer, log *slog.Logger) (*Proxy, error) {
 	config.DrainDelay = max(0, cmp.Or(config.DrainDelay, time.Second))
 	config.DrainTimeout = cmp.Or(config.DrainTimeout, 4500*time.Millisecond)
-	p := &Proxy{config: config, observe: observe, log: log}
+	p := &Proxy{config: config, observe: observe, log: log, started: time.Now(), quit: make(chan struct{}, 1)}
 	p.clusters = upstream.NewSet(log)
 	p.clusters.CountIn(&p.registry)
 	p.listeners = listen.NewSet(config.Listen, log)
@@ -87,6 +90,10 @@ func New(config Config, observe *telemetry.Observer, log *slog.Logger) (*Proxy, 
 		return nil, err
 	}
 	p.watcher = watcher
+	p.registry.Add(p.counted)
+	if p.view, err = p.newView(); err != nil {
+		return nil, err
+	}
 	if m := observe.Metrics(); m != nil {
 		m.Add(p.samples())
 	}
@@ -137,7 +144,10 @@ func (p *Proxy) Run(ctx context.Context) error {
 		}
 	})
 
-	<-ctx.Done()
+	select {
+	case <-ctx.Done():
+	case <-p.quit:
+	}
 	p.drain()
 	stop()
 	running.Wait()
@@ -146,18 +156,6 @@ func (p *Proxy) Run(ctx context.Context) error {
 	stopLog()
 	writing.Wait()
 	return nil
-}
-
-// admin binds the admin interface.
-func (p *Proxy) admin() (*admin.Server, error) {
-	options := admin.Options{Address: p.config.Admin, AddressPath: p.config.AdminAddressPath, Source: p}
-	if m := p.observe.Metrics(); m != nil {
-		var err error
-		if options.Metrics, err = telemetry.Handler(m, admin.Version(), p.log); err != nil {
-			return nil, err
-		}
-	}
-	return admin.Listen(options, p.log)
 }
 
 // announce tells when the first configuration is in force.
@@ -187,6 +185,9 @@ func (p *Proxy) drain() {
 func (p *Proxy) Ready() error {
 	if p.draining.Load() {
 		return fmt.Errorf("draining")
+	}
+	if p.unhealthy.Load() {
+		return fmt.Errorf("draining: POST /healthcheck/fail")
 	}
 	select {
 	case <-p.watcher.Ready():

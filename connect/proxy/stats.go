@@ -10,29 +10,9 @@ import (
 // Stats implements [admin.Source].
 func (p *Proxy) Stats() iter.Seq2[string, int64] {
 	return func(yield func(string, int64) bool) {
-		status := p.watcher.Status()
-		for name, value := range status.All() {
-			if !yield("control_plane."+name, value) {
-				return
-			}
-		}
 		for stat := range p.registry.All() {
 			if stat.Kind != stats.KindText && stat.Kind != stats.KindHistogram && !yield(stat.Name, stat.Value) {
 				return
-			}
-		}
-		for _, l := range p.listeners.Stats() {
-			for name, value := range l.All() {
-				if !yield("listener."+l.Name+"."+name, value) {
-					return
-				}
-			}
-		}
-		for _, c := range p.clusters.Stats() {
-			for name, value := range c.All() {
-				if !yield("cluster."+c.Name+"."+name, value) {
-					return
-				}
 			}
 		}
 	}

@@ -15,7 +15,7 @@ type Stat struct {
 	// Scope is how many bytes of Name, its last dot included, are the owner's name,
 	// of which labels are mostly made; 0 if that is not known.
 	Scope int
-	Kind Kind
+	Kind  Kind
 	// Value of a counter or gauge.
 	Value int64
 	// Histogram is what a histogram has counted, Text what a text says.

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // View shows what a Registry counts as a configuration asks for it, in Envoy's
@@ -17,6 +18,24 @@ type View struct {
 	// Tagger and Matcher may be nil.
 	Tagger  *Tagger
 	Matcher *Matcher
+
+	mu sync.Mutex // guards:
+	// before are the counters at the last Reset, but those that were 0.
+	before map[string]int64
+}
+
+// Reset lets all counters begin again at 0 for who reads this view. Those of
+// their owners go on.
+func (v *View) Reset() {
+	before := map[string]int64{}
+	for s := range v.Registry.All() {
+		if s.Kind == KindCounter && s.Value != 0 {
+			before[s.Name] = s.Value
+		}
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.before = before
 }
 
 // Query asks for a part. The zero Query asks for all.
@@ -53,8 +72,14 @@ func (q *Query) shows(s *Stat) bool {
 // Select returns what is asked for: texts first, then counters and gauges, then
 // histograms, each by name.
 func (v *View) Select(q Query) []Stat {
+	v.mu.Lock()
+	before := v.before
+	v.mu.Unlock()
 	var all []Stat
 	for s := range v.Registry.All() {
+		if s.Kind == KindCounter {
+			s.Value = max(0, s.Value-before[s.Name])
+		}
 		if v.Matcher.Shows(s.Name) && q.shows(&s) {
 			all = append(all, s)
 		}

@@ -94,7 +94,9 @@ func view(t *testing.T) *stats.View {
 	scope.Gauge("upstream_cx_active").Set(2)
 	scope.Histogram("upstream_rq_time").Record(7)
 	r.Scope("http.a.").Histogram("downstream_rq_time")
-	r.Add(func(yield func(stats.Stat) bool) { yield(stats.Stat{Name: "control_plane.identifier", Kind: stats.KindText}) })
+	r.Add(func(yield func(stats.Stat) bool) {
+		yield(stats.Stat{Name: "control_plane.identifier", Kind: stats.KindText})
+	})
 	tagger, err := stats.NewTagger([]stats.TagRule{{Name: "local_cluster", Fixed: `w"b`, HasFixed: true}}, false)
 	if err != nil {
 		t.Fatal(err)

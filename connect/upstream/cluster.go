@@ -39,6 +39,9 @@ type Cluster struct {
 	// by Set.mu.
 	factor uint32
 
+	// answers are the responses that exchanges ended with.
+	answers answers
+
 	// stale says that the plan of hosts is to be made anew.
 	stale atomic.Bool
 	// ejections is nil without outlier detection, now and before.

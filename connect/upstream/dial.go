@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"sync/atomic"
 	"time"
 
@@ -40,6 +41,8 @@ func (c *Cluster) dialFor(ctx context.Context, p preference, http2 bool) (net.Co
 		return nil, nil, err
 	}
 	host.active.Add(1)
+	c.answers.requests.Add(1)
+	host.answers.begun()
 	return &countedConn{Conn: conn, host: host}, host, nil
 }
 
@@ -84,6 +87,8 @@ func (c *Cluster) dialAny(ctx context.Context, p preference, http2 bool) (net.Co
 // other peers are never older than the configuration that named these.
 func (c *Cluster) dial(ctx context.Context, cfg *config, host *Host, http2 bool) (net.Conn, error) {
 	c.connects.Add(1)
+	host.answers.connects.Add(1)
+	began := time.Now()
 	secure := cfg.tls
 	if http2 {
 		secure = cfg.tls2
@@ -91,6 +96,13 @@ func (c *Cluster) dial(ctx context.Context, cfg *config, host *Host, http2 bool)
 	conn, err := host.dial(ctx, cfg, secure, &c.set.bulk)
 	if err != nil {
 		c.connectFails.Add(1)
+		host.answers.connectFails.Add(1)
+		if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded) {
+			c.answers.connectTimeouts.Add(1)
+		}
+		if secure != nil && wasTLS(err) {
+			c.answers.badHandshakes.Add(1)
+		}
 		switch {
 		case isLate(ctx):
 			return nil, fmt.Errorf("%w: %w", errWaited, err)
@@ -100,6 +112,8 @@ func (c *Cluster) dial(ctx context.Context, cfg *config, host *Host, http2 bool)
 		return nil, err
 	}
 	host.succeeded()
+	c.answers.connected.Observe(time.Since(began))
+	c.answers.secured(conn)
 	return conn, nil
 }
 

@@ -38,6 +38,8 @@ type Host struct {
 	pool     pool   // of HTTP/1
 	shared   shared // of HTTP/2
 
+	answers hostAnswers
+
 	// active counts the exchanges under way.
 	active atomic.Int32
 	// conns counts the connections, those being made included: those of HTTP/1 and
@@ -155,7 +157,7 @@ func (h *Host) dial(ctx context.Context, c *config, secure *tls.Config, buffers 
 	secured := tls.Client(bulk.Under(conn, buffers), mtls.ForHost(secure, c.TLS, h.tlsName()))
 	if err := secured.HandshakeContext(ctx); err != nil {
 		conn.Close()
-		return nil, fmt.Errorf("tls with %s: %w", h.text, err)
+		return nil, &handshakeError{h.text, err}
 	}
 	return secured, nil
 }

@@ -52,6 +52,7 @@ func (c *Cluster) Serve(x *wire.Exchange, req *wire.Request) (*wire.Response, er
 		reused, resp, err := c.try(x, req, host, now, last != nil)
 		if err == nil {
 			c.answered(host, x.GRPC, resp)
+			host.answers.ended(resp.Status)
 			if owner {
 				replay.Settle()
 			}
@@ -60,6 +61,7 @@ func (c *Cluster) Serve(x *wire.Exchange, req *wire.Request) (*wire.Response, er
 		repeat := n < maxTries && mayRepeat(x, req, err) && again(req, replay)
 		if !repeat || !reused {
 			c.faulted(host, err)
+			host.answers.broke(err)
 		}
 		if !repeat {
 			return nil, err
@@ -136,7 +138,10 @@ func (c *Cluster) enter(x *wire.Exchange) error {
 // leave is the end of an exchange with a cluster.
 type leave Cluster
 
-func (l *leave) End(*wire.Exchange) { l.active.Add(-1) }
+func (l *leave) End(x *wire.Exchange) {
+	l.active.Add(-1)
+	l.answers.count(l.name, x)
+}
 
 // replayOf makes the body of req one that can be read again. It is the owner's
 // to settle.
@@ -203,6 +208,7 @@ func (c *Cluster) try(
 	}
 	reused, a.Local, a.Proto = a.Reused, l.local, 1
 	host.active.Add(1)
+	c.answers.requests.Add(1)
 	if resp, err = l.conn.RoundTrip(x, a, req); err != nil {
 		a.End = time.Now()
 	}
@@ -245,6 +251,7 @@ func (c *Cluster) connectFor(x *wire.Exchange, host *Host) (*lease, error) {
 // lease makes a connection of HTTP/1 of made, which was dialled by cfg.
 func (c *Cluster) lease(cfg *config, host *Host, made net.Conn) *lease {
 	l := &lease{host: host, born: time.Now(), single: cfg.ProxyProtocol != 0, local: wire.AddrPort(made.LocalAddr())}
+	c.answers.http1.Add(1)
 	l.conn = http1.NewClientConn(made, http1.ClientConfig{Buffers: &c.set.buffers}, l.release)
 	return l
 }

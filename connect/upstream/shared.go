@@ -63,6 +63,7 @@ func (c *Cluster) tryShared(x *wire.Exchange, a *wire.Attempt, req *wire.Request
 	}
 	a.Connected, a.Local, a.Proto = time.Now(), conn.Local(), 2
 	host.active.Add(1)
+	c.answers.requests.Add(1)
 	resp, err := conn.RoundTrip(x, a, req)
 	return true, resp, err
 }
@@ -207,6 +208,7 @@ func (c *Cluster) makeShared(ctx context.Context, host *Host) (*http2.ClientConn
 		}
 	}
 	o := &cfg.HTTP2Options
+	c.answers.http2.Add(1)
 	conn := http2.NewClientConn(made, http2.ClientConfig{MaxStreams: o.MaxStreams, Released: host.released, Bounds: http2.Bounds{
 		StreamWindow: o.StreamWindow, ConnWindow: o.ConnWindow, PingInterval: o.PingInterval, PingTimeout: o.PingTimeout,
 		Buffers: &c.set.shared,

@@ -107,3 +107,11 @@ func (w *Watcher) StaticRefusals() []Refusal {
 	p.onlyStatic()
 	return Refusals(p.next)
 }
+
+// IsStaticCluster tells whether a cluster stands in the bootstrap file.
+func (w *Watcher) IsStaticCluster(name string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	e := w.clusters.entries[name]
+	return e != nil && e.static
+}

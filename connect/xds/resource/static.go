@@ -14,6 +14,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
+	"google.golang.org/protobuf/types/known/anypb"
 )
 
 // FromJSON makes of a resource in JSON, as it stands in a bootstrap file, the
@@ -131,4 +132,20 @@ func inside(value any, field protoreflect.FieldDescriptor, depth int) {
 			}
 		}
 	}
+}
+
+// ToJSON is a resource as Envoy shows it: with the names of the protocol, and
+// with its type.
+func ToJSON(typ string, body []byte) (map[string]any, error) {
+	text, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(&anypb.Any{TypeUrl: typ, Value: body})
+	if err != nil {
+		return nil, errors.New(told(err))
+	}
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	decoder.UseNumber()
+	var tree map[string]any
+	if err := decoder.Decode(&tree); err != nil {
+		return nil, err
+	}
+	return tree, nil
 }

@@ -1,0 +1,315 @@
+package admin
+
+import (
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"math"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/serai-net/serai/connect/listen"
+	"github.com/serai-net/serai/connect/mesh"
+	"github.com/serai-net/serai/connect/upstream"
+)
+
+// Plane is what only a data plane can show.
+type Plane struct {
+	// Dump is the configuration as JSON, as /config_dump is asked for it; a
+	// BadQuery if it is asked for what there is not.
+	Dump func(query url.Values) ([]byte, error)
+	// Clusters, Listeners and Snapshot are what is in force; Snapshot may return
+	// nil.
+	Clusters  func() []upstream.ClusterStats
+	Listeners func() []listen.Stats
+	Snapshot  func() *mesh.Snapshot
+	// Static tells whether a cluster stands in the bootstrap file.
+	Static func(cluster string) bool
+}
+
+// BadQuery is a question that cannot be answered, with its status.
+type BadQuery struct {
+	Status int
+	Text   string
+}
+
+func (b *BadQuery) Error() string { return b.Text }
+
+func (h *handler) planePaths() {
+	if h.Plane == nil {
+		return
+	}
+	h.paths["/config_dump"] = endpoint{"dump the configuration; resource, mask, name_regex, include_eds", false, h.configDump}
+	h.paths["/clusters"] = endpoint{"upstream cluster status; format=json", false, h.clusters}
+	h.paths["/listeners"] = endpoint{"print listener info; format=json", false, h.listeners}
+	h.paths["/certs"] = endpoint{"print certs on machine", false, h.certs}
+	h.paths["/runtime"] = endpoint{"print runtime values", false, h.runtime}
+	h.paths["/init_dump"] = endpoint{"print what the start waits for", false, func(w http.ResponseWriter, _ *http.Request) {
+		writeJSON(w, map[string]any{})
+	}}
+}
+
+func (h *handler) configDump(w http.ResponseWriter, r *http.Request) {
+	text, err := h.Plane.Dump(r.URL.Query())
+	if err != nil {
+		status := http.StatusInternalServerError
+		if bad, ok := errors.AsType[*BadQuery](err); ok {
+			status = bad.Status
+		}
+		http.Error(w, err.Error(), status)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Write(text) //nolint:errcheck // the client is gone
+}
+
+// addressOf is an address as protobuf writes it.
+func addressOf(a mesh.Address) map[string]any {
+	if a.Socket != "" {
+		return map[string]any{"pipe": map[string]any{"path": a.Socket}}
+	}
+	return map[string]any{"socket_address": map[string]any{"address": a.AddrPort.Addr().String(), "port_value": a.AddrPort.Port()}}
+}
+
+func (h *handler) listeners(w http.ResponseWriter, r *http.Request) {
+	all := h.Plane.Listeners()
+	if r.URL.Query().Get("format") != "json" {
+		for _, l := range all {
+			fmt.Fprintf(w, "%s::%s\n", l.Name, l.Address)
+		}
+		return
+	}
+	statuses := []any{}
+	for _, l := range all {
+		address := map[string]any{"pipe": map[string]any{"path": l.Address}}
+		if host, port, err := net.SplitHostPort(l.Address); err == nil {
+			number, _ := strconv.Atoi(port) //nolint:errcheck // 0 is fine
+			address = map[string]any{"socket_address": map[string]any{"address": host, "port_value": number}}
+		}
+		statuses = append(statuses, map[string]any{"name": l.Name, "local_address": address})
+	}
+	writeJSON(w, map[string]any{"listener_statuses": statuses})
+}
+
+func (h *handler) clusters(w http.ResponseWriter, r *http.Request) {
+	all := h.Plane.Clusters()
+	if r.URL.Query().Get("format") == "json" {
+		statuses := []any{}
+		for i := range all {
+			statuses = append(statuses, h.clusterStatus(&all[i]))
+		}
+		writeJSON(w, map[string]any{"cluster_statuses": statuses})
+		return
+	}
+	for i := range all {
+		h.clusterText(w, &all[i])
+	}
+}
+
+// limitsOf are the circuit breakers in force.
+func limitsOf(l *mesh.Limits) (connections, pending, requests, retries uint32) {
+	or := func(value uint32, set bool, otherwise uint32) uint32 {
+		if set {
+			return value
+		}
+		return otherwise
+	}
+	return or(l.MaxConnections, l.HasConnections, 1024), or(l.MaxPending, l.HasPending, 1024),
+		or(l.MaxRequests, l.HasRequests, 1024), or(l.MaxRetries, l.HasRetries, 3)
+}
+
+func (h *handler) clusterText(w http.ResponseWriter, c *upstream.ClusterStats) {
+	line := func(format string, args ...any) {
+		fmt.Fprintf(w, c.Name+"::"+strings.ReplaceAll(format, "%n", c.Name)+"\n", args...)
+	}
+	fmt.Fprintf(w, "%s::observability_name::%s\n", c.Name, c.StatName())
+	if c.Definition.Outlier != nil {
+		line("outlier::success_rate_average::-1")
+		line("outlier::success_rate_ejection_threshold::-1")
+		line("outlier::local_origin_success_rate_average::-1")
+		line("outlier::local_origin_success_rate_ejection_threshold::-1")
+	}
+	connections, pending, requests, retries := limitsOf(&c.Definition.Limits)
+	for _, priority := range []string{"default", "high"} {
+		if priority == "high" {
+			connections, pending, requests, retries = 1024, 1024, 1024, 3
+		}
+		line("%s_priority::max_connections::%d", priority, connections)
+		line("%s_priority::max_pending_requests::%d", priority, pending)
+		line("%s_priority::max_requests::%d", priority, requests)
+		line("%s_priority::max_retries::%d", priority, retries)
+	}
+	line("added_via_api::%t", !h.Plane.Static(c.Name))
+	if c.Definition.EndpointName != "" {
+		line("eds_service_name::%s", c.Definition.EndpointName)
+	}
+	if c.Definition.Refusal != "" {
+		line("refused::%s", c.Definition.Refusal)
+	}
+	for i := range c.Endpoints {
+		e := &c.Endpoints[i]
+		address := e.Endpoint.Address.String()
+		for _, one := range []struct {
+			name  string
+			value any
+		}{
+			{"cx_active", e.Connections},
+			{"cx_connect_fail", e.ConnectFails},
+			{"cx_total", e.Connects},
+			{"rq_active", e.Active},
+			{"rq_error", e.Errors},
+			{"rq_success", e.Requests - e.Errors},
+			{"rq_timeout", e.Timeouts},
+			{"rq_total", e.Requests},
+			{"hostname", e.Endpoint.Hostname},
+			{"health_flags", e.HealthFlags()},
+			{"weight", e.Endpoint.Weight},
+			{"region", ""},
+			{"zone", ""},
+			{"sub_zone", ""},
+			{"canary", false},
+			{"priority", e.Endpoint.Priority},
+			{"success_rate", -1},
+			{"local_origin_success_rate", -1},
+		} {
+			line("%s::%s::%v", address, one.name, one.value)
+		}
+	}
+}
+
+func (h *handler) clusterStatus(c *upstream.ClusterStats) map[string]any {
+	connections, pending, requests, retries := limitsOf(&c.Definition.Limits)
+	out := map[string]any{
+		"name": c.Name, "observability_name": c.StatName(),
+		"circuit_breakers": map[string]any{"thresholds": []any{
+			map[string]any{"max_connections": connections, "max_pending_requests": pending, "max_requests": requests, "max_retries": retries},
+			map[string]any{"priority": "HIGH", "max_connections": 1024, "max_pending_requests": 1024, "max_requests": 1024, "max_retries": 3},
+		}},
+	}
+	if !h.Plane.Static(c.Name) {
+		out["added_via_api"] = true
+	}
+	if c.Definition.EndpointName != "" {
+		out["eds_service_name"] = c.Definition.EndpointName
+	}
+	var hosts []any
+	for i := range c.Endpoints {
+		hosts = append(hosts, hostStatus(&c.Endpoints[i]))
+	}
+	if hosts != nil {
+		out["host_statuses"] = hosts
+	}
+	return out
+}
+
+func hostStatus(e *upstream.HostStats) map[string]any {
+	number := func(name string, value int64, gauge bool) map[string]any {
+		out := map[string]any{"name": name}
+		if value != 0 {
+			out["value"] = strconv.FormatInt(value, 10)
+		}
+		if gauge {
+			out["type"] = "GAUGE"
+		}
+		return out
+	}
+	health := map[string]any{"eds_health_status": [...]string{mesh.Healthy: "HEALTHY", mesh.Unhealthy: "UNHEALTHY", mesh.Draining: "DRAINING"}[e.Endpoint.Health]}
+	if e.Ejected {
+		health["failed_outlier_check"] = true
+	}
+	out := map[string]any{
+		"address": addressOf(e.Endpoint.Address), "health_status": health, "weight": e.Endpoint.Weight, "locality": map[string]any{},
+		"stats": []any{
+			number("cx_connect_fail", e.ConnectFails, false), number("cx_total", e.Connects, false), number("rq_error", e.Errors, false),
+			number("rq_success", e.Requests-e.Errors, false), number("rq_timeout", e.Timeouts, false), number("rq_total", e.Requests, false),
+			number("cx_active", e.Connections, true), number("rq_active", e.Active, true),
+		},
+	}
+	if e.Endpoint.Hostname != "" {
+		out["hostname"] = e.Endpoint.Hostname
+	}
+	if e.Endpoint.Priority != 0 {
+		out["priority"] = e.Endpoint.Priority
+	}
+	return out
+}
+
+// certs shows the certificates of all TLS contexts in force, those that several
+// share once.
+func (h *handler) certs(w http.ResponseWriter, _ *http.Request) {
+	all := []any{}
+	seen := map[[2]string]bool{}
+	add := func(leaf mesh.Leaf, roots mesh.Roots) {
+		key := [2]string{leaf.CertificatePEM, roots.PEM}
+		if key == [2]string{} || seen[key] {
+			return
+		}
+		seen[key] = true
+		one := map[string]any{}
+		if cas := certificates(roots.PEM); cas != nil {
+			one["ca_cert"] = cas
+		}
+		if chain := certificates(leaf.CertificatePEM); chain != nil {
+			one["cert_chain"] = chain
+		}
+		all = append(all, one)
+	}
+	if now := h.Plane.Snapshot(); now != nil {
+		for _, l := range now.Listeners {
+			for _, chain := range append(slices.Clone(l.Chains), l.Default) {
+				if chain == nil || chain.TLS == nil {
+					continue
+				}
+				for _, leaf := range chain.TLS.Leaves {
+					add(leaf, chain.TLS.Roots)
+				}
+			}
+		}
+		for _, c := range now.Clusters {
+			if c.TLS != nil {
+				add(c.TLS.Leaf, c.TLS.Roots)
+			}
+		}
+	}
+	writeJSON(w, map[string]any{"certificates": all})
+}
+
+func certificates(text string) []any {
+	var all []any
+	rest := []byte(text)
+	for {
+		var block *pem.Block
+		if block, rest = pem.Decode(rest); block == nil {
+			return all
+		}
+		cert, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			continue
+		}
+		names := []any{}
+		for _, uri := range cert.URIs {
+			names = append(names, map[string]string{"uri": uri.String()})
+		}
+		for _, name := range cert.DNSNames {
+			names = append(names, map[string]string{"dns": name})
+		}
+		for _, ip := range cert.IPAddresses {
+			names = append(names, map[string]string{"ip_address": ip.String()})
+		}
+		serial := cert.SerialNumber.Text(16)
+		if len(serial)%2 == 1 {
+			serial = "0" + serial
+		}
+		all = append(all, map[string]any{
+			"path": "<inline>", "serial_number": serial, "subject_alt_names": names,
+			"days_until_expiration": strconv.Itoa(int(max(0, math.Floor(time.Until(cert.NotAfter).Hours()/24)))),
+			"valid_from":            cert.NotBefore.UTC().Format(time.RFC3339), "expiration_time": cert.NotAfter.UTC().Format(time.RFC3339),
+		})
+	}
+}

@@ -1,0 +1,235 @@
+package proxy
+
+import (
+	"crypto/x509"
+	"iter"
+	"math"
+	"runtime"
+	"time"
+
+	"github.com/serai-net/serai/agent/telemetry"
+	"github.com/serai-net/serai/connect/bootstrap"
+	"github.com/serai-net/serai/connect/mesh"
+	"github.com/serai-net/serai/connect/stats"
+)
+
+// newView shows what is counted as the bootstrap file asks for it.
+func (p *Proxy) newView() (*stats.View, error) {
+	var config bootstrap.Stats
+	if p.config.Bootstrap != nil {
+		config = p.config.Bootstrap.Stats
+	}
+	rules := []stats.TagRule{}
+	for _, tag := range config.Tags {
+		rules = append(rules, stats.TagRule{Name: tag.Name, Regex: tag.Regex, Fixed: tag.Fixed, HasFixed: tag.HasFixed})
+	}
+	if p.config.Bootstrap == nil {
+		rules = append(rules, stats.TagRule{Name: "local_cluster", Fixed: p.chains.service, HasFixed: true},
+			stats.TagRule{Name: "consul.source.service", Fixed: p.chains.service, HasFixed: true})
+	}
+	tagger, err := stats.NewTagger(rules, config.NoDefaultTags)
+	if err != nil {
+		return nil, err
+	}
+	matcher, err := stats.NewMatcher(config.Reject, patterns(config.Only), patterns(config.Not))
+	if err != nil {
+		return nil, err
+	}
+	return &stats.View{Registry: &p.registry, Tagger: tagger, Matcher: matcher}, nil
+}
+
+func patterns(all []bootstrap.Pattern) []stats.Pattern {
+	if all == nil {
+		return nil
+	}
+	out := []stats.Pattern{}
+	for _, p := range all {
+		out = append(out, stats.Pattern(p))
+	}
+	return out
+}
+
+// counted is what the parts of the proxy count, by Envoy's names.
+func (p *Proxy) counted(yield func(stats.Stat) bool) {
+	_ = p.countedClusters(yield) && p.countedListeners(yield) && p.countedManagers(yield) && p.countedServer(yield) &&
+		stats.Zeros("runtime.", "deprecated_feature_use load_error load_success override_dir_exists override_dir_not_exists", yield)
+}
+
+func (p *Proxy) countedClusters(yield func(stats.Stat) bool) bool {
+	seen := map[string]bool{}
+	for _, c := range p.clusters.Clusters() {
+		name := "cluster." + c.StatName() + "."
+		if seen[name] {
+			continue // two clusters with one alt_stat_name: Envoy adds them up, here the first is shown
+		}
+		if seen[name] = true; !c.Each(name, yield) {
+			return false
+		}
+	}
+	return true
+}
+
+// neverListener are Envoy's counters of a listener for what does not happen here.
+const neverListener = "downstream_cx_overload_reject downstream_cx_transport_socket_connect_timeout downstream_global_cx_overflow" +
+	" downstream_listener_filter_error downstream_listener_filter_remote_close downstream_pre_cx_timeout extension_config_missing" +
+	" network_extension_config_missing"
+
+// neverListenerTLS are those of one with TLS.
+const neverListenerTLS = "ssl.fail_verify_cert_hash ssl.fail_verify_error ssl.fail_verify_no_cert ssl.fail_verify_san ssl.no_certificate" +
+	" ssl.ocsp_staple_failed ssl.ocsp_staple_omitted ssl.ocsp_staple_requests ssl.ocsp_staple_responses ssl.was_key_usage_invalid"
+
+func (p *Proxy) countedListeners(yield func(stats.Stat) bool) bool {
+	for _, l := range p.listeners.Stats() {
+		prefix := "listener." + stats.Name(l.Address) + "."
+		scoped := func(s stats.Stat) bool {
+			s.Name, s.Scope = prefix+s.Name, len(prefix)
+			return yield(s)
+		}
+		for name, value := range l.All() {
+			kind := stats.KindCounter
+			if name == "downstream_cx_active" {
+				kind = stats.KindGauge
+			}
+			if !scoped(stats.Stat{Name: name, Kind: kind, Value: value}) {
+				return false
+			}
+		}
+		if !scoped(stats.Stat{Name: "downstream_cx_destroy", Value: max(0, l.Accepted-l.Active)}) ||
+			!scoped(stats.Stat{Name: "downstream_pre_cx_active", Kind: stats.KindGauge}) ||
+			!stats.Zeros("", neverListener, scoped) || !stats.Zeros("", neverListenerTLS, scoped) {
+			return false
+		}
+	}
+	return true
+}
+
+// countedManagers tells how configuration comes. What Envoy counts for each
+// type is counted together here.
+func (p *Proxy) countedManagers(yield func(stats.Stat) bool) bool {
+	s := p.watcher.Status()
+	clusters, listeners := 0, 0
+	var version uint64
+	if now := p.store.Load(); now != nil {
+		clusters, listeners, version = len(now.Clusters), len(now.Listeners), now.Version
+	}
+	connected := int64(0)
+	if s.Connected {
+		connected = 1
+	}
+	updated := int64(0)
+	if !s.LastUpdate.IsZero() {
+		updated = s.LastUpdate.UnixMilli()
+	}
+	for _, one := range []struct {
+		name  string
+		kind  stats.Kind
+		value int64
+	}{
+		{"control_plane.connected_state", stats.KindGauge, connected},
+		{"control_plane.pending_requests", stats.KindGauge, 0},
+		{"control_plane.rate_limit_enforced", stats.KindCounter, 0},
+		{"cluster_manager.active_clusters", stats.KindGauge, int64(clusters)},
+		{"cluster_manager.warming_clusters", stats.KindGauge, 0},
+		{"cluster_manager.cds.version", stats.KindGauge, int64(version)},
+		{"cluster_manager.cds.update_time", stats.KindGauge, updated},
+		{"cluster_manager.cds.update_attempt", stats.KindCounter, int64(s.Updates)},
+		{"cluster_manager.cds.update_success", stats.KindCounter, int64(s.Acks)},
+		{"cluster_manager.cds.update_rejected", stats.KindCounter, int64(s.Nacks)},
+		{"cluster_manager.cds.update_failure", stats.KindCounter, int64(s.Failed)},
+		{"cluster_manager.cds.init_fetch_timeout", stats.KindCounter, 0},
+		{"listener_manager.total_listeners_active", stats.KindGauge, int64(listeners)},
+		{"listener_manager.total_listeners_warming", stats.KindGauge, 0},
+		{"listener_manager.total_listeners_draining", stats.KindGauge, 0},
+		{"listener_manager.total_filter_chains_draining", stats.KindGauge, 0},
+		{"listener_manager.workers_started", stats.KindGauge, 1},
+		{"listener_manager.lds.version", stats.KindGauge, int64(version)},
+		{"listener_manager.lds.update_time", stats.KindGauge, updated},
+		{"listener_manager.lds.update_attempt", stats.KindCounter, int64(s.Updates)},
+		{"listener_manager.lds.update_success", stats.KindCounter, int64(s.Acks)},
+		{"listener_manager.lds.update_rejected", stats.KindCounter, int64(s.Nacks)},
+		{"listener_manager.lds.update_failure", stats.KindCounter, int64(s.Failed)},
+		{"listener_manager.lds.init_fetch_timeout", stats.KindCounter, 0},
+	} {
+		if !yield(stats.Stat{Name: one.name, Kind: one.kind, Value: one.value}) {
+			return false
+		}
+	}
+	for name, value := range s.All() {
+		if !yield(stats.Stat{Name: "control_plane." + name, Kind: stats.KindGauge, Value: value}) {
+			return false
+		}
+	}
+	return stats.Zeros("cluster_manager.", "cluster_added cluster_modified cluster_removed cluster_updated cluster_updated_via_merge update_merge_cancelled update_out_of_merge_window", yield) &&
+		stats.Zeros("listener_manager.", "listener_added listener_create_failure listener_create_success listener_in_place_updated listener_modified listener_removed listener_stopped", yield)
+}
+
+func (p *Proxy) countedServer(yield func(stats.Stat) bool) bool {
+	var memory runtime.MemStats
+	runtime.ReadMemStats(&memory)
+	live, state := int64(0), int64(2)
+	switch err := p.Ready(); {
+	case err == nil:
+		live, state = 1, 0
+	case p.draining.Load(), p.unhealthy.Load():
+		state = 1
+	}
+	connections := int64(0)
+	for _, l := range p.listeners.Stats() {
+		connections += l.Active
+	}
+	for _, one := range []struct {
+		name  string
+		value int64
+	}{
+		{"server.live", live},
+		{"server.state", state},
+		{"server.uptime", int64(time.Since(p.started).Seconds())},
+		{"server.concurrency", int64(runtime.GOMAXPROCS(0))},
+		{"server.memory_allocated", int64(memory.HeapAlloc)},
+		{"server.memory_heap_size", int64(memory.HeapSys)},
+		{"server.memory_physical_size", int64(memory.Sys - memory.HeapReleased)},
+		{"server.total_connections", connections},
+		{"server.parent_connections", 0},
+		{"server.hot_restart_epoch", 0},
+		{"server.version", 0},
+		{"server.days_until_first_cert_expiring", p.daysLeft()},
+	} {
+		if !yield(stats.Stat{Name: one.name, Kind: stats.KindGauge, Value: one.value}) {
+			return false
+		}
+	}
+	return stats.Zeros("server.", "debug_assertion_failures dynamic_unknown_fields static_unknown_fields dropped_stat_flushes envoy_bug_failures wip_protos", yield)
+}
+
+// daysLeft is until the first of our certificates expires; as long as there is
+// none, the most that a gauge of Envoy can say.
+func (p *Proxy) daysLeft() int64 {
+	days := int64(math.MaxUint32)
+	now := p.store.Load()
+	if now == nil {
+		return days
+	}
+	for leaf := range leaves(now) {
+		days = min(days, max(0, int64(time.Until(leaf.NotAfter).Hours()/24)))
+	}
+	return days
+}
+
+func leaves(s *mesh.Snapshot) iter.Seq[*x509.Certificate] {
+	return telemetry.Leaves(s.Clusters, s.Listeners)
+}
+
+// runtimeOf are the static layers of a bootstrap's layered_runtime.
+func runtimeOf(file *bootstrap.Config) (layers []string, entries map[string]string) {
+	entries = map[string]string{}
+	if file == nil {
+		return nil, entries
+	}
+	for _, layer := range file.Runtime {
+		layers = append(layers, layer.Name)
+		for key, value := range layer.Values {
+			entries[key] = value
+		}
+	}
+	return layers, entries
+}

@@ -1,0 +1,192 @@
+package stack
+
+import (
+	"net"
+
+	"github.com/serai-net/serai/connect/stats"
+	"github.com/serai-net/serai/connect/wire"
+)
+
+// HTTPStats counts what passes HTTP connection managers of one stat prefix, by
+// Envoy's names below http.<stat_prefix>. The zero value is ready for use.
+type HTTPStats struct {
+	requests, http1, http2, routed, direct, noRoute, noCluster, resets, timeouts stats.Counter
+	codes                                                                        classes
+	active                                                                       stats.Gauge
+	times, lifetimes                                                             stats.Histogram
+
+	connections, secured stats.Counter
+	open, openSecured    stats.Gauge
+	// bytes of bodies
+	in, out stats.Counter
+}
+
+// classes counts responses by the first digit of their status, less one.
+type classes [5]stats.Counter
+
+func (c *classes) count(status int) {
+	if class := status/100 - 1; class >= 0 && class < len(c) {
+		c[class].Add(1)
+	}
+}
+
+func (c *classes) each(prefix string, yield func(stats.Stat) bool) (more bool) {
+	completed := int64(0)
+	for i, name := range [...]string{"downstream_rq_1xx", "downstream_rq_2xx", "downstream_rq_3xx", "downstream_rq_4xx", "downstream_rq_5xx"} {
+		n := c[i].Load()
+		completed += n
+		if !yield(stats.Stat{Name: prefix + name, Value: n}) {
+			return false
+		}
+	}
+	return yield(stats.Stat{Name: prefix + "downstream_rq_completed", Value: completed})
+}
+
+// never are Envoy's counters of a connection manager for what does not happen
+// here, or is not told apart.
+const never = "downstream_cx_delayed_close_timeout downstream_cx_destroy_active_rq downstream_cx_destroy_local downstream_cx_destroy_local_active_rq" +
+	" downstream_cx_destroy_remote_active_rq downstream_cx_drain_close downstream_cx_http1_soft_drain downstream_cx_http3_total" +
+	" downstream_cx_idle_timeout downstream_cx_max_duration_reached downstream_cx_max_requests_reached downstream_cx_overload_disable_keepalive" +
+	" downstream_cx_upgrades_total downstream_flow_control_paused_reading_total downstream_flow_control_resumed_reading_total" +
+	" downstream_rq_failed_path_normalization downstream_rq_http3_total downstream_rq_idle_timeout" +
+	" downstream_rq_max_duration_reached downstream_rq_non_relative_path downstream_rq_overload_close downstream_rq_redirected_with_normalized_path" +
+	" downstream_rq_rejected_via_ip_detection downstream_rq_response_before_rq_complete downstream_rq_too_large" +
+	" downstream_rq_too_many_premature_resets downstream_rq_tx_reset downstream_rq_ws_on_non_ws_route" +
+	" passthrough_internal_redirect_bad_location passthrough_internal_redirect_no_route passthrough_internal_redirect_predicate" +
+	" passthrough_internal_redirect_too_many_redirects passthrough_internal_redirect_unsafe_scheme rq_overload_local_reply" +
+	" rq_reset_after_downstream_response_started rq_redirect rs_too_large"
+
+// Each yields all that it counts.
+func (s *HTTPStats) Each(yield func(stats.Stat) bool) {
+	total, open := s.connections.Load(), s.open.Load()
+	for _, one := range []struct {
+		name  string
+		value int64
+	}{
+		{"downstream_cx_total", total}, {"downstream_cx_destroy", max(0, total-open)}, {"downstream_cx_destroy_remote", max(0, total-open)},
+		{"downstream_cx_ssl_total", s.secured.Load()},
+		{"downstream_cx_rx_bytes_total", s.in.Load()}, {"downstream_cx_tx_bytes_total", s.out.Load()},
+		{"downstream_rq_total", s.requests.Load()}, {"downstream_rq_http1_total", s.http1.Load()}, {"downstream_rq_http2_total", s.http2.Load()},
+		{"downstream_rq_rx_reset", s.resets.Load()}, {"downstream_rq_timeout", s.timeouts.Load()},
+		{"rq_total", s.routed.Load()}, {"rq_direct_response", s.direct.Load()}, {"no_route", s.noRoute.Load()}, {"no_cluster", s.noCluster.Load()},
+	} {
+		if !yield(stats.Stat{Name: one.name, Value: one.value}) {
+			return
+		}
+	}
+	for _, one := range []struct {
+		name  string
+		value int64
+	}{
+		{"downstream_cx_active", open}, {"downstream_cx_ssl_active", s.openSecured.Load()}, {"downstream_rq_active", s.active.Load()},
+		{"downstream_cx_http3_active", 0}, {"downstream_cx_upgrades_active", 0},
+	} {
+		if !yield(stats.Stat{Name: one.name, Kind: stats.KindGauge, Value: one.value}) {
+			return
+		}
+	}
+	_ = s.codes.each("", yield) &&
+		yield(stats.Stat{Name: "downstream_rq_time", Kind: stats.KindHistogram, Histogram: s.times.Read()}) &&
+		yield(stats.Stat{Name: "downstream_cx_length_ms", Kind: stats.KindHistogram, Histogram: s.lifetimes.Read()}) &&
+		stats.Zeros("", never, yield)
+}
+
+// ListenerHTTPStats is what of HTTPStats is counted for each listener besides.
+type ListenerHTTPStats struct{ codes classes }
+
+// Each yields all that it counts.
+func (s *ListenerHTTPStats) Each(yield func(stats.Stat) bool) { s.codes.each("", yield) }
+
+// HTTPCounter counts for one connection manager of one listener.
+type HTTPCounter struct {
+	all  *HTTPStats
+	here *ListenerHTTPStats
+}
+
+// CountHTTP returns what counts for a connection manager: below http.<prefix>.,
+// and below listener.<address>.http.<prefix>. What was counted before counts on.
+func CountHTTP(r *stats.Registry, prefix, address string) *HTTPCounter {
+	name := "http." + stats.Name(prefix) + "."
+	return &HTTPCounter{
+		all:  stats.Own(r.Scope(name), (*HTTPStats).Each),
+		here: stats.Own(r.Scope("listener."+stats.Name(address)+"."+name), (*ListenerHTTPStats).Each),
+	}
+}
+
+var _ wire.End = (*HTTPCounter)(nil)
+
+// Layer counts exchanges; it stands outermost. Counting takes no memory.
+func (c *HTTPCounter) Layer(next wire.Service) wire.Service {
+	return wire.ServiceFunc(func(x *wire.Exchange, req *wire.Request) (*wire.Response, error) {
+		c.all.requests.Add(1)
+		c.all.active.Add(1)
+		if req.Proto == 2 {
+			c.all.http2.Add(1)
+		} else {
+			c.all.http1.Add(1)
+		}
+		x.OnEnd(c)
+		return next.Serve(x, req)
+	})
+}
+
+// End implements [wire.End].
+func (c *HTTPCounter) End(x *wire.Exchange) {
+	all := c.all
+	all.active.Add(-1)
+	all.codes.count(x.Status)
+	c.here.codes.count(x.Status)
+	all.times.Observe(x.Finish.Sub(x.Start))
+	if x.BytesIn > 0 {
+		all.in.Add(x.BytesIn)
+	}
+	if x.BytesOut > 0 {
+		all.out.Add(x.BytesOut)
+	}
+	switch x.Flag {
+	case wire.FlagDenied, wire.FlagUnauthenticated, wire.FlagLimited:
+		return // it did not come to the router
+	case wire.FlagNoRoute:
+		all.noRoute.Add(1)
+	case wire.FlagNoCluster:
+		all.noCluster.Add(1)
+	case wire.FlagDownstreamReset:
+		all.resets.Add(1)
+	case wire.FlagNone:
+		if len(x.Attempts) == 0 {
+			all.direct.Add(1)
+		}
+	default:
+	}
+	all.routed.Add(1)
+}
+
+// handler is a listen.Handler.
+type handler interface {
+	Serve(conn net.Conn, peer *wire.Peer, drain *wire.Drain)
+}
+
+// Connections counts the connections that h serves.
+func (c *HTTPCounter) Connections(h handler) interface {
+	Serve(conn net.Conn, peer *wire.Peer, drain *wire.Drain)
+} {
+	return countedHandler{c.all, h}
+}
+
+type countedHandler struct {
+	all  *HTTPStats
+	next handler
+}
+
+// Serve implements listen.Handler.
+func (h countedHandler) Serve(conn net.Conn, peer *wire.Peer, drain *wire.Drain) {
+	h.all.connections.Add(1)
+	h.all.open.Add(1)
+	defer h.all.open.Add(-1)
+	if peer.TLS {
+		h.all.secured.Add(1)
+		h.all.openSecured.Add(1)
+		defer h.all.openSecured.Add(-1)
+	}
+	h.next.Serve(conn, peer, drain)
+}

@@ -1,0 +1,156 @@
+package upstream
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"sync/atomic"
+
+	"github.com/serai-net/serai/connect/mesh"
+	"github.com/serai-net/serai/connect/stats"
+	"github.com/serai-net/serai/connect/wire"
+)
+
+// answers is what came of the exchanges with a cluster, for Envoy's counters.
+type answers struct {
+	codes stats.Codes
+	times stats.Histogram // until the end of the response
+	// connected is how long connections took to be made.
+	connected stats.Histogram
+
+	// requests had a connection.
+	requests, timeouts, resets, connectTimeouts, badHandshakes stats.Counter
+	// http1 and http2 count connections by what is spoken on them, handshakes
+	// those of TLS, resumed those that a session was resumed on.
+	http1, http2, handshakes, resumed stats.Counter
+	versions                          [2]stats.Counter // TLS 1.2 and 1.3
+}
+
+// count counts what an exchange ended with, if its last try was made here. A
+// response that a policy repeats the request for is none of them.
+func (a *answers) count(name string, x *wire.Exchange) {
+	status := x.Status
+	if n := len(x.Attempts); n > 0 {
+		last := &x.Attempts[n-1]
+		if last.Cluster != name {
+			return
+		}
+		if last.Status != 0 {
+			status = last.Status
+		}
+	} else if x.Cluster != name {
+		return
+	}
+	if status == 0 {
+		return // the client left before
+	}
+	a.codes.Count(status)
+	a.times.Observe(x.Finish.Sub(x.Received()))
+	switch x.Flag {
+	case wire.FlagUpstreamTimeout:
+		a.timeouts.Add(1)
+	case wire.FlagUpstreamReset:
+		a.resets.Add(1)
+	default:
+	}
+}
+
+// secured notes what a new connection is secured by.
+func (a *answers) secured(conn net.Conn) {
+	secure, ok := conn.(*tls.Conn)
+	if !ok {
+		return
+	}
+	state := secure.ConnectionState()
+	a.handshakes.Add(1)
+	if state.DidResume {
+		a.resumed.Add(1)
+	}
+	switch state.Version {
+	case tls.VersionTLS12:
+		a.versions[0].Add(1)
+	case tls.VersionTLS13:
+		a.versions[1].Add(1)
+	}
+}
+
+// hostAnswers is what came of the exchanges with a host.
+type hostAnswers struct {
+	total, bad, timeouts, connects, connectFails atomic.Int64
+}
+
+func (a *hostAnswers) ended(status int) {
+	a.total.Add(1)
+	if status >= 500 {
+		a.bad.Add(1)
+	}
+}
+
+// begun counts a connection for raw bytes.
+func (a *hostAnswers) begun() { a.total.Add(1) }
+
+func (a *hostAnswers) broke(err error) {
+	a.total.Add(1)
+	a.bad.Add(1)
+	if wire.AsFault(err).Flag == wire.FlagUpstreamTimeout {
+		a.timeouts.Add(1)
+	}
+}
+
+// handshakeError is a handshake of TLS that failed.
+type handshakeError struct {
+	host string
+	err  error
+}
+
+func (e *handshakeError) Error() string { return fmt.Sprintf("tls with %s: %v", e.host, e.err) }
+func (e *handshakeError) Unwrap() error { return e.err }
+
+func wasTLS(err error) bool {
+	_, ok := errors.AsType[*handshakeError](err)
+	return ok
+}
+
+// HostStats is one endpoint of a cluster with what was counted of it.
+type HostStats struct {
+	Endpoint mesh.Endpoint
+	// Ejected says that outlier detection keeps it out.
+	Ejected bool
+	// Connections live, Active are exchanges under way.
+	Connections, Active int64
+	// Requests that were answered or broke, Errors those with a 5xx or none.
+	Requests, Errors, Timeouts int64
+	Connects, ConnectFails     int64
+}
+
+// ClusterStats is a cluster with its endpoints and what was counted of it.
+type ClusterStats struct {
+	Stats
+	// Definition is what is in force.
+	Definition *mesh.Cluster
+	Endpoints  []HostStats
+	answers    *answers
+}
+
+// Clusters returns all clusters with their endpoints, by name.
+func (s *Set) Clusters() []ClusterStats {
+	var all []ClusterStats
+	for _, c := range *s.clusters.Load() {
+		one := ClusterStats{Stats: c.Stats(), Definition: c.config.Load().Cluster, answers: &c.answers}
+		for _, h := range c.hosts.Load().all {
+			o := h.outlier.Load()
+			one.Endpoints = append(one.Endpoints, HostStats{
+				Endpoint: *h.endpoint.Load(), Ejected: o != nil && o.ejected.Load(),
+				Connections: int64(h.allConns()), Active: int64(h.active.Load()),
+				Requests: h.answers.total.Load(), Errors: h.answers.bad.Load(), Timeouts: h.answers.timeouts.Load(),
+				Connects: h.answers.connects.Load(), ConnectFails: h.answers.connectFails.Load(),
+			})
+		}
+		all = append(all, one)
+	}
+	slices.SortFunc(all, func(a, b ClusterStats) int { return strings.Compare(a.Name, b.Name) })
+	return all
+}

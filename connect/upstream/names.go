@@ -1,0 +1,136 @@
+package upstream
+
+import (
+	"github.com/serai-net/serai/connect/mesh"
+	"github.com/serai-net/serai/connect/stats"
+)
+
+// never are Envoy's counters of a cluster for what does not happen here: there
+// is no HTTP/3, no subsets, no shadowing, nothing is buffered above a mark.
+const never = "assignment_stale assignment_timeout_received assignment_use_cached bind_errors" +
+	" lb_local_cluster_not_ok lb_recalculate_zone_structures lb_subsets_created lb_subsets_fallback lb_subsets_fallback_panic" +
+	" lb_subsets_removed lb_subsets_selected lb_zone_cluster_too_small lb_zone_no_capacity_left lb_zone_routing_all_directly" +
+	" lb_zone_routing_cross_zone lb_zone_routing_sampled original_dst_host_invalid retry_or_shadow_abandoned" +
+	" update_empty update_failure update_no_rebuild upstream_cx_close_notify" +
+	" upstream_cx_connect_attempts_exceeded upstream_cx_connect_with_0_rtt upstream_cx_destroy_local upstream_cx_destroy_local_with_active_rq" +
+	" upstream_cx_destroy_remote upstream_cx_destroy_remote_with_active_rq upstream_cx_destroy_with_active_rq upstream_cx_http3_total" +
+	" upstream_cx_max_duration_reached upstream_cx_pool_overflow upstream_cx_protocol_error" +
+	" upstream_flow_control_backed_up_total upstream_flow_control_drained_total upstream_flow_control_paused_reading_total" +
+	" upstream_flow_control_resumed_reading_total upstream_http3_broken upstream_internal_redirect_failed_total" +
+	" upstream_internal_redirect_succeeded_total upstream_rq_0rtt upstream_rq_cancelled upstream_rq_maintenance_mode" +
+	" upstream_rq_max_duration_reached upstream_rq_pending_failure_eject upstream_rq_per_try_idle_timeout upstream_rq_per_try_timeout" +
+	" upstream_rq_retry_backoff_exponential upstream_rq_retry_backoff_ratelimited upstream_rq_retry_limit_exceeded upstream_rq_tx_reset"
+
+// neverTLS are those of a cluster with TLS.
+const neverTLS = "ssl.fail_verify_cert_hash ssl.fail_verify_error ssl.fail_verify_no_cert ssl.fail_verify_san ssl.no_certificate" +
+	" ssl.ocsp_staple_failed ssl.ocsp_staple_omitted ssl.ocsp_staple_requests ssl.ocsp_staple_responses ssl.was_key_usage_invalid"
+
+// StatName is what the cluster is called in Envoy's names.
+func (s *ClusterStats) StatName() string {
+	if s.Definition.StatName != "" {
+		return stats.Name(s.Definition.StatName)
+	}
+	return stats.Name(s.Name)
+}
+
+// Each yields what was counted by Envoy's names, below that of the cluster. It
+// tells whether to go on.
+func (s *ClusterStats) Each(prefix string, all func(stats.Stat) bool) (more bool) {
+	yield := func(stat stats.Stat) bool {
+		stat.Name = prefix + stat.Name
+		stat.Scope = len(prefix)
+		return all(stat)
+	}
+	for name, value := range s.All() {
+		if name == "upstream_rq_total" {
+			value = s.answers.requests.Load() // ours counts those that found no host, too
+		}
+		if !yield(stats.Stat{Name: name, Kind: kindOf(name), Value: value}) {
+			return false
+		}
+	}
+	a := s.answers
+	for _, one := range []struct {
+		name  string
+		value int64
+	}{
+		{"upstream_cx_http1_total", a.http1.Load()}, {"upstream_cx_http2_total", a.http2.Load()},
+		{"upstream_cx_destroy", max(0, s.Connects-s.ConnectFails-s.Conns)},
+		{"upstream_cx_connect_timeout", a.connectTimeouts.Load()},
+		{"upstream_rq_timeout", a.timeouts.Load()}, {"upstream_rq_rx_reset", a.resets.Load()},
+	} {
+		if !yield(stats.Stat{Name: one.name, Value: one.value}) {
+			return false
+		}
+	}
+	for _, name := range []string{"membership_degraded", "membership_excluded", "max_host_weight", "version", "warming_state", "lb_subsets_active"} {
+		if !yield(stats.Stat{Name: name, Kind: stats.KindGauge}) {
+			return false
+		}
+	}
+	return a.codes.Each("upstream_rq", yield) && a.codes.Each("external.upstream_rq", yield) &&
+		yield(stats.Stat{Name: "upstream_rq_time", Kind: stats.KindHistogram, Histogram: a.times.Read()}) &&
+		yield(stats.Stat{Name: "external.upstream_rq_time", Kind: stats.KindHistogram, Histogram: a.times.Read()}) &&
+		yield(stats.Stat{Name: "upstream_cx_connect_ms", Kind: stats.KindHistogram, Histogram: a.connected.Read()}) &&
+		stats.Zeros("", never, yield) && high(yield) && s.tls(yield)
+}
+
+// high yields the circuit breakers of high priority, which nothing has here.
+func high(yield func(stats.Stat) bool) bool {
+	for _, name := range []string{"cx_open", "cx_pool_open", "rq_open", "rq_pending_open", "rq_retry_open"} {
+		if !yield(stats.Stat{Name: "circuit_breakers.high." + name, Kind: stats.KindGauge}) {
+			return false
+		}
+	}
+	return yield(stats.Stat{Name: "circuit_breakers.default.cx_pool_open", Kind: stats.KindGauge})
+}
+
+func (s *ClusterStats) tls(yield func(stats.Stat) bool) bool {
+	if s.Definition.TLS == nil {
+		return true
+	}
+	a := s.answers
+	for _, one := range []struct {
+		name  string
+		value int64
+	}{
+		{"ssl.handshake", a.handshakes.Load()}, {"ssl.session_reused", a.resumed.Load()}, {"ssl.connection_error", a.badHandshakes.Load()},
+	} {
+		if !yield(stats.Stat{Name: one.name, Value: one.value}) {
+			return false
+		}
+	}
+	for i, name := range []string{"ssl.versions.TLSv1.2", "ssl.versions.TLSv1.3"} {
+		if n := a.versions[i].Load(); n > 0 && !yield(stats.Stat{Name: name, Value: n}) {
+			return false
+		}
+	}
+	return stats.Zeros("", neverTLS, yield)
+}
+
+// kindOf tells which of the names of All go up and down.
+func kindOf(name string) stats.Kind {
+	switch name {
+	case "membership_total", "membership_healthy", "upstream_rq_active", "upstream_cx_active", "upstream_rq_pending_active",
+		"circuit_breakers.default.cx_open", "circuit_breakers.default.rq_pending_open", "circuit_breakers.default.rq_open",
+		"circuit_breakers.default.rq_retry_open", "outlier_detection.ejections_active":
+		return stats.KindGauge
+	default:
+		return stats.KindCounter
+	}
+}
+
+// HealthFlags are what Envoy says of an endpoint in /clusters.
+func (h *HostStats) HealthFlags() string {
+	flags := ""
+	if h.Ejected {
+		flags += "/failed_outlier_check"
+	}
+	if h.Endpoint.Health == mesh.Unhealthy {
+		flags += "/failed_eds_health"
+	}
+	if flags == "" {
+		return "healthy"
+	}
+	return flags
+}
