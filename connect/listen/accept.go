@@ -189,6 +189,7 @@ func (l *listener) handshake(conn net.Conn, config *tls.Config, peer *wire.Peer)
 		return nil
 	}
 	state := secured.ConnectionState()
+	l.secured.count(&state)
 	peer.TLS, peer.ServerName = true, strings.ToLower(state.ServerName)
 	peer.Version, peer.Cipher, peer.Ours = state.Version, state.CipherSuite, mtls.Shown(config, state.ServerName)
 	if len(state.PeerCertificates) > 0 {

@@ -150,6 +150,8 @@ type Stats struct {
 	Pending, FilterTimeouts, FilterErrors, Left int64
 	// Restored counts connections of which the address before a redirect is known.
 	Restored int64
+	// Secured are handshakes of TLS that were good.
+	Secured Secured
 	// TLS and HTTP are what the inspectors saw; nil where they do not look.
 	TLS  *TLSStats
 	HTTP *HTTPStats
@@ -216,6 +218,7 @@ type listener struct {
 
 	accepted, active                 atomic.Int64
 	overflow, noChain, badHandshakes atomic.Int64
+	secured                          secured
 	badHeaders, left, filterErrors   atomic.Int64
 	inspected                        inspected
 	// pending are connections that have no chain yet.
@@ -233,7 +236,7 @@ func (l *listener) stats() Stats {
 		Name: spec.Name, Address: address, Bound: bound != nil,
 		Accepted: l.accepted.Load(), Active: l.active.Load(),
 		Overflow: l.overflow.Load(), NoChain: l.noChain.Load(), BadHandshakes: l.badHandshakes.Load(),
-		BadProxyHeaders: l.badHeaders.Load(), Pending: int64(l.pending.Len()),
+		Secured: l.secured.read(), BadProxyHeaders: l.badHeaders.Load(), Pending: int64(l.pending.Len()),
 		FilterTimeouts: in.timeouts.Load(), FilterErrors: l.filterErrors.Load(), Left: l.left.Load(), Restored: in.restored.Load(),
 	}
 	if spec.Inspect.TLS {

@@ -33,6 +33,7 @@ type chains struct {
 
 	// codecs are those of living chains, for who reads their counters
 	codecs atomic.Pointer[[]telemetry.Codec]
+	counts atomic.Pointer[[]counts]
 
 	// owned by the goroutine that prepares and commits
 	living map[string]*chain
@@ -93,6 +94,7 @@ func (cs *chains) publishCodecs() {
 		}
 	}
 	cs.codecs.Store(&all)
+	cs.publishCounts()
 }
 
 // place is where exchanges and connections of l are seen.

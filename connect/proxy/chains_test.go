@@ -54,7 +54,8 @@ func TestTrap05ChainsKeepConnections(t *testing.T) {
 	update("", a)
 	closes(t, toC)
 	expect(t, toA, "still", "still")
-	eventually(t, "two connections", func() bool { return d.stat("listener.l.downstream_cx_active") == 2 })
+	active := "listener." + strings.ReplaceAll(address, ":", "_") + ".downstream_cx_active"
+	eventually(t, "two connections", func() bool { return d.stat(active) == 2 })
 }
 
 const rbacTCP = `{"name":"r","typed_config":{"@type":"` + types + `network.rbac.v3.RBAC","stat_prefix":"connect_authz","rules":%s}}`

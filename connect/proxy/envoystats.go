@@ -5,10 +5,12 @@ import (
 	"iter"
 	"math"
 	"runtime"
+	"strings"
 	"time"
 
 	"github.com/serai-net/serai/agent/telemetry"
 	"github.com/serai-net/serai/connect/bootstrap"
+	"github.com/serai-net/serai/connect/listen"
 	"github.com/serai-net/serai/connect/mesh"
 	"github.com/serai-net/serai/connect/stats"
 )
@@ -51,7 +53,7 @@ func patterns(all []bootstrap.Pattern) []stats.Pattern {
 
 // counted is what the parts of the proxy count, by Envoy's names.
 func (p *Proxy) counted(yield func(stats.Stat) bool) {
-	_ = p.countedClusters(yield) && p.countedListeners(yield) && p.countedManagers(yield) && p.countedServer(yield) &&
+	_ = p.countedClusters(yield) && p.countedListeners(yield) && p.chains.countedTCP(yield) && p.countedManagers(yield) && p.countedServer(yield) &&
 		stats.Zeros("runtime.", "deprecated_feature_use load_error load_success override_dir_exists override_dir_not_exists", yield)
 }
 
@@ -87,7 +89,7 @@ func (p *Proxy) countedListeners(yield func(stats.Stat) bool) bool {
 		}
 		for name, value := range l.All() {
 			kind := stats.KindCounter
-			if name == "downstream_cx_active" {
+			if strings.HasSuffix(name, "cx_active") {
 				kind = stats.KindGauge
 			}
 			if !scoped(stats.Stat{Name: name, Kind: kind, Value: value}) {
@@ -96,17 +98,38 @@ func (p *Proxy) countedListeners(yield func(stats.Stat) bool) bool {
 		}
 		if !scoped(stats.Stat{Name: "downstream_cx_destroy", Value: max(0, l.Accepted-l.Active)}) ||
 			!scoped(stats.Stat{Name: "downstream_pre_cx_active", Kind: stats.KindGauge}) ||
-			!stats.Zeros("", neverListener, scoped) || !stats.Zeros("", neverListenerTLS, scoped) {
+			!stats.Zeros("", neverListener, scoped) || !secured(l.Secured, scoped) {
 			return false
 		}
 	}
 	return true
 }
 
+func secured(s listen.Secured, yield func(stats.Stat) bool) bool {
+	for _, one := range []struct {
+		name  string
+		value int64
+	}{{"ssl.handshake", s.Handshakes}, {"ssl.session_reused", s.Resumed}} {
+		if !yield(stats.Stat{Name: one.name, Value: one.value}) {
+			return false
+		}
+	}
+	for _, one := range []struct {
+		name  string
+		value int64
+	}{{"ssl.versions.TLSv1.2", s.TLS12}, {"ssl.versions.TLSv1.3", s.TLS13}} {
+		if one.value > 0 && !yield(stats.Stat{Name: one.name, Value: one.value}) {
+			return false
+		}
+	}
+	return stats.Zeros("", neverListenerTLS, yield)
+}
+
 // countedManagers tells how configuration comes. What Envoy counts for each
 // type is counted together here.
 func (p *Proxy) countedManagers(yield func(stats.Stat) bool) bool {
 	s := p.watcher.Status()
+	layers, entries := runtimeOf(p.config.Bootstrap)
 	clusters, listeners := 0, 0
 	var version uint64
 	if now := p.store.Load(); now != nil {
@@ -126,6 +149,10 @@ func (p *Proxy) countedManagers(yield func(stats.Stat) bool) bool {
 		value int64
 	}{
 		{"control_plane.connected_state", stats.KindGauge, connected},
+		{"cluster_manager.cds.config_reload", stats.KindCounter, int64(version)},
+		{"runtime.num_keys", stats.KindGauge, int64(len(entries))},
+		{"runtime.num_layers", stats.KindGauge, int64(len(layers))},
+		{"runtime.admin_overrides_active", stats.KindGauge, 0},
 		{"control_plane.pending_requests", stats.KindGauge, 0},
 		{"control_plane.rate_limit_enforced", stats.KindCounter, 0},
 		{"cluster_manager.active_clusters", stats.KindGauge, int64(clusters)},
@@ -151,6 +178,11 @@ func (p *Proxy) countedManagers(yield func(stats.Stat) bool) bool {
 		{"listener_manager.lds.init_fetch_timeout", stats.KindCounter, 0},
 	} {
 		if !yield(stats.Stat{Name: one.name, Kind: one.kind, Value: one.value}) {
+			return false
+		}
+	}
+	for _, name := range []string{"cluster_manager.cds.version_text", "listener_manager.lds.version_text", "control_plane.identifier"} {
+		if !yield(stats.Stat{Name: name, Kind: stats.KindText}) {
 			return false
 		}
 	}

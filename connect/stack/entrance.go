@@ -29,6 +29,8 @@ type entrance struct {
 	// active are those that count for the limit, limited were over it, unadmitted
 	// were not let in.
 	active, limited, unadmitted atomic.Int64
+	// allowed and denied are what intentions have decided, where there are any.
+	allowed, denied atomic.Int64
 }
 
 // entry is the configuration of an entrance.
@@ -36,6 +38,8 @@ type entry struct {
 	policy     *rbac.Policy
 	limit      *mesh.ConnectionLimit // nil for none
 	admissions []Admission
+	// intentions is the stat_prefix of the RBAC filter.
+	intentions string
 }
 
 // pass tells whether a connection may go on, and else why not; if counted it must
@@ -47,8 +51,10 @@ func (e *entrance) pass(ctx context.Context, c *entry, peer *wire.Peer) (counted
 		}
 	}
 	if !allows(c.policy, peer) {
+		e.denied.Add(1)
 		return counted, wire.FlagDenied, nil
 	}
+	e.allowed.Add(1)
 	if c.limit != nil && !c.limit.First {
 		if counted = e.count(c.limit); !counted {
 			return false, wire.FlagLimited, nil
@@ -101,6 +107,37 @@ func (e *entrance) limitStats() LimitStats {
 	return s
 }
 
+// EntranceStats are what network filters before the last have counted.
+type EntranceStats struct {
+	// Intentions is the stat_prefix of the RBAC filter, "" without one; Allowed and
+	// Denied are its decisions on connections.
+	Intentions      string
+	Allowed, Denied int64
+	Limit           LimitStats
+}
+
+func (e *entrance) stats() EntranceStats {
+	s := EntranceStats{Allowed: e.allowed.Load(), Denied: e.denied.Load(), Limit: e.limitStats()}
+	if c := e.config.Load(); c != nil {
+		s.Intentions = c.intentions
+	}
+	return s
+}
+
+// Entrance returns what was counted before the connections were served.
+func (t *TCP) Entrance() EntranceStats { return t.entrance.stats() }
+
+// Entrance returns what was counted before the connections were served.
+func (g *Guarded) Entrance() EntranceStats { return g.entrance.stats() }
+
+// prefixOf is the stat_prefix of the first RBAC filter.
+func prefixOf(chain *mesh.FilterChain) string {
+	for _, in := range chain.Intentions {
+		return in.StatPrefix
+	}
+	return ""
+}
+
 // Handler serves the connections of a chain, as listen.Handler does.
 type Handler interface {
 	Serve(conn net.Conn, peer *wire.Peer, drain *wire.Drain)
@@ -124,7 +161,7 @@ func (g *Guarded) Prepare(chain *mesh.FilterChain, admissions ...Admission) (com
 	if err != nil {
 		return nil, err
 	}
-	next := &entry{policy: policy, limit: chain.Limit, admissions: admissions}
+	next := &entry{policy: policy, limit: chain.Limit, admissions: admissions, intentions: prefixOf(chain)}
 	return func() { g.entrance.config.Store(next) }, nil
 }
 

@@ -15,8 +15,8 @@ type HTTPStats struct {
 	active                                                                       stats.Gauge
 	times, lifetimes                                                             stats.Histogram
 
-	connections, secured stats.Counter
-	open, openSecured    stats.Gauge
+	connections, secured, http2Conns stats.Counter
+	open, openSecured                stats.Gauge
 	// bytes of bodies
 	in, out stats.Counter
 }
@@ -54,7 +54,8 @@ const never = "downstream_cx_delayed_close_timeout downstream_cx_destroy_active_
 	" downstream_rq_too_many_premature_resets downstream_rq_tx_reset downstream_rq_ws_on_non_ws_route" +
 	" passthrough_internal_redirect_bad_location passthrough_internal_redirect_no_route passthrough_internal_redirect_predicate" +
 	" passthrough_internal_redirect_too_many_redirects passthrough_internal_redirect_unsafe_scheme rq_overload_local_reply" +
-	" rq_reset_after_downstream_response_started rq_redirect rs_too_large"
+	" rq_reset_after_downstream_response_started rq_redirect rs_too_large downstream_cx_protocol_error downstream_rq_header_timeout" +
+	" tracing.client_enabled tracing.health_check tracing.random_sampling tracing.service_forced tracing.not_traceable rbac.shadow_allowed rbac.shadow_denied"
 
 // Each yields all that it counts.
 func (s *HTTPStats) Each(yield func(stats.Stat) bool) {
@@ -65,6 +66,7 @@ func (s *HTTPStats) Each(yield func(stats.Stat) bool) {
 	}{
 		{"downstream_cx_total", total}, {"downstream_cx_destroy", max(0, total-open)}, {"downstream_cx_destroy_remote", max(0, total-open)},
 		{"downstream_cx_ssl_total", s.secured.Load()},
+		{"downstream_cx_http1_total", max(0, total-s.http2Conns.Load())}, {"downstream_cx_http2_total", s.http2Conns.Load()},
 		{"downstream_cx_rx_bytes_total", s.in.Load()}, {"downstream_cx_tx_bytes_total", s.out.Load()},
 		{"downstream_rq_total", s.requests.Load()}, {"downstream_rq_http1_total", s.http1.Load()}, {"downstream_rq_http2_total", s.http2.Load()},
 		{"downstream_rq_rx_reset", s.resets.Load()}, {"downstream_rq_timeout", s.timeouts.Load()},
@@ -79,6 +81,7 @@ func (s *HTTPStats) Each(yield func(stats.Stat) bool) {
 		value int64
 	}{
 		{"downstream_cx_active", open}, {"downstream_cx_ssl_active", s.openSecured.Load()}, {"downstream_rq_active", s.active.Load()},
+		{"downstream_cx_http1_active", 0}, {"downstream_cx_http2_active", 0}, {"downstream_cx_rx_bytes_buffered", 0}, {"downstream_cx_tx_bytes_buffered", 0},
 		{"downstream_cx_http3_active", 0}, {"downstream_cx_upgrades_active", 0},
 	} {
 		if !yield(stats.Stat{Name: one.name, Kind: stats.KindGauge, Value: one.value}) {
@@ -161,21 +164,17 @@ func (c *HTTPCounter) End(x *wire.Exchange) {
 	all.routed.Add(1)
 }
 
-// handler is a listen.Handler.
-type handler interface {
-	Serve(conn net.Conn, peer *wire.Peer, drain *wire.Drain)
-}
-
 // Connections counts the connections that h serves.
-func (c *HTTPCounter) Connections(h handler) interface {
-	Serve(conn net.Conn, peer *wire.Peer, drain *wire.Drain)
-} {
+func (c *HTTPCounter) Connections(h Handler) Handler {
+	if server, ok := h.(*Server); ok {
+		server.second = &c.all.http2Conns
+	}
 	return countedHandler{c.all, h}
 }
 
 type countedHandler struct {
 	all  *HTTPStats
-	next handler
+	next Handler
 }
 
 // Serve implements listen.Handler.

@@ -105,6 +105,9 @@ func (t *TCP) pipe(r *relay, up net.Conn, idle time.Duration) {
 	out.run()
 	both.Wait()
 	r.x.BytesIn, r.x.BytesOut = in.moved, out.moved
+	if counted, ok := up.(interface{ Moved(sent, received int64) }); ok {
+		counted.Moved(in.moved, out.moved)
+	}
 }
 
 // half is one direction of a connection.

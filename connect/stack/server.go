@@ -6,6 +6,7 @@ import (
 	"net"
 
 	"github.com/serai-net/serai/connect/mesh"
+	"github.com/serai-net/serai/connect/stats"
 	"github.com/serai-net/serai/connect/wire"
 	"github.com/serai-net/serai/connect/wire/http1"
 	"github.com/serai-net/serai/connect/wire/http2"
@@ -19,6 +20,9 @@ type ServerConfig = mesh.Codec
 type Server struct {
 	h1 *http1.Server
 	h2 *http2.Server
+	// second counts connections of HTTP/2; nil if nobody does. It is set before the
+	// first connection.
+	second *stats.Counter
 }
 
 // NewServer makes a server; service and log are as in [http1.NewServer].
@@ -34,7 +38,10 @@ func NewServer(c ServerConfig, service func() wire.Service, log *slog.Logger) *S
 		RequestTimeout: c.RequestTimeout, MaxAge: c.MaxAge, Connect: c.Connect,
 	}
 	if !c.HTTP1Only {
-		h1.HTTP2 = s.h2.Resume
+		h1.HTTP2 = func(conn net.Conn, read []byte, peer *wire.Peer, drain *wire.Drain) {
+			s.countSecond()
+			s.h2.Resume(conn, read, peer, drain)
+		}
 	}
 	s.h1 = http1.NewServer(h1, service, log)
 	return s
@@ -48,12 +55,19 @@ func bounds(c ServerConfig) http2.Bounds {
 	}
 }
 
+func (s *Server) countSecond() {
+	if s.second != nil {
+		s.second.Add(1)
+	}
+}
+
 // Stats are the counters of both codecs.
 func (s *Server) Stats() (*http1.Stats, *http2.Stats) { return &s.h1.Stats, &s.h2.Stats }
 
 // Serve serves one connection and closes it.
 func (s *Server) Serve(conn net.Conn, peer *wire.Peer, drain *wire.Drain) {
 	if secured, ok := conn.(*tls.Conn); ok && secured.ConnectionState().NegotiatedProtocol == "h2" {
+		s.countSecond()
 		s.h2.Serve(conn, peer, drain)
 		return
 	}

@@ -92,7 +92,7 @@ func (t *TCP) Prepare(chain *mesh.FilterChain, drain *wire.Drain, admissions ...
 	if err != nil {
 		return nil, err
 	}
-	next := &tcpConfig{entry: entry{policy: policy, limit: chain.Limit, admissions: admissions}, proxy: chain.TCP}
+	next := &tcpConfig{entry: entry{policy: policy, limit: chain.Limit, admissions: admissions, intentions: prefixOf(chain)}, proxy: chain.TCP}
 	return func() {
 		t.config.Store(next)
 		t.entrance.config.Store(&next.entry)

@@ -144,6 +144,7 @@ func defaultRules() []*rule {
 		re("envoy.virtual_cluster", "vhost.", "vcluster.", `^vhost\.[^.]+\.vcluster\.(([^.]+)\.)`),
 		{name: "envoy.virtual_host", begin: "vhost.", token: true},
 		{name: "envoy.connection_limit_prefix", begin: "connection_limit.", token: true},
+		re("envoy.rbac_prefix", "", ".rbac.", `^(([^.]+)\.)rbac\.`),
 		re("envoy.rbac_policy_name", "", ".policy.", `\.policy\.(([^.]+)\.)`),
 		{
 			name: "envoy.listener_address", begin: "listener.",

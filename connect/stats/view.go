@@ -2,6 +2,7 @@ package stats
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
 	"io"
 	"regexp"
@@ -89,9 +90,13 @@ func (v *View) Select(q Query) []Stat {
 		if by := rank[a.Kind] - rank[b.Kind]; by != 0 {
 			return by
 		}
-		return strings.Compare(a.Name, b.Name)
+		if by := strings.Compare(a.Name, b.Name); by != 0 {
+			return by
+		}
+		return cmp.Compare(b.Value, a.Value)
 	})
-	return slices.CompactFunc(all, func(a, b Stat) bool { return a.Name == b.Name && a.Kind == b.Kind })
+	// Of a name that two have, what has counted is shown.
+	return slices.CompactFunc(all, func(a, b Stat) bool { return a.Name == b.Name })
 }
 
 // quantiles are those of Envoy, as shares.

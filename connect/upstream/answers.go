@@ -23,6 +23,8 @@ type answers struct {
 
 	// requests had a connection.
 	requests, timeouts, resets, connectTimeouts, badHandshakes stats.Counter
+	// received and sent are bytes of bodies, and of raw connections.
+	received, sent stats.Counter
 	// http1 and http2 count connections by what is spoken on them, handshakes
 	// those of TLS, resumed those that a session was resumed on.
 	http1, http2, handshakes, resumed stats.Counter
@@ -46,6 +48,12 @@ func (a *answers) count(name string, x *wire.Exchange) {
 	}
 	if status == 0 {
 		return // the client left before
+	}
+	if x.BytesOut > 0 {
+		a.received.Add(x.BytesOut)
+	}
+	if x.BytesIn > 0 {
+		a.sent.Add(x.BytesIn)
 	}
 	a.codes.Count(status)
 	a.times.Observe(x.Finish.Sub(x.Received()))
@@ -75,6 +83,14 @@ func (a *answers) secured(conn net.Conn) {
 	case tls.VersionTLS13:
 		a.versions[1].Add(1)
 	}
+}
+
+// Moved tells how many bytes were sent and received on a raw connection that is
+// about to be closed.
+func (c *countedConn) Moved(sent, received int64) {
+	a := &c.host.cluster.answers
+	a.sent.Add(sent)
+	a.received.Add(received)
 }
 
 // hostAnswers is what came of the exchanges with a host.

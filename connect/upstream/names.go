@@ -11,7 +11,7 @@ const never = "assignment_stale assignment_timeout_received assignment_use_cache
 	" lb_local_cluster_not_ok lb_recalculate_zone_structures lb_subsets_created lb_subsets_fallback lb_subsets_fallback_panic" +
 	" lb_subsets_removed lb_subsets_selected lb_zone_cluster_too_small lb_zone_no_capacity_left lb_zone_routing_all_directly" +
 	" lb_zone_routing_cross_zone lb_zone_routing_sampled original_dst_host_invalid retry_or_shadow_abandoned" +
-	" update_empty update_failure update_no_rebuild upstream_cx_close_notify" +
+	" update_attempt update_empty update_failure update_rejected update_success init_fetch_timeout membership_change default.total_match_count update_no_rebuild upstream_cx_close_notify" +
 	" upstream_cx_connect_attempts_exceeded upstream_cx_connect_with_0_rtt upstream_cx_destroy_local upstream_cx_destroy_local_with_active_rq" +
 	" upstream_cx_destroy_remote upstream_cx_destroy_remote_with_active_rq upstream_cx_destroy_with_active_rq upstream_cx_http3_total" +
 	" upstream_cx_max_duration_reached upstream_cx_pool_overflow upstream_cx_protocol_error" +
@@ -56,6 +56,7 @@ func (s *ClusterStats) Each(prefix string, all func(stats.Stat) bool) (more bool
 	}{
 		{"upstream_cx_http1_total", a.http1.Load()}, {"upstream_cx_http2_total", a.http2.Load()},
 		{"upstream_cx_destroy", max(0, s.Connects-s.ConnectFails-s.Conns)},
+		{"upstream_cx_rx_bytes_total", a.received.Load()}, {"upstream_cx_tx_bytes_total", a.sent.Load()},
 		{"upstream_cx_connect_timeout", a.connectTimeouts.Load()},
 		{"upstream_rq_timeout", a.timeouts.Load()}, {"upstream_rq_rx_reset", a.resets.Load()},
 	} {
@@ -63,7 +64,7 @@ func (s *ClusterStats) Each(prefix string, all func(stats.Stat) bool) (more bool
 			return false
 		}
 	}
-	for _, name := range []string{"membership_degraded", "membership_excluded", "max_host_weight", "version", "warming_state", "lb_subsets_active"} {
+	for _, name := range []string{"membership_degraded", "membership_excluded", "upstream_cx_rx_bytes_buffered", "upstream_cx_tx_bytes_buffered", "update_time", "max_host_weight", "version", "warming_state", "lb_subsets_active"} {
 		if !yield(stats.Stat{Name: name, Kind: stats.KindGauge}) {
 			return false
 		}
