@@ -53,9 +53,10 @@ func TestSourcePrefix(t *testing.T) {
 			conn := dial(t, only(t, s).Address)
 			if tt.want < 0 {
 				mustBeClosed(t, conn)
-				if got := only(t, s); got.NoChain != 1 || got.Active != 0 {
-					t.Errorf("%+v", got)
-				}
+				eventually(t, "the connection to be counted", func() bool {
+					got := only(t, s)
+					return got.NoChain == 1 && got.Active == 0
+				})
 				return
 			}
 			mustTalk(t, conn)
