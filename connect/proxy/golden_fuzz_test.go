@@ -14,6 +14,7 @@ import (
 	"github.com/serai-net/serai/connect/mesh"
 	"github.com/serai-net/serai/connect/proxy"
 	"github.com/serai-net/serai/connect/xds/golden"
+	"github.com/serai-net/serai/connect/xds/resource"
 )
 
 // specimens are the different resources of the golden files, or few of our own
@@ -26,7 +27,7 @@ func specimens(tb testing.TB) []*anypb.Any {
 	}
 	var all []*anypb.Any
 	for _, f := range files {
-		found, err := resources(f)
+		found, err := f.Resources()
 		if err != nil {
 			tb.Fatal(err)
 		}
@@ -43,9 +44,9 @@ func specimens(tb testing.TB) []*anypb.Any {
 
 // survive decodes and compiles what may be anything. It fails by a panic, or if
 // what decoded is neither whole nor refused.
-func survive(tb testing.TB, r *anypb.Any) {
+func survive(tb testing.TB, r *anypb.Any, outside resource.Secrets) {
 	tb.Helper()
-	w := &world{snapshot: &mesh.Snapshot{
+	w := &world{reader: resource.Reader{Secrets: outside}, snapshot: &mesh.Snapshot{
 		Listeners: map[string]*mesh.Listener{}, Routes: map[string]*mesh.Route{}, Clusters: map[string]*mesh.Cluster{},
 	}}
 	if err := w.add(r); err != nil {
@@ -82,6 +83,7 @@ func mutated(tb testing.TB, of *anypb.Any, script []byte) *anypb.Any {
 // TestGoldenMutated takes every golden resource through a few changes.
 func TestGoldenMutated(t *testing.T) {
 	t.Parallel()
+	outside := newSecrets(t)
 	for i, r := range specimens(t) {
 		random := rand.New(rand.NewPCG(6, uint64(i)))
 		for range 4 {
@@ -93,7 +95,7 @@ func TestGoldenMutated(t *testing.T) {
 						t.Errorf("specimen %d of type %s, script %x: panic: %v", i, r.GetTypeUrl(), script, v)
 					}
 				}()
-				survive(t, mutated(t, r, script))
+				survive(t, mutated(t, r, script), outside)
 			}()
 		}
 	}
@@ -110,8 +112,9 @@ func FuzzResource(f *testing.F) {
 		}
 		f.Add(types[r.GetTypeUrl()], r.GetValue())
 	}
+	outside := newSecrets(f)
 	f.Fuzz(func(t *testing.T, kind uint8, body []byte) {
-		survive(t, &anypb.Any{TypeUrl: urls[int(kind)%len(urls)], Value: body})
+		survive(t, &anypb.Any{TypeUrl: urls[int(kind)%len(urls)], Value: body}, outside)
 	})
 }
 
@@ -121,7 +124,24 @@ func FuzzMutated(f *testing.F) {
 	for i := range all {
 		f.Add(uint16(i), []byte{byte(i), 1, 2, 3, 0, 200, 100, 50})
 	}
+	outside := newSecrets(f)
 	f.Fuzz(func(t *testing.T, index uint16, script []byte) {
-		survive(t, mutated(t, all[int(index)%len(all)], script[:min(len(script), 256)]))
+		survive(t, mutated(t, all[int(index)%len(all)], script[:min(len(script), 256)]), outside)
+	})
+}
+
+// FuzzSecret reads secrets as an SDS server sends them.
+func FuzzSecret(f *testing.F) {
+	outside := newSecrets(f)
+	secret, err := outside.Secret(mesh.SecretRef{Name: "x"})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(secret)
+	f.Fuzz(func(t *testing.T, body []byte) {
+		_, err := resource.SecretName(body)
+		if used := (resource.Reader{Secrets: outside}).Secret(body); err != nil && used == nil {
+			t.Errorf("a secret without a name (%v) could be used", err)
+		}
 	})
 }

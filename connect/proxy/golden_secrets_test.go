@@ -23,7 +23,7 @@ type secrets struct{ leaf mesh.Leaf }
 
 var _ resource.Secrets = (*secrets)(nil)
 
-func newSecrets(t *testing.T) *secrets {
+func newSecrets(t testing.TB) *secrets {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

@@ -9,13 +9,6 @@ import (
 	"sync"
 	"testing"
 
-	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
-	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
-	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
-	tcpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/serai-net/serai/connect/mesh"
@@ -88,74 +81,13 @@ func (w *world) tables() []string {
 	return slices.Sorted(maps.Keys(found))
 }
 
-// resources are what a file holds; a filter becomes the listener around it.
-func resources(f golden.File) ([]*anypb.Any, error) {
-	switch folder, _, _ := strings.Cut(f.Name, "/"); {
-	case f.Whole():
-		response, err := f.Response()
-		return response.GetResources(), err
-	case folder == "jwt_authn_clusters":
-		return packed(f, &clusterv3.Cluster{}, func(m *clusterv3.Cluster) proto.Message { return m })
-	case folder == "jwt_authn", strings.HasSuffix(f.Name, "--httpfilter"):
-		return packed(f, &hcmv3.HttpFilter{}, aroundHTTP)
-	default:
-		return packed(f, &listenerv3.Filter{}, aroundTCP)
-	}
-}
-
-func packed[M proto.Message](f golden.File, msg M, around func(M) proto.Message) ([]*anypb.Any, error) {
-	if err := f.Into(msg); err != nil {
-		return nil, err
-	}
-	whole, err := golden.Any(around(msg))
-	return []*anypb.Any{whole}, err
-}
-
-func typed(msg proto.Message) *anypb.Any {
-	whole, err := golden.Any(msg)
-	if err != nil {
-		panic(err) // a message of our own
-	}
-	return whole
-}
-
-// aroundHTTP is a listener with one HTTP filter before the router. No filter at
-// all is what Consul writes if there is nothing to check.
-func aroundHTTP(f *hcmv3.HttpFilter) proto.Message {
-	manager := &hcmv3.HttpConnectionManager{
-		RouteSpecifier: &hcmv3.HttpConnectionManager_RouteConfig{RouteConfig: &routev3.RouteConfiguration{}},
-		HttpFilters:    []*hcmv3.HttpFilter{{Name: "envoy.filters.http.router"}},
-	}
-	if f.GetName() != "" {
-		manager.HttpFilters = append([]*hcmv3.HttpFilter{f}, manager.HttpFilters...)
-	}
-	return around(&listenerv3.Filter{Name: "hcm", ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: typed(manager)}})
-}
-
-// aroundTCP is a listener with one network filter before tcp_proxy.
-func aroundTCP(f *listenerv3.Filter) proto.Message {
-	return around(f, &listenerv3.Filter{Name: "tcp", ConfigType: &listenerv3.Filter_TypedConfig{
-		TypedConfig: typed(&tcpv3.TcpProxy{ClusterSpecifier: &tcpv3.TcpProxy_Cluster{Cluster: "local_app"}}),
-	}})
-}
-
-func around(filters ...*listenerv3.Filter) proto.Message {
-	return &listenerv3.Listener{
-		Name: "golden", TrafficDirection: corev3.TrafficDirection_INBOUND,
-		Address: &corev3.Address{Address: &corev3.Address_SocketAddress{SocketAddress: &corev3.SocketAddress{
-			Address: "127.0.0.1", PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: 1},
-		}}},
-		FilterChains: []*listenerv3.FilterChain{{Filters: filters}},
-	}
-}
-
 // compile decodes and compiles a file as the proxy would. Listeners get the route
 // tables of the same case; a table gets a chain that asks for it.
 func compile(f golden.File, all map[string]golden.File, outside resource.Secrets) (*world, []string, error) {
 	w := &world{reader: resource.Reader{Secrets: outside}, snapshot: &mesh.Snapshot{
 		Listeners: map[string]*mesh.Listener{}, Routes: map[string]*mesh.Route{}, Clusters: map[string]*mesh.Cluster{},
 	}}
-	own, err := resources(f)
+	own, err := f.Resources()
 	if err != nil {
 		return nil, nil, err
 	}
@@ -172,7 +104,7 @@ func compile(f golden.File, all map[string]golden.File, outside resource.Secrets
 		if !ok {
 			return nil, nil, fmt.Errorf("%s asks for routes %q, which have no file", f.Name, tables)
 		}
-		routes, err := resources(companion)
+		routes, err := companion.Resources()
 		if err != nil {
 			return nil, nil, err
 		}
