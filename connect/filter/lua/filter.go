@@ -118,7 +118,10 @@ func (f *Filter) Layer(pin func(x *wire.Exchange, req *wire.Request)) wire.Layer
 				if pin != nil {
 					pin(x, req)
 				}
-				if resp, err := f.request(x, req); resp != nil || err != nil {
+				switch resp, err := f.request(x, req); {
+				case resp != nil && f.onResponse: // which sees its own answers too
+					return f.response(x, req, resp)
+				case resp != nil || err != nil:
 					return resp, err
 				}
 			}
