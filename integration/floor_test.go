@@ -41,10 +41,10 @@ func floors() map[int][]string {
 		},
 		3: {
 			"connect/listen", "connect/upstream", "connect/route", "connect/rbac", "connect/jwt", "connect/bootstrap",
-			"connect/filter/*", "connect/xds/ads", "connect/xds/resource", "connect/xds/secret", "agent/catalog", "plugins/bundled/*",
+			"connect/accesslog", "connect/filter/*", "connect/xds/ads", "connect/xds/resource", "connect/xds/secret", "agent/catalog", "plugins/bundled/*",
 		},
 		2: {"connect/call", "connect/format", "connect/match", "connect/mtls", "connect/wire/http1", "connect/wire/http2", "connect/xds/golden", "plugins"},
-		1: {"connect/mesh", "connect/wire", "connect/wire/bulk"},
+		1: {"connect/logfile", "connect/mesh", "connect/wire", "connect/wire/bulk"},
 		0: {"connect/spiffe", "connect/stats", "connect/wire/grammar", "connect/wire/socket", "connect/wire/proxyproto"},
 	}
 }

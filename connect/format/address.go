@@ -107,13 +107,15 @@ func upstreamOperator(name string) (definition, bool) {
 		return d, true
 	}
 	switch name {
-	case "UPSTREAM_HOST", "UPSTREAM_REMOTE_ADDRESS":
-		return plainly(word(func(in *Input) string { return endpoint(in) }))
+	case "UPSTREAM_HOST":
+		return plainly(word(endpoint))
+	case "UPSTREAM_REMOTE_ADDRESS":
+		return plainly(word(remote))
 	case "UPSTREAM_REMOTE_ADDRESS_WITHOUT_PORT":
-		return plainly(word(func(in *Input) string { host, _ := hostPort(endpoint(in)); return host }))
+		return plainly(word(func(in *Input) string { host, _ := hostPort(remote(in)); return host }))
 	case "UPSTREAM_REMOTE_PORT":
 		return plainly(func(dst []byte, in *Input) ([]byte, kind) {
-			_, port := hostPort(endpoint(in))
+			_, port := hostPort(remote(in))
 			dst, k := appendWord(dst, port)
 			if k == text {
 				k = number
@@ -121,7 +123,12 @@ func upstreamOperator(name string) (definition, bool) {
 			return dst, k
 		})
 	case "UPSTREAM_CLUSTER", "UPSTREAM_CLUSTER_RAW":
-		return plainly(word(func(in *Input) string { return in.Exchange.Cluster }))
+		return plainly(word(func(in *Input) string {
+			if in.Exchange.Flag == wire.FlagNoCluster {
+				return "" // there is only a name
+			}
+			return in.Exchange.Cluster
+		}))
 	case "UPSTREAM_TRANSPORT_FAILURE_REASON":
 		return plainly(word(func(in *Input) string {
 			if a := in.attempt(); a != nil {
@@ -176,6 +183,14 @@ func upstreamBytes(name string) (definition, bool) {
 
 func endpoint(in *Input) string {
 	if a := in.attempt(); a != nil {
+		return a.Endpoint
+	}
+	return ""
+}
+
+// remote is the endpoint if there was a connection to it.
+func remote(in *Input) string {
+	if a := in.attempt(); a != nil && (a.Local.IsValid() || !a.Head.IsZero()) {
 		return a.Endpoint
 	}
 	return ""

@@ -104,7 +104,15 @@ func (l *listener) take(conn net.Conn) {
 	if chain := l.hold(held, &Arrival{Peer: peer, Direct: peer.Addr}); chain != nil {
 		go l.serve(conn, peer, chain, held)
 	} else {
+		l.unmatched(peer)
 		l.refuse(conn, &l.noChain)
+	}
+}
+
+// unmatched tells of a connection that no chain is for.
+func (l *listener) unmatched(peer *wire.Peer) {
+	if tell := l.spec.Load().Unmatched; tell != nil {
+		tell(peer)
 	}
 }
 

@@ -55,6 +55,7 @@ func (l *listener) arrive(conn net.Conn, a *Arrival, held *holder) {
 		// Before it is pending no more, so that a drain knows of it at any time.
 		if chain = at.hold(held, a); chain == nil {
 			count = &at.noChain
+			at.unmatched(a.Peer)
 		}
 	}
 	at.pending.Remove(held)

@@ -75,6 +75,9 @@ type Spec struct {
 	// Chains choose what is done with a connection. Where no chain matches,
 	// connections are closed.
 	Chains *Table
+	// Unmatched is told of each connection that no chain is for; nil for nobody. It
+	// must not wait.
+	Unmatched func(peer *wire.Peer)
 }
 
 // key tells listeners apart: one without a socket may stand beside one that has it.

@@ -65,9 +65,11 @@ func (a Address) String() string {
 
 // Listener takes connections at one address (xDS: config.listener.v3.Listener).
 type Listener struct {
-	Name      string
-	Address   Address
-	Direction Direction
+	Name string
+	// AccessLogs are of connections, also of those that no chain is for.
+	AccessLogs []*AccessLog
+	Address    Address
+	Direction  Direction
 	// Chains are tried in order of their Match's precedence; Default serves
 	// what no chain matches, nil closes it.
 	Chains  []*FilterChain
@@ -119,6 +121,7 @@ type FilterChain struct {
 // TCPProxy forwards a connection (xDS: filters.network.tcp_proxy.v3).
 type TCPProxy struct {
 	StatPrefix string
+	AccessLogs []*AccessLog // of connections
 	// Targets share the connections by weight; with none, every connection is closed.
 	Targets []Target
 	// ServerName takes the cluster that the connection's SNI names, if it has one,
@@ -166,6 +169,7 @@ type HTTP struct {
 	StreamIdleTimeout time.Duration
 	// ClientCert says what to do with x-forwarded-client-cert.
 	ClientCert ForwardClientCert
+	AccessLogs []*AccessLog // of exchanges
 	// Conduct is what the proxy says of itself, and of the client, in header fields.
 	Conduct Conduct
 	// Upgrades are the protocols (lower-case) that may be switched to, "connect" if

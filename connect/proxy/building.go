@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/serai-net/serai/connect/accesslog"
 	"github.com/serai-net/serai/connect/listen"
 	"github.com/serai-net/serai/connect/mesh"
 	"github.com/serai-net/serai/connect/rbac"
@@ -37,6 +38,9 @@ func (b *building) listener(l *mesh.Listener) *listen.Spec {
 	}
 	if l.ProxyProtocol != nil {
 		spec.ProxyHeader = &listen.ProxyHeader{Optional: l.ProxyProtocol.Optional}
+	}
+	if logs := b.chains.logs.Compile(l.AccessLogs).At(accesslog.Listener, ""); logs != nil {
+		spec.Unmatched = func(peer *wire.Peer) { unmatched(logs, peer) }
 	}
 	old := b.relatives(l)
 	var entries []listen.Entry

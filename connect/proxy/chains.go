@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/serai-net/serai/agent/telemetry"
+	"github.com/serai-net/serai/connect/accesslog"
 	"github.com/serai-net/serai/connect/listen"
 	"github.com/serai-net/serai/connect/mesh"
 	"github.com/serai-net/serai/connect/mtls"
@@ -29,6 +30,7 @@ type chains struct {
 	service   string         // our own
 	node      map[string]any // its metadata in the bootstrap file
 	kept      stack.Kept
+	logs      *accesslog.Sinks
 	log       *slog.Logger
 
 	// codecs are those of living chains, for who reads their counters
@@ -49,6 +51,8 @@ type chain struct {
 	tickets mtls.Tickets
 	service atomic.Pointer[wire.Service]
 	tcp     *stack.TCP
+	// logs are what xDS asks for of connections: of the chain, and of the listener
+	logs, listenerLogs atomic.Pointer[accesslog.Place]
 	// guard stands before the codec of an HTTP chain, policy is all of its intentions
 	guard  *stack.Guarded
 	policy atomic.Pointer[rbac.Policy]
@@ -64,6 +68,7 @@ var errRefused = errors.New("the filter chain is not understood by this proxy")
 
 // Prepare implements [xds.Stage].
 func (cs *chains) Prepare(next *mesh.Snapshot) (commit func(), err error) {
+	cs.logs.Begin()
 	building := &building{chains: cs, routes: next.Routes, living: map[string]*chain{}, names: map[string][]string{}}
 	var specs []*listen.Spec
 	for _, l := range sorted(next.Listeners) {
@@ -82,6 +87,7 @@ func (cs *chains) Prepare(next *mesh.Snapshot) (commit func(), err error) {
 		cs.living, cs.before = building.living, building.names
 		cs.publishCodecs()
 		commitListeners()
+		cs.logs.Sweep()
 	}, nil
 }
 
@@ -121,8 +127,11 @@ func (cs *chains) compile(l *mesh.Listener, d *mesh.FilterChain, routes map[stri
 		return nil, nil, err
 	}
 	var commit func()
+	var logs *accesslog.Place
+	listenerLogs := cs.logs.Compile(l.AccessLogs).At(accesslog.Listener, d.Name)
 	switch {
 	case d.TCP != nil:
+		logs = cs.logs.Compile(d.TCP.AccessLogs).At(accesslog.Connections, d.Name)
 		if commit, err = c.tcp.Prepare(d, c.listen.Drain(), gates...); err != nil {
 			return nil, nil, err
 		}
@@ -153,6 +162,8 @@ func (cs *chains) compile(l *mesh.Listener, d *mesh.FilterChain, routes map[stri
 			c.tickets.Use(secured, d.TLS.Trust(), time.Now())
 			c.tls.Store(secured)
 		}
+		c.logs.Store(logs)
+		c.listenerLogs.Store(listenerLogs)
 		commit()
 	}, nil
 }
@@ -168,14 +179,14 @@ func (cs *chains) assemble(c *chain, l *mesh.Listener, d *mesh.FilterChain) {
 	}
 	if d.TCP != nil {
 		c.tcp = stack.NewTCP(stack.TCPConfig{
-			Clusters: cs.clusters, Observe: cs.observe.TCP(cs.place(l)), Quiet: quiet(l, d), Log: cs.log,
+			Clusters: cs.clusters, Observe: c.observing(cs.observe.TCP(cs.place(l))), Quiet: quiet(l, d), Log: cs.log,
 		})
 		c.listen.Handler = c.tcp
 		return
 	}
 	server := stack.NewServer(d.HTTP.Codec, func() wire.Service { return *c.service.Load() }, cs.log)
 	c.guard = &stack.Guarded{Next: cs.counter(l, d).Connections(server), Observe: cs.observe.TCP(cs.place(l))}
-	c.listen.Handler, c.codec = c.guard, telemetry.Codec{Listener: l.Name, Stats: server.Stats}
+	c.listen.Handler, c.codec = logging{c.guard, c}, telemetry.Codec{Listener: l.Name, Stats: server.Stats}
 }
 
 // at is where a chain stands, for its filters.
@@ -201,7 +212,10 @@ func (cs *chains) http(l *mesh.Listener, d *mesh.FilterChain, routes map[string]
 			return next.Serve(x, req)
 		})
 	}
-	return wire.Stack(service, named, cs.counter(l, d).Layer, cs.observe.HTTP(cs.place(l)), stack.Conduct(d.HTTP.Conduct), stack.Connection(policy)), nil
+	logs := cs.logs.Compile(d.HTTP.AccessLogs).At(accesslog.Exchanges, d.Name)
+	return wire.Stack(
+		service, named, cs.counter(l, d).Layer, cs.observe.HTTP(cs.place(l)), logs.Layer(), stack.Conduct(d.HTTP.Conduct), stack.Connection(policy),
+	), nil
 }
 
 // refusing closes every connection; see may be nil.

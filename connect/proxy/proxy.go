@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"os"
 	"net"
 	"slices"
 	"sync"
@@ -17,12 +18,14 @@ import (
 	"time"
 
 	"github.com/serai-net/serai/agent/telemetry"
+	"github.com/serai-net/serai/connect/accesslog"
 	"github.com/serai-net/serai/connect/bootstrap"
 	"github.com/serai-net/serai/connect/listen"
 	"github.com/serai-net/serai/connect/mesh"
 	"github.com/serai-net/serai/connect/mtls"
 	"github.com/serai-net/serai/connect/stats"
 	"github.com/serai-net/serai/connect/upstream"
+	"github.com/serai-net/serai/connect/wire"
 	"github.com/serai-net/serai/connect/xds"
 )
 
@@ -82,6 +85,7 @@ func New(config Config, observe *telemetry.Observer, log *slog.Logger) (*Proxy, 
 		listeners: p.listeners, clusters: p.clusters, loader: &mtls.Loader{}, observe: observe, log: log,
 		service: cmp.Or(config.XDS.ADS.Node.Cluster, config.XDS.ADS.Node.ID), node: config.XDS.ADS.Node.Metadata,
 	}
+	p.chains.logs = accesslog.New(os.Stdout, os.Stderr, p.find, log)
 	if config.XDS.Dial == nil {
 		config.XDS.Dial = p.dial
 	}
@@ -98,6 +102,14 @@ func New(config Config, observe *telemetry.Observer, log *slog.Logger) (*Proxy, 
 		m.Add(p.samples())
 	}
 	return p, nil
+}
+
+// find gives a cluster of the snapshot to who makes requests of our own.
+func (p *Proxy) find(cluster string) wire.Service {
+	if c := p.clusters.Cluster(cluster); c != nil {
+		return c
+	}
+	return nil
 }
 
 // dial leads to a server that a cluster of the snapshot stands for.
@@ -149,6 +161,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 	case <-p.quit:
 	}
 	p.drain()
+	p.chains.logs.Close() // every exchange has ended by now, and clusters still lead somewhere
 	stop()
 	running.Wait()
 	p.clusters.Close()

@@ -211,6 +211,7 @@ func (t *TCP) dial(r *relay, cfg *tcpConfig) (net.Conn, error) {
 	for n := uint32(1); ; n++ {
 		up, err := r.connect(cluster, name)
 		if err == nil || n >= cfg.proxy.ConnectAttempts || r.ctx.Err() != nil || wire.AsFault(err).Flag != wire.FlagUpstreamConnect {
+			r.x.Exhausted = err != nil && wire.AsFault(err).Flag == wire.FlagUpstreamConnect
 			return up, err
 		}
 	}
@@ -236,8 +237,13 @@ func (r *relay) connect(cluster *upstream.Cluster, name string) (net.Conn, error
 	if err != nil {
 		a.End, a.Flag = time.Now(), wire.AsFault(err).Flag
 		a.Fail(err)
+		if host != nil {
+			a.Endpoint = host.Address()
+			r.x.Tries++
+		}
 		return nil, err
 	}
+	r.x.Tries++
 	a.Endpoint, a.Connected = host.Address(), time.Now()
 	a.Local = wire.AddrPort(up.LocalAddr())
 	a.Head, r.x.HeadSent = a.Connected, a.Connected

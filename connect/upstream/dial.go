@@ -14,6 +14,7 @@ import (
 
 // Dial returns a connection to a host for raw bytes, as choice asks for it. Hosts
 // that refuse are passed over for others. For whom it is made is in ctx (see For).
+// With an error the host is the last that refused, nil if none was asked.
 func (c *Cluster) Dial(ctx context.Context, choice wire.Choice) (net.Conn, *Host, error) {
 	return c.dialFor(ctx, preference{Choice: choice, peer: peerOf(ctx)}, false)
 }
@@ -38,7 +39,7 @@ func (c *Cluster) dialFor(ctx context.Context, p preference, http2 bool) (net.Co
 	conn, host, err := c.dialAny(ctx, p, http2)
 	if err != nil {
 		c.active.Add(-1)
-		return nil, nil, err
+		return nil, host, err
 	}
 	host.active.Add(1)
 	c.answers.requests.Add(1)
@@ -49,6 +50,7 @@ func (c *Cluster) dialFor(ctx context.Context, p preference, http2 bool) (net.Co
 func (c *Cluster) dialAny(ctx context.Context, p preference, http2 bool) (net.Conn, *Host, error) {
 	var tried [maxTries]*Host
 	var last error
+	var asked *Host
 	for n := range maxTries {
 		host := c.pick(time.Now(), p, tried[:n])
 		if host == nil && n == 0 && c.names.unknown() != nil && c.awaitNames(ctx) == nil {
@@ -72,7 +74,7 @@ func (c *Cluster) dialAny(ctx context.Context, p preference, http2 bool) (net.Co
 		if ctx.Err() == nil {
 			c.faulted(host, &wire.Fault{Flag: wire.FlagUpstreamConnect})
 		}
-		last, tried[n] = err, host
+		last, tried[n], asked = err, host, host
 		if ctx.Err() != nil {
 			break
 		}
@@ -80,7 +82,7 @@ func (c *Cluster) dialAny(ctx context.Context, p preference, http2 bool) (net.Co
 	if last == nil {
 		return nil, nil, c.without(nil)
 	}
-	return nil, nil, &wire.Fault{Flag: wire.FlagUpstreamConnect, Err: fmt.Errorf("cluster %q: %w", c.name, last)}
+	return nil, asked, &wire.Fault{Flag: wire.FlagUpstreamConnect, Err: fmt.Errorf("cluster %q: %w", c.name, last)}
 }
 
 // dial makes a connection by cfg, which was loaded after host was picked: hosts of

@@ -162,6 +162,9 @@ type Exchange struct {
 	// had the route allowed them.
 	Tries     int
 	Exhausted bool
+	// TraceID is that of the trace that the exchange is a part of, in hexadecimal; ""
+	// if it is not traced.
+	TraceID string
 	// Rule is the route's own name, "" if it has none.
 	Rule string
 	// Remote is the client's address where a proxy before us has told of it; invalid
@@ -256,7 +259,7 @@ func (x *Exchange) Reset(control Control, peer *Peer, start time.Time) {
 	x.Choice, x.Pinned = Choice{}, nil
 	x.Metadata.Reset()
 	x.Request, x.Response, x.Details, x.Termination, x.Rule = nil, nil, "", "", ""
-	x.Remote, x.Tries, x.Exhausted, x.small = netip.AddrPort{}, 0, false, 0
+	x.Remote, x.Tries, x.Exhausted, x.small, x.TraceID = netip.AddrPort{}, 0, false, 0, ""
 	clear(x.attempts0[:])
 	clear(x.ends0[:])
 	clear(x.lenders0[:])

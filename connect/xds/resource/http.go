@@ -24,8 +24,8 @@ func (d *decoder) http(msg *hcmv3.HttpConnectionManager) (*mesh.HTTP, error) {
 		" http_protocol_options max_request_headers_kb stream_idle_timeout request_timeout request_headers_timeout normalize_path merge_slashes path_with_escaped_slashes_action"+
 		" strip_any_host_port strip_matching_host_port forward_client_cert_details set_current_client_cert_details upgrade_configs tracing"+
 		" server_name server_header_transformation use_remote_address xff_num_trusted_hops skip_xff_append via generate_request_id"+
-		" preserve_external_request_id always_set_request_id_in_response append_x_forwarded_port",
-		"access_log access_log_options access_log_flush_interval flush_access_log_on_new_request add_user_agent"+
+		" preserve_external_request_id always_set_request_id_in_response append_x_forwarded_port access_log",
+		"access_log_options access_log_flush_interval flush_access_log_on_new_request add_user_agent"+
 			" stream_flush_timeout request_id_extension http1_safe_max_connection_duration"+
 			" local_reply_config stream_error_on_invalid_http_message proxy_status_config"+
 			" - drain_timeout drain_timeout_jitter delayed_close_timeout internal_address_config proxy_100_continue"+
@@ -63,6 +63,7 @@ func (d *decoder) http(msg *hcmv3.HttpConnectionManager) (*mesh.HTTP, error) {
 	if err := d.clientCert(msg, h); err != nil {
 		return nil, err
 	}
+	h.AccessLogs = d.accessLogs(msg.GetAccessLog())
 	if h.Conduct, err = conduct(msg); err != nil {
 		return nil, err
 	}

@@ -102,14 +102,15 @@ func (d *decoder) tcpProxy(f *listenerv3.Filter, c *mesh.FilterChain, serverName
 	if err := unpack(f.GetTypedConfig(), msg); err != nil {
 		return err
 	}
-	err := d.only(msg, "stat_prefix cluster weighted_clusters idle_timeout max_connect_attempts max_downstream_connection_duration hash_policy",
-		"access_log backoff_options access_log_options access_log_flush_interval"+
+	err := d.only(msg, "stat_prefix cluster weighted_clusters idle_timeout max_connect_attempts max_downstream_connection_duration hash_policy access_log",
+		"backoff_options access_log_options access_log_flush_interval"+
 			" flush_access_log_on_connected max_downstream_connection_duration_jitter_percentage"+
 			" downstream_idle_timeout upstream_idle_timeout max_early_data_bytes check_drain_close")
 	if err != nil {
 		return err
 	}
 	tcp := &mesh.TCPProxy{
+		AccessLogs: d.accessLogs(msg.GetAccessLog()),
 		StatPrefix: msg.GetStatPrefix(), IdleTimeout: duration(msg.GetIdleTimeout(), tcpIdle),
 		MaxDuration: duration(msg.GetMaxDownstreamConnectionDuration(), 0), ConnectAttempts: msg.GetMaxConnectAttempts().GetValue(),
 	}

@@ -1,4 +1,4 @@
-package telemetry
+package logfile
 
 import (
 	"context"
@@ -7,11 +7,15 @@ import (
 	"time"
 )
 
-// destination is where lines go. It belongs to the goroutine that writes, but
+// Destination is where lines go. It belongs to the goroutine that writes, but
 // for its closer.
-type destination struct {
+type Destination struct {
 	w      io.Writer
 	closer io.Closer // nil if there is nothing to close
+	// path is that of the file, "" if it is none that might be moved away; looked is
+	// when that was looked at last.
+	path   string
+	looked time.Time
 	rest   []byte    // lines that were meant for it when it was swapped out
 	// torn says that the last write broke off within a line.
 	torn bool
@@ -20,7 +24,7 @@ type destination struct {
 // Run writes lines until ctx ends, then the rest of them, and closes the file.
 // If the destination does not take the last lines in a while, they are lost, and
 // an error says so. It is called once.
-func (l *AccessLog) Run(ctx context.Context) error {
+func (l *Writer) Run(ctx context.Context) error {
 	stop, done := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)
@@ -28,7 +32,7 @@ func (l *AccessLog) Run(ctx context.Context) error {
 	}()
 	tell := time.NewTicker(tellEvery)
 	defer tell.Stop()
-	var told AccessLogStats
+	var told Stats
 	for {
 		select {
 		case <-tell.C:
@@ -38,13 +42,13 @@ func (l *AccessLog) Run(ctx context.Context) error {
 		}
 		break
 	}
-	l.swap(nil, nil)
+	l.Swap(nil)
 	close(stop)
 	return l.finish(done)
 }
 
 // tell logs what was lost since it was told last.
-func (l *AccessLog) tell(told AccessLogStats) AccessLogStats {
+func (l *Writer) tell(told Stats) Stats {
 	now := l.Stats()
 	if now.Dropped+now.Failed > told.Dropped+told.Failed {
 		l.log.Warn("access log lines lost", "dropped", now.Dropped-told.Dropped, "failed", now.Failed-told.Failed)
@@ -54,7 +58,7 @@ func (l *AccessLog) tell(told AccessLogStats) AccessLogStats {
 
 // finish waits for the writer, but not for ever: a write that blocks is given up
 // by closing the file, or left alone where that does not help.
-func (l *AccessLog) finish(done <-chan struct{}) error {
+func (l *Writer) finish(done <-chan struct{}) error {
 	select {
 	case <-done:
 		return nil
@@ -79,7 +83,7 @@ func (l *AccessLog) finish(done <-chan struct{}) error {
 }
 
 // writeUntil writes lines until stop is closed, and then what is left.
-func (l *AccessLog) writeUntil(stop <-chan struct{}) {
+func (l *Writer) writeUntil(stop <-chan struct{}) {
 	linger := time.NewTimer(0)
 	defer linger.Stop()
 	for {
@@ -100,7 +104,7 @@ func (l *AccessLog) writeUntil(stop <-chan struct{}) {
 }
 
 // flush writes all pending lines and finishes with what was swapped out.
-func (l *AccessLog) flush() {
+func (l *Writer) flush() {
 	for l.flushOld() {
 	}
 	l.mu.Lock()
@@ -115,7 +119,7 @@ func (l *AccessLog) flush() {
 
 // flushOld finishes with the oldest destination that was swapped out, and tells
 // whether there was one. It stays in the list meanwhile, where finish finds it.
-func (l *AccessLog) flushOld() bool {
+func (l *Writer) flushOld() bool {
 	l.mu.Lock()
 	if len(l.old) == 0 {
 		l.mu.Unlock()
@@ -139,10 +143,11 @@ func (l *AccessLog) flushOld() bool {
 
 // write writes whole lines. A write that breaks off within one ends it first the
 // next time, so that no more than that is lost.
-func (l *AccessLog) write(d *destination, text []byte) {
+func (l *Writer) write(d *Destination, text []byte) {
 	if d == nil || len(text) == 0 {
 		return
 	}
+	l.follow(d)
 	if d.torn {
 		if _, err := d.w.Write([]byte{'\n'}); err == nil {
 			d.torn = false

@@ -1,0 +1,279 @@
+package accesslog
+
+import (
+	"cmp"
+	"context"
+	"encoding/hex"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	commonv1 "go.opentelemetry.io/proto/otlp/common/v1"
+	logsv1 "go.opentelemetry.io/proto/otlp/logs/v1"
+	resourcev1 "go.opentelemetry.io/proto/otlp/resource/v1"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/serai-net/serai/connect/call"
+	"github.com/serai-net/serai/connect/format"
+	"github.com/serai-net/serai/connect/logfile"
+	"github.com/serai-net/serai/connect/mesh"
+	"github.com/serai-net/serai/connect/wire"
+)
+
+const (
+	// Envoy's defaults for a batch.
+	defaultFlush = time.Second
+	defaultSize  = 16 << 10
+	// maxWaiting bounds the records that wait for a collector, in bytes.
+	maxWaiting = 4 << 20
+	// exportTimeout is how long a collector may take for a batch, lastExport for the
+	// last one.
+	exportTimeout = 10 * time.Second
+	lastExport    = 500 * time.Millisecond
+)
+
+// logsPath is the method of the collector's service.
+const logsPath = "/opentelemetry.proto.collector.logs.v1.LogsService/Export"
+
+// collector sends records to one collector of OTLP, in batches.
+type collector struct {
+	// set by newCollector
+	config     *mesh.LogOTLP
+	find       call.Find
+	log        *slog.Logger
+	body       value // nil for none
+	attributes []attribute
+	resource   *resourcev1.Resource
+	wake       chan struct{}
+	end        chan struct{}
+	once       sync.Once
+
+	written, dropped, failed atomic.Int64
+
+	mu sync.Mutex // guards:
+	// records wait, size is how many bytes they have.
+	records []*logsv1.LogRecord
+	size    int
+}
+
+// attribute is a name with what is written for it.
+type attribute struct {
+	name  string
+	value value
+}
+
+// value makes a value of OTLP of an exchange.
+type value func(in *format.Input) *commonv1.AnyValue
+
+func newCollector(c *mesh.LogOTLP, find call.Find, log *slog.Logger) (*collector, error) {
+	o := &collector{
+		config: c, find: find, log: log, resource: &resourcev1.Resource{}, wake: make(chan struct{}, 1), end: make(chan struct{}),
+	}
+	var err error
+	if c.Body != nil {
+		if o.body, err = compileValue(c.Body); err != nil {
+			return nil, err
+		}
+	}
+	for _, a := range c.Attributes {
+		v, err := compileValue(a.Value)
+		if err != nil {
+			return nil, err
+		}
+		o.attributes = append(o.attributes, attribute{a.Name, v})
+	}
+	if !c.NoBuiltin {
+		o.resource.Attributes = append(o.resource.Attributes, &commonv1.KeyValue{Key: "log_name", Value: stringValue(c.Name)})
+	}
+	for _, a := range c.Resource {
+		v, err := compileValue(a.Value)
+		if err != nil {
+			return nil, err
+		}
+		x := &wire.Exchange{Peer: &wire.Peer{}}
+		o.resource.Attributes = append(o.resource.Attributes, &commonv1.KeyValue{Key: a.Name, Value: v(&format.Input{Exchange: x})})
+	}
+	return o, nil
+}
+
+func stringValue(s string) *commonv1.AnyValue {
+	return &commonv1.AnyValue{Value: &commonv1.AnyValue_StringValue{StringValue: s}}
+}
+
+// compileValue reads a value as resource has made it: strings are texts.
+func compileValue(of any) (value, error) {
+	fixed := func(v *commonv1.AnyValue) (value, error) { return func(*format.Input) *commonv1.AnyValue { return v }, nil }
+	switch of := of.(type) {
+	case string:
+		text, err := format.Compile(of)
+		if err != nil {
+			return nil, err
+		}
+		if plain, ok := text.Plain(); ok {
+			return fixed(stringValue(plain))
+		}
+		return func(in *format.Input) *commonv1.AnyValue {
+			var memory [256]byte
+			return stringValue(toUTF8(text.Append(memory[:0], in)))
+		}, nil
+	case bool:
+		return fixed(&commonv1.AnyValue{Value: &commonv1.AnyValue_BoolValue{BoolValue: of}})
+	case int64:
+		return fixed(&commonv1.AnyValue{Value: &commonv1.AnyValue_IntValue{IntValue: of}})
+	case float64:
+		return fixed(&commonv1.AnyValue{Value: &commonv1.AnyValue_DoubleValue{DoubleValue: of}})
+	case nil:
+		return fixed(&commonv1.AnyValue{})
+	case []any:
+		var all []value
+		for _, one := range of {
+			v, err := compileValue(one)
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, v)
+		}
+		return func(in *format.Input) *commonv1.AnyValue {
+			list := &commonv1.ArrayValue{}
+			for _, v := range all {
+				list.Values = append(list.Values, v(in))
+			}
+			return &commonv1.AnyValue{Value: &commonv1.AnyValue_ArrayValue{ArrayValue: list}}
+		}, nil
+	case map[string]any:
+		return compileMap(of)
+	}
+	return nil, fmt.Errorf("a value of type %T", of)
+}
+
+func compileMap(of map[string]any) (value, error) {
+	var all []attribute
+	for name, one := range of {
+		v, err := compileValue(one)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, attribute{name, v})
+	}
+	slices.SortFunc(all, func(a, b attribute) int { return cmp.Compare(a.name, b.name) })
+	return func(in *format.Input) *commonv1.AnyValue {
+		list := &commonv1.KeyValueList{}
+		for _, a := range all {
+			list.Values = append(list.Values, &commonv1.KeyValue{Key: a.name, Value: a.value(in)})
+		}
+		return &commonv1.AnyValue{Value: &commonv1.AnyValue_KvlistValue{KvlistValue: list}}
+	}, nil
+}
+
+// toUTF8 is b as a string that may stand in protobuf.
+func toUTF8(b []byte) string { return string([]rune(string(b))) }
+
+// add takes a record of an exchange.
+func (o *collector) add(in *format.Input) {
+	r := &logsv1.LogRecord{TimeUnixNano: uint64(in.Exchange.Start.UnixNano())} //nolint:gosec // after 1970
+	if o.body != nil {
+		r.Body = o.body(in)
+	}
+	for i := range o.attributes {
+		r.Attributes = append(r.Attributes, &commonv1.KeyValue{Key: o.attributes[i].name, Value: o.attributes[i].value(in)})
+	}
+	if id, err := hex.DecodeString(in.TraceID); err == nil && len(id) == 16 {
+		r.TraceId = id
+	}
+	size := proto.Size(r)
+	o.mu.Lock()
+	fits := o.size+size <= maxWaiting
+	full := false
+	if fits {
+		o.records = append(o.records, r)
+		o.size += size
+		full = o.size >= cmp.Or(o.config.Size, defaultSize)
+	}
+	o.mu.Unlock()
+	if !fits {
+		o.dropped.Add(1)
+	}
+	if full {
+		select {
+		case o.wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// run sends batches until close, and then what is left.
+func (o *collector) run() {
+	tick := time.NewTicker(cmp.Or(o.config.Flush, defaultFlush))
+	defer tick.Stop()
+	for {
+		select {
+		case <-o.wake:
+		case <-tick.C:
+		case <-o.end:
+			o.export(lastExport)
+			return
+		}
+		o.export(exportTimeout)
+	}
+}
+
+func (o *collector) close() { o.once.Do(func() { close(o.end) }) }
+
+func (o *collector) stats() logfile.Stats {
+	return logfile.Stats{Written: o.written.Load(), Dropped: o.dropped.Load(), Failed: o.failed.Load()}
+}
+
+// export sends what waits. A batch that is not taken is lost: the next one is not
+// to wait for it.
+func (o *collector) export(timeout time.Duration) {
+	o.mu.Lock()
+	records := o.records
+	o.records, o.size = nil, 0
+	o.mu.Unlock()
+	if len(records) == 0 {
+		return
+	}
+	// It is as ExportLogsServiceRequest on the wire, whose package would bring a
+	// gateway of gRPC along.
+	message, err := proto.Marshal(&logsv1.LogsData{ResourceLogs: []*logsv1.ResourceLogs{{
+		Resource: o.resource, ScopeLogs: []*logsv1.ScopeLogs{{LogRecords: records}},
+	}}})
+	if err == nil {
+		err = o.send(message, timeout)
+	}
+	if err != nil {
+		o.failed.Add(int64(len(records)))
+		o.log.Warn("access log not taken by its collector", "cluster", o.config.Cluster, "records", len(records), "err", err)
+		return
+	}
+	o.written.Add(int64(len(records)))
+}
+
+func (o *collector) send(message []byte, timeout time.Duration) error {
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	c := o.config
+	to, authority := o.find(c.Cluster), cmp.Or(c.Authority, c.Cluster)
+	if c.HTTP == "" {
+		var metadata []wire.Field
+		for _, m := range c.Metadata {
+			metadata = append(metadata, wire.Field{Name: m.Name, Value: m.Value})
+		}
+		_, err := call.Unary(ctx, to, authority, logsPath, metadata, message)
+		return err
+	}
+	r := call.Request{Method: http.MethodPost, Authority: authority, Path: c.HTTP, Body: message, MaxBody: -1}
+	r.Header.Add("content-type", "application/x-protobuf")
+	for _, m := range c.Metadata {
+		r.Header.Set(m.Name, m.Value)
+	}
+	resp, err := call.Do(ctx, to, r)
+	if err == nil && resp.Status/100 != 2 {
+		err = fmt.Errorf("status %d", resp.Status)
+	}
+	return err
+}

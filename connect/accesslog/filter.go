@@ -1,0 +1,135 @@
+package accesslog
+
+import (
+	"errors"
+	"math/rand/v2"
+	"slices"
+	"strings"
+
+	"github.com/serai-net/serai/connect/format"
+	"github.com/serai-net/serai/connect/match"
+	"github.com/serai-net/serai/connect/mesh"
+)
+
+// filter tells whether something is logged.
+type filter func(in *format.Input) bool
+
+func compileFilter(f *mesh.LogFilter) (filter, error) {
+	switch {
+	case f.All != nil:
+		return compileAll(f.All, false)
+	case f.Any != nil:
+		return compileAll(f.Any, true)
+	case f.Status != nil:
+		return func(in *format.Input) bool { return compare(f.Status, int64(in.Exchange.Status)) }, nil
+	case f.Duration != nil:
+		return func(in *format.Input) bool {
+			return compare(f.Duration, in.Exchange.Finish.Sub(in.Exchange.Start).Milliseconds())
+		}, nil
+	case f.HasFlags:
+		return func(in *format.Input) bool { return flagged(f.Flags, in) }, nil
+	case f.GRPC != nil:
+		return func(in *format.Input) bool {
+			status, ok := in.GRPCStatus()
+			if !ok {
+				status = 2 // unknown, as Envoy takes it
+			}
+			return slices.Contains(f.GRPC, int(status)) != f.Exclude
+		}, nil
+	case f.Header != nil:
+		m, err := match.Header(*f.Header)
+		if err != nil {
+			return nil, err
+		}
+		return func(in *format.Input) bool { return in.Exchange.Request != nil && m.Match(in.Exchange.Request) }, nil
+	case f.HasPercent:
+		return func(*format.Input) bool { return rand.Uint32N(1_000_000) < f.Percent }, nil //nolint:gosec // a sample
+	case f.NoHealthCheck: // what a filter answers as a health check says so
+		return func(in *format.Input) bool { return in.Exchange.Details != "health_check_ok" }, nil
+	case f.Traced:
+		return func(in *format.Input) bool { return in.TraceID != "" }, nil
+	case f.Metadata != nil:
+		return compileMetadata(f.Metadata)
+	case f.Types != nil:
+		return func(in *format.Input) bool { return slices.Contains(f.Types, in.LogType) != f.Exclude }, nil
+	}
+	return nil, errors.New("an access log's filter is empty")
+}
+
+func compileAll(filters []*mesh.LogFilter, anyOf bool) (filter, error) {
+	var all []filter
+	for _, f := range filters {
+		one, err := compileFilter(f)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, one)
+	}
+	return func(in *format.Input) bool {
+		for _, one := range all {
+			if one(in) == anyOf {
+				return anyOf
+			}
+		}
+		return !anyOf
+	}, nil
+}
+
+func compare(c *mesh.LogComparison, n int64) bool {
+	want := int64(c.Value)
+	switch c.Op {
+	case mesh.Equal:
+		return n == want
+	case mesh.AtLeast:
+		return n >= want
+	case mesh.AtMost:
+		return n <= want
+	case mesh.Unequal:
+		return n != want
+	}
+	return false
+}
+
+// flagged tells whether one of flags is set; no flags mean any.
+func flagged(flags []string, in *format.Input) bool {
+	var memory [64]byte
+	set := in.Exchange.AppendFlags(memory[:0], false)
+	if string(set) == "-" {
+		return false
+	}
+	if len(flags) == 0 {
+		return true
+	}
+	for flag := range strings.SplitSeq(string(set), ",") {
+		if slices.Contains(flags, flag) {
+			return true
+		}
+	}
+	return false
+}
+
+func compileMetadata(m *mesh.LogMetadata) (filter, error) {
+	var value *match.StringMatcher
+	if !m.Present && m.Bool == nil {
+		var err error
+		if value, err = match.String(m.Value); err != nil {
+			return nil, err
+		}
+	}
+	return func(in *format.Input) bool {
+		v, ok := in.Exchange.Metadata.Lookup(m.Namespace, m.Path)
+		if !ok {
+			return m.Missing
+		}
+		matched := false
+		switch v := v.(type) {
+		case bool:
+			matched = m.Present || m.Bool != nil && *m.Bool == v
+		case string:
+			matched = m.Present || value != nil && value.Match(v)
+		default:
+			matched = m.Present
+		}
+		return matched != m.Invert
+	}, nil
+}

@@ -1,0 +1,130 @@
+package accesslog
+
+import (
+	"sync"
+
+	"github.com/serai-net/serai/connect/format"
+	"github.com/serai-net/serai/connect/logfile"
+	"github.com/serai-net/serai/connect/mesh"
+	"github.com/serai-net/serai/connect/wire"
+)
+
+// Kinds of log, as %ACCESS_LOG_TYPE% names them.
+const (
+	Exchanges   = "DownstreamEnd"
+	Connections = "TcpConnectionEnd"
+	Listener    = "NotSet"
+)
+
+// Logs are those of one place. A nil Logs writes nothing. It is safe for concurrent
+// use.
+type Logs struct {
+	all []*logger
+}
+
+// logger is one compiled log.
+type logger struct {
+	filter    filter // nil for everything
+	text      *format.Text
+	json      *format.JSON
+	known     bool // nothing is written for what is not known
+	out       *logfile.Writer
+	collector *collector
+	used      bool // guarded by Sinks.mu
+}
+
+func newLogger(m *mesh.AccessLog) (*logger, error) {
+	l := &logger{known: m.OmitEmpty}
+	var err error
+	if m.Filter != nil {
+		if l.filter, err = compileFilter(m.Filter); err != nil {
+			return nil, err
+		}
+	}
+	switch {
+	case m.OTLP != nil:
+	case m.JSON != nil:
+		l.json, err = format.CompileJSON(m.JSON)
+	default:
+		l.text, err = format.Compile(m.Text)
+	}
+	return l, err
+}
+
+func (l *logger) close() {
+	if l.collector != nil {
+		l.collector.close()
+	}
+}
+
+// log writes of in, if it is to be logged.
+func (l *logger) log(in *format.Input) {
+	if l.filter != nil && !l.filter(in) {
+		return
+	}
+	if l.collector != nil {
+		l.collector.add(in)
+		return
+	}
+	line := l.out.Begin()
+	switch {
+	case l.json != nil && l.known:
+		line = append(l.json.AppendKnown(line, in), '\n')
+	case l.json != nil:
+		line = append(l.json.Append(line, in), '\n')
+	case l.known:
+		line = l.text.AppendKnown(line, in)
+	default:
+		line = l.text.Append(line, in)
+	}
+	l.out.Commit(line)
+}
+
+// Place logs exchanges, or connections, of one kind at one place.
+type Place struct {
+	logs        *Logs
+	kind, chain string
+	inputs      sync.Pool
+}
+
+var _ wire.End = (*Place)(nil)
+
+// At logs those of a kind in a filter chain of that name, which may be "". It is nil
+// if there is nothing to write.
+func (l *Logs) At(kind, chain string) *Place {
+	if l == nil {
+		return nil
+	}
+	return &Place{logs: l, kind: kind, chain: chain}
+}
+
+// End implements [wire.End].
+func (p *Place) End(x *wire.Exchange) {
+	in, ok := p.inputs.Get().(*format.Input)
+	if !ok {
+		in = &format.Input{LogType: p.kind, Chain: p.chain}
+	}
+	in.Exchange = x
+	if x.Response != nil && x.Response.Body != nil {
+		in.Trailer = x.Response.Body.Trailer()
+	}
+	in.TraceID = x.TraceID
+	for _, l := range p.logs.all {
+		l.log(in)
+	}
+	in.Exchange, in.Trailer, in.TraceID = nil, nil, ""
+	p.inputs.Put(in)
+}
+
+// Layer logs each exchange at its end.
+func (p *Place) Layer() wire.Layer {
+	if p == nil {
+		return nil
+	}
+	return func(next wire.Service) wire.Service {
+		return wire.ServiceFunc(func(x *wire.Exchange, req *wire.Request) (*wire.Response, error) {
+			x.OnEnd(p)
+			return next.Serve(x, req)
+		})
+	}
+}

@@ -1,0 +1,231 @@
+package accesslog
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"os"
+	"sync"
+	"sync/atomic"
+
+	"github.com/serai-net/serai/connect/call"
+	"github.com/serai-net/serai/connect/logfile"
+	"github.com/serai-net/serai/connect/mesh"
+)
+
+// Sinks are where logs go: files, shared by all logs of one path, and collectors,
+// shared by all logs that say the same. They are kept as long as a configuration
+// names them. A nil Sinks takes nothing. It is safe for concurrent use.
+type Sinks struct {
+	// set by New
+	stdout, stderr io.Writer
+	find           call.Find
+	log            *slog.Logger
+
+	dropped atomic.Int64 // of sinks that are gone
+
+	mu sync.Mutex // guards:
+	// known are compiled logs by what they say, told are refusals that were told.
+	known  map[string]*logger
+	told   map[string]bool
+	files  map[string]*file
+	closed bool
+	group  sync.WaitGroup
+}
+
+// file is an open file that some logs use.
+type file struct {
+	writer *logfile.Writer
+	stop   context.CancelFunc
+	used   bool
+}
+
+// New returns Sinks. find gives the clusters of collectors. Close flushes and ends
+// what logs have opened.
+func New(stdout, stderr io.Writer, find call.Find, log *slog.Logger) *Sinks {
+	return &Sinks{
+		stdout: stdout, stderr: stderr, find: find, log: log,
+		known: map[string]*logger{}, told: map[string]bool{}, files: map[string]*file{},
+	}
+}
+
+// Begin begins a new configuration: what is not asked for until Sweep is closed then.
+func (s *Sinks) Begin() {
+	if s == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, l := range s.known {
+		l.used = false
+	}
+	for _, f := range s.files {
+		f.used = false
+	}
+}
+
+// Sweep closes what the configuration does not ask for.
+func (s *Sinks) Sweep() {
+	if s == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for key, l := range s.known {
+		if !l.used {
+			delete(s.known, key)
+			l.close()
+		}
+	}
+	for path, f := range s.files {
+		if !f.used {
+			delete(s.files, path)
+			s.dropped.Add(f.writer.Stats().Dropped)
+			f.stop()
+		}
+	}
+}
+
+// Compile makes logs of what is asked for; nil if that is none. What is refused, or
+// cannot be opened, is told and left out.
+func (s *Sinks) Compile(all []*mesh.AccessLog) *Logs {
+	if s == nil {
+		return nil
+	}
+	var logs Logs
+	for _, m := range all {
+		l, err := s.compile(m)
+		if err != nil {
+			s.tell(err)
+			continue
+		}
+		if l != nil {
+			logs.all = append(logs.all, l)
+		}
+	}
+	if len(logs.all) == 0 {
+		return nil
+	}
+	return &logs
+}
+
+// tell says of a refusal once that it is one.
+func (s *Sinks) tell(err error) {
+	s.mu.Lock()
+	told := s.told[err.Error()]
+	if !told && len(s.told) < 1024 {
+		s.told[err.Error()] = true
+	}
+	s.mu.Unlock()
+	if !told {
+		s.log.Error("access log refused: it is not written", "reason", err)
+	}
+}
+
+func (s *Sinks) compile(m *mesh.AccessLog) (*logger, error) {
+	if m.Refusal != "" {
+		return nil, errors.New(m.Refusal)
+	}
+	if m.Path == os.DevNull {
+		return nil, nil //nolint:nilnil // nothing is to be written
+	}
+	key, err := json.Marshal(m)
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l := s.known[string(key)]
+	if l == nil {
+		if l, err = newLogger(m); err != nil {
+			return nil, err
+		}
+	}
+	if m.OTLP != nil {
+		if l.collector == nil {
+			if l.collector, err = newCollector(m.OTLP, s.find, s.log); err != nil {
+				return nil, err
+			}
+			s.group.Go(l.collector.run)
+		}
+	} else if l.out, err = s.openLocked(m.Path); err != nil {
+		return nil, err
+	}
+	l.used = true
+	s.known[string(key)] = l
+	return l, nil
+}
+
+// openLocked gives the writer of a path, which it opens if that was not yet.
+func (s *Sinks) openLocked(path string) (*logfile.Writer, error) {
+	f := s.files[path]
+	if f == nil {
+		if s.closed {
+			return nil, errors.New("we are about to end")
+		}
+		out, err := s.destination(path)
+		if err != nil {
+			return nil, err
+		}
+		ctx, stop := context.WithCancel(context.Background())
+		f = &file{writer: logfile.New(s.log), stop: stop}
+		f.writer.Swap(out)
+		s.files[path] = f
+		s.group.Go(func() {
+			if err := f.writer.Run(ctx); err != nil {
+				s.log.Warn("access log", "path", path, "err", err)
+			}
+		})
+	}
+	f.used = true
+	return f.writer, nil
+}
+
+func (s *Sinks) destination(path string) (*logfile.Destination, error) {
+	switch path {
+	case "/dev/stdout", "/proc/self/fd/1", "/dev/fd/1":
+		return logfile.To(s.stdout), nil
+	case "/dev/stderr", "/proc/self/fd/2", "/dev/fd/2":
+		return logfile.To(s.stderr), nil
+	}
+	return logfile.Open(path)
+}
+
+// Stats are what all sinks count: records and lines that were written, that found
+// no room, and that could not be written.
+func (s *Sinks) Stats() logfile.Stats {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	sum := logfile.Stats{Dropped: s.dropped.Load()}
+	add := func(one logfile.Stats) {
+		sum.Written += one.Written
+		sum.Dropped += one.Dropped
+		sum.Failed += one.Failed
+	}
+	for _, f := range s.files {
+		add(f.writer.Stats())
+	}
+	for _, l := range s.known {
+		if l.collector != nil {
+			add(l.collector.stats())
+		}
+	}
+	return sum
+}
+
+// Close writes what is pending, as far as it is taken in a short while, and ends
+// all sinks. Clusters must still be there.
+func (s *Sinks) Close() {
+	s.mu.Lock()
+	s.closed = true
+	for _, l := range s.known {
+		l.close()
+	}
+	for _, f := range s.files {
+		f.stop()
+	}
+	s.mu.Unlock()
+	s.group.Wait()
+}
