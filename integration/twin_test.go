@@ -3,6 +3,7 @@ package integration_test
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -60,6 +61,7 @@ type chainSpec struct {
 	filters string // the HTTP filters in front of the router
 	options string // further fields of the connection manager, each with a comma behind it
 	tls     string // a transport socket; "" for none
+	cluster string // where requests go; "" is app
 }
 
 const (
@@ -83,8 +85,8 @@ func comma(s string) string {
 func (c chainSpec) listener(name string, port int) string {
 	return fmt.Sprintf(`{"name":%q,"address":{"socketAddress":{"address":"127.0.0.1","portValue":%d}},"filterChains":[{%s"filters":[{"name":"hcm","typedConfig":{
 		"@type":%q,"statPrefix":%q,%s"httpFilters":[%s{"name":"router","typedConfig":{"@type":"type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"}}],
-		"routeConfig":{"name":"r","virtualHosts":[{"name":"all","domains":["*"],"routes":[{"match":{"prefix":"/"},"route":{"cluster":"app"}}]}]}}}]}]}`,
-		name, port, prefixed("transportSocket", c.tls), hcmType, name, c.options, behind(c.filters))
+		"routeConfig":{"name":"r","virtualHosts":[{"name":"all","domains":["*"],"routes":[{"match":{"prefix":"/"},"route":{"cluster":%q}}]}]}}}]}]}`,
+		name, port, prefixed("transportSocket", c.tls), hcmType, name, c.options, behind(c.filters), cmp.Or(c.cluster, "app"))
 }
 
 func prefixed(name, value string) string {

@@ -214,6 +214,8 @@ type HTTPFilter struct {
 	Metadata *HeaderToMetadata
 	// JWT is jwt_authn.
 	JWT *JWT
+	// GRPCStats counts calls of gRPC.
+	GRPCStats *GRPCStats
 	// GRPCWeb lets clients of gRPC-Web call gRPC.
 	GRPCWeb bool
 	// GRPCBridge lets clients of HTTP/1.1 call gRPC.

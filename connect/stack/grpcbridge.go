@@ -23,8 +23,9 @@ const (
 
 // GRPCBridge lets clients that do not read trailers call gRPC, as Envoy's filter
 // grpc_http1_bridge: an answer to HTTP/1.1 is held until it is whole, its grpc-status
-// and grpc-message go into the head, and a status other than 0 makes it a 503. It is
-// of use for unary calls only, with answers of up to 1 MiB.
+// and grpc-message go into the head, and a status other than 0 makes it a 503. An
+// answer that is all head has them there, and stays as it is. It is of use for unary
+// calls only, with answers of up to 1 MiB.
 func GRPCBridge(config mesh.GRPCBridge) wire.Layer {
 	return func(next wire.Service) wire.Service {
 		return wire.ServiceFunc(func(x *wire.Exchange, req *wire.Request) (*wire.Response, error) {
@@ -43,7 +44,13 @@ func GRPCBridge(config mesh.GRPCBridge) wire.Layer {
 				}
 			}
 			req.Header.Set("te", "trailers")
+			// What we answer ourselves from here on is told in the terms of gRPC, all of
+			// it in the head, so that there is nothing to be bridged.
+			x.GRPC = x.GRPC || bridged
 			resp, err := next.Serve(x, req)
+			if bridged && !framed && (err != nil || resp.Body == nil) {
+				return resp, err
+			}
 			if err == nil && wire.IsGRPC(&resp.Header) {
 				err = bridgeAnswer(resp, framed)
 			}

@@ -7,10 +7,10 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/serai-net/serai/connect/filter/grpcstats"
 	"github.com/serai-net/serai/connect/filter/headermeta"
 	"github.com/serai-net/serai/connect/mesh"
 	"github.com/serai-net/serai/connect/rbac"
-	"github.com/serai-net/serai/connect/stats"
 	"github.com/serai-net/serai/connect/upstream"
 	"github.com/serai-net/serai/connect/wire"
 )
@@ -61,17 +61,19 @@ func compileFilters(all []mesh.HTTPFilter, place *Place) ([]wire.Layer, error) {
 		case f.Refusal != "":
 			layers = append(layers, refuse(f.Refusal))
 		case f.Intention != nil:
-			policy, err := rbac.Compile([]*mesh.Intention{f.Intention})
+			layer, err := authorize(f.Intention, place.scope.Scope("rbac."))
 			if err != nil {
 				return nil, err
 			}
-			layers = append(layers, authorize(policy, place.scope.Scope("rbac.")))
+			layers = append(layers, layer)
 		case f.Metadata != nil:
 			layer, err := headermeta.Layer(f.Metadata)
 			if err != nil {
 				return nil, err
 			}
 			layers = append(layers, layer)
+		case f.GRPCStats != nil:
+			layers = append(layers, grpcstats.Layer(f.GRPCStats, place.clusters.Registry(), place.router.clusterOf))
 		case f.JWT != nil:
 			layer, err := authenticate(f.JWT, place)
 			if err != nil {
@@ -106,24 +108,6 @@ func refuse(reason string) wire.Layer {
 				Status: http.StatusServiceUnavailable, Flag: wire.FlagInternal,
 				Text: "configuration not understood by this proxy", Err: err,
 			}
-		})
-	}
-}
-
-// authorize lets through what the policy allows, with Envoy's answer to what
-// it denies.
-func authorize(policy *rbac.Policy, scope *stats.Scope) wire.Layer {
-	passed, denied := scope.Counter("allowed"), scope.Counter("denied")
-	return func(next wire.Service) wire.Service {
-		return wire.ServiceFunc(func(x *wire.Exchange, req *wire.Request) (*wire.Response, error) {
-			if allowed, name := policy.Decide(rbac.Input{Peer: x.Peer, Request: req, Metadata: &x.Metadata}); !allowed {
-				denied.Add(1)
-				return nil, &wire.Fault{
-					Status: http.StatusForbidden, Flag: wire.FlagDenied, Text: "RBAC: access denied", Details: deniedBy(name),
-				}
-			}
-			passed.Add(1)
-			return next.Serve(x, req)
 		})
 	}
 }

@@ -115,6 +115,24 @@ func (r *router) pin(x *wire.Exchange, req *wire.Request) {
 	}
 }
 
+// clusterOf names the cluster that a request would go to, "" if there is none.
+func (r *router) clusterOf(x *wire.Exchange, req *wire.Request) string {
+	if r.table == nil {
+		return ""
+	}
+	rule, _ := x.Pinned.(*route.Rule)
+	if rule == nil {
+		rule = r.table.Match(req)
+	}
+	if rule == nil {
+		return ""
+	}
+	if target := rule.Target(); target != nil {
+		return target.Cluster
+	}
+	return ""
+}
+
 func ruleName(rule *route.Rule, table string) string {
 	if rule.Name != "" {
 		return rule.Name

@@ -64,7 +64,7 @@ func TestGRPCFilters(t *testing.T) {
 		filter("grpc_http1_bridge.v3.Config", "")+filter("grpc_http1_bridge.v3.Config", `,"upgradeProtobufToGrpc":true,"ignoreQueryParameters":true`)+
 		filter("grpc_web.v3.GrpcWeb", "")+router+`]`)
 	equal(t, []mesh.HTTPFilter{
-		{GRPCBridge: &mesh.GRPCBridge{}}, {GRPCBridge: &mesh.GRPCBridge{UpgradeProtobuf: true, IgnoreQuery: true}}, {GRPCWeb: true},
+		{GRPCStats: &mesh.GRPCStats{AllMethods: true}}, {GRPCBridge: &mesh.GRPCBridge{}}, {GRPCBridge: &mesh.GRPCBridge{UpgradeProtobuf: true, IgnoreQuery: true}}, {GRPCWeb: true},
 	}, chain.HTTP.Filters)
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	bridgev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/grpc_http1_bridge/v3"
+	statsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/grpc_stats/v3"
 	httprbacv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/rbac/v3"
 	routerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
@@ -13,13 +14,12 @@ import (
 
 // Types of HTTP filters.
 const (
-	httpRBACType = "envoy.extensions.filters.http.rbac.v3.RBAC"
-	h2mType      = "envoy.extensions.filters.http.header_to_metadata.v3.Config"
-	jwtType      = "envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication"
-	routerType   = "envoy.extensions.filters.http.router.v3.Router"
-	grpcWebType  = "envoy.extensions.filters.http.grpc_web.v3.GrpcWeb"
-	bridgeType   = "envoy.extensions.filters.http.grpc_http1_bridge.v3.Config"
-	// Statistics: no decision hangs on them.
+	httpRBACType  = "envoy.extensions.filters.http.rbac.v3.RBAC"
+	h2mType       = "envoy.extensions.filters.http.header_to_metadata.v3.Config"
+	jwtType       = "envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication"
+	routerType    = "envoy.extensions.filters.http.router.v3.Router"
+	grpcWebType   = "envoy.extensions.filters.http.grpc_web.v3.GrpcWeb"
+	bridgeType    = "envoy.extensions.filters.http.grpc_http1_bridge.v3.Config"
 	grpcStatsType = "envoy.extensions.filters.http.grpc_stats.v3.FilterConfig"
 )
 
@@ -87,8 +87,7 @@ func (d *decoder) httpFilter(msg *hcmv3.HttpFilter, typ string) (f mesh.HTTPFilt
 	}
 	switch typ {
 	case grpcStatsType:
-		d.note("http filter %s does nothing", msg.GetName())
-		return f, false
+		return d.grpcStats(msg), true
 	case grpcWebType:
 		return mesh.HTTPFilter{GRPCWeb: true}, true
 	case bridgeType:
@@ -123,6 +122,28 @@ func (d *decoder) httpFilter(msg *hcmv3.HttpFilter, typ string) (f mesh.HTTPFilt
 		return mesh.HTTPFilter{Refusal: "no typed_config"}, true
 	}
 	return mesh.HTTPFilter{Refusal: fmt.Sprintf("type %s is not supported", typ)}, true
+}
+
+func (d *decoder) grpcStats(msg *hcmv3.HttpFilter) mesh.HTTPFilter {
+	config := &statsv3.FilterConfig{}
+	if err := unpack(msg.GetTypedConfig(), config); err != nil {
+		return mesh.HTTPFilter{Refusal: reason(err)}
+	}
+	// No filter here reads the state that emit_filter_state asks for.
+	err := d.only(config, "individual_method_stats_allowlist stats_for_all_methods enable_upstream_stats replace_dots_in_grpc_service_name", "- emit_filter_state")
+	if err != nil {
+		return mesh.HTTPFilter{Refusal: reason(err)}
+	}
+	s := &mesh.GRPCStats{
+		AllMethods: config.GetStatsForAllMethods().GetValue(), UpstreamTime: config.GetEnableUpstreamStats(),
+		PlainServices: config.GetReplaceDotsInGrpcServiceName(),
+	}
+	for _, service := range config.GetIndividualMethodStatsAllowlist().GetServices() {
+		for _, method := range service.GetMethodNames() {
+			s.Methods = append(s.Methods, service.GetName()+"/"+method)
+		}
+	}
+	return mesh.HTTPFilter{GRPCStats: s}
 }
 
 func (d *decoder) grpcBridge(msg *hcmv3.HttpFilter) mesh.HTTPFilter {

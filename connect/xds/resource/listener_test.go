@@ -108,6 +108,7 @@ func TestHTTPListener(t *testing.T) {
 			EscapedSlashes: mesh.UnescapeAndForward, RejectUnderscores: true, Upgrades: []string{"websocket"},
 			ClientCert: mesh.ForwardClientCert{Mode: mesh.ForwardAppend, Subject: true, Cert: true, Chain: true, DNS: true, URI: true},
 			Filters: []mesh.HTTPFilter{
+				{GRPCStats: &mesh.GRPCStats{}},
 				{Intention: &mesh.Intention{Action: mesh.Deny}},
 				{Metadata: &mesh.HeaderToMetadata{Request: []mesh.MetadataRule{{
 					Header: "x-forwarded-client-cert", Remove: true,
