@@ -37,9 +37,6 @@ func connectCommand() *cli.Command {
 			&cli.StringFlag{Name: "sidecar-for", Usage: "`ID` of the service instance whose sidecar this is", EnvVars: []string{"CONNECT_SIDECAR_FOR"}},
 			&cli.StringFlag{Name: "proxy-id", Usage: "`ID` of the proxy itself", EnvVars: []string{"CONNECT_PROXY_ID"}},
 			&cli.StringFlag{Name: "gateway", Usage: "`kind` of the gateway that this is: mesh, terminating, ingress or api"},
-			&cli.BoolFlag{Name: "register", Usage: "register the gateway with the agent first"},
-			&cli.StringFlag{Name: "service", Usage: "`name` of the gateway's service (default: KIND-gateway)"},
-			&cli.StringFlag{Name: "address", Usage: "`host:port` at which a gateway that registers is reached"},
 			&cli.StringFlag{Name: "admin-bind", Usage: "`address` of the admin interface: /ready, /stats, /metrics; none without it, or what the bootstrap file says"},
 			&cli.StringFlag{Name: "access-log", Usage: "`file` for a line on each exchange and connection, opened again on SIGHUP; - is standard output"},
 			&cli.StringFlag{Name: "access-log-format", Usage: "text or json (default: text)"},
@@ -51,7 +48,7 @@ func connectCommand() *cli.Command {
 			&cli.DurationFlag{Name: "drain-delay", Value: time.Second, Usage: "how long connections are accepted after the signal to stop"},
 			&cli.DurationFlag{Name: "drain-timeout", Value: 4500 * time.Millisecond, Usage: "when what is left is killed, counted from the signal"},
 			&cli.BoolFlag{Name: "disable-hot-restart", Hidden: true, Usage: "Envoy's; there is nothing to disable"},
-		}, append(envoyFlags(), processFlags()...)...), consulFlags()...),
+		}, append(append(gatewayFlags(), envoyFlags()...), processFlags()...)...), consulFlags()...),
 		Action: runConnect,
 	}
 }
@@ -166,6 +163,9 @@ func fromConsul(c *cli.Context, config *proxy.Config, log *slog.Logger) error {
 	if err := checkIdentity(c); err != nil {
 		return err
 	}
+	if err := serveReady(c, config); err != nil {
+		return &usageError{command: "connect", err: err}
+	}
 	consul := consulConfig(c, nil)
 	client, err := catalog.NewClient(consul)
 	if err != nil {
@@ -201,6 +201,8 @@ func checkIdentity(c *cli.Context) error {
 		err = errors.New("give one of -sidecar-for and -proxy-id")
 	case gateway != "" && c.String("sidecar-for") != "":
 		err = errors.New("-gateway and -sidecar-for do not go together")
+	case (c.String("envoy-ready-bind-address") == "") != (c.Int("envoy-ready-bind-port") == 0):
+		err = errors.New("-envoy-ready-bind-address and -envoy-ready-bind-port go together")
 	case gateway != "" && gateway != "mesh" && gateway != "terminating" && gateway != "ingress" && gateway != "api":
 		err = fmt.Errorf("-gateway %q: it can be mesh, terminating, ingress or api", gateway)
 	case gateway == "" && c.Bool("register"):
@@ -214,8 +216,9 @@ func checkIdentity(c *cli.Context) error {
 }
 
 func identify(c *cli.Context, client *catalog.Client) (*catalog.Proxy, error) {
-	gateway := catalog.Gateway{
-		Kind: c.String("gateway"), Service: c.String("service"), ID: c.String("proxy-id"), Address: c.String("address"),
+	gateway, err := gatewayOf(c)
+	if err != nil {
+		return nil, err
 	}
 	switch {
 	case gateway.Kind != "" && c.Bool("register"):

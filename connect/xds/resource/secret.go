@@ -1,6 +1,8 @@
 package resource
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 
@@ -36,10 +38,21 @@ func (r Reader) Secret(body []byte) error {
 	d := r.decoder()
 	switch msg.GetType().(type) {
 	case *tlsv3.Secret_TlsCertificate:
-		_, err := d.leaf(msg.GetTlsCertificate())
+		leaf, err := d.leaf(msg.GetTlsCertificate())
+		if err != nil {
+			return err
+		}
+		_, err = tls.X509KeyPair([]byte(leaf.CertificatePEM), []byte(leaf.KeyPEM))
 		return err
 	case *tlsv3.Secret_ValidationContext:
-		return d.validation(msg.GetValidationContext(), &commonTLS{})
+		t := &commonTLS{}
+		if err := d.validation(msg.GetValidationContext(), t); err != nil {
+			return err
+		}
+		if t.roots.PEM != "" && !x509.NewCertPool().AppendCertsFromPEM([]byte(t.roots.PEM)) {
+			return errors.New("trusted_ca: no certificate in it")
+		}
+		return nil
 	default:
 		return fmt.Errorf("secret %s is neither a certificate nor a validation context", msg.GetName())
 	}

@@ -1,15 +1,24 @@
 package resource_test
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
+	"math/big"
 	"strings"
 	"testing"
+	"time"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/serai-net/serai/connect/mesh"
 	"github.com/serai-net/serai/connect/xds/resource"
@@ -167,9 +176,10 @@ func TestSecretsOfCluster(t *testing.T) {
 func TestSecretIsChecked(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
-		`{"name":"a","tlsCertificate":{"certificateChain":{"inlineString":"C"},"privateKey":{"inlineString":"K"}}}`: "",
+		`{"name":"a","tlsCertificate":{"certificateChain":{"inlineString":"C"},"privateKey":{"inlineString":"K"}}}`: "tls: failed to find any PEM data in certificate input",
 		`{"name":"a","tlsCertificate":{"certificateChain":{"inlineString":"C"}}}`:                                   "private_key: empty",
-		`{"name":"a","validationContext":{"trustedCa":{"inlineString":"CA"}}}`:                                      "",
+		`{"name":"a","validationContext":{"trustedCa":{"inlineString":"CA"}}}`:                                      "trusted_ca: no certificate in it",
+		`{"name":"a","validationContext":{"allowExpiredCertificate":true}}`:                                         "CertificateValidationContext.allow_expired_certificate is not supported",
 		`{"name":"a","sessionTicketKeys":{}}`:                                                                       "secret a is neither a certificate nor a validation context",
 	} {
 		got := ""
@@ -180,8 +190,46 @@ func TestSecretIsChecked(t *testing.T) {
 			t.Errorf("%s: %q, want %q", text, got, want)
 		}
 	}
+	one, two := pairOf(t), pairOf(t)
+	for _, tt := range []struct {
+		chain, key string
+		want       bool
+	}{{one[0], one[1], true}, {one[0], two[1], false}} {
+		body, err := proto.Marshal(&tlsv3.Secret{Name: "a", Type: &tlsv3.Secret_TlsCertificate{TlsCertificate: &tlsv3.TlsCertificate{
+			CertificateChain: &corev3.DataSource{Specifier: &corev3.DataSource_InlineString{InlineString: tt.chain}},
+			PrivateKey:       &corev3.DataSource{Specifier: &corev3.DataSource_InlineString{InlineString: tt.key}},
+		}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := (resource.Reader{}).Secret(body); (err == nil) != tt.want {
+			t.Errorf("a certificate with its key %t: %v", tt.want, err)
+		}
+	}
 	if err := (resource.Reader{}).Secret([]byte{0xff}); err == nil {
 		t.Error("bytes that are no secret are taken for one")
+	}
+}
+
+// pairOf is a certificate and its key, both PEM.
+func pairOf(t *testing.T) [2]string {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return [2]string{
+		string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})),
+		string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private})),
 	}
 }
 

@@ -1,0 +1,121 @@
+package integration_test
+
+import (
+	"context"
+	"crypto/tls"
+	"net/http"
+	"testing"
+
+	consulapi "github.com/hashicorp/consul/api"
+)
+
+// TestIngressAsEnvoy: an ingress gateway of ours beside one of Envoy, registered and started as a user would. Services by
+// host, header fields, tcp, TLS with the gateway's own leaf, and certificates of a server of secrets, for a listener and
+// for each of its services.
+func TestIngressAsEnvoy(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, map[string]string{"web": "http", "api": "http"})
+	w.allow(t, "ingress", "web", "api", "db")
+	w.run(t, "web-1", "web")
+	w.run(t, "api-1", "api")
+	w.run(t, "db-1", "db")
+	ports := w.ports(t, 7)
+	plain, tcp, own, listener, service, empty := ports, ports+1, ports+2, ports+3, ports+4, ports+5
+	sds := newSDS(t, ports+6)
+	outside := newOutsideCA(t)
+	w.write(t, &consulapi.ProxyConfigEntry{
+		Kind: consulapi.ProxyDefaults, Name: consulapi.ProxyConfigGlobal,
+		Config: map[string]any{"envoy_extra_static_clusters_json": sds.cluster()},
+	})
+	secret := func(name string) *consulapi.GatewayTLSSDSConfig {
+		return &consulapi.GatewayTLSSDSConfig{ClusterName: "sds-server", CertResource: name}
+	}
+	limit := uint32(50)
+	w.write(t, &consulapi.IngressGatewayConfigEntry{
+		Kind: consulapi.IngressGateway, Name: "ingress",
+		Defaults: &consulapi.IngressServiceConfig{MaxConnections: &limit, MaxPendingRequests: &limit, MaxConcurrentRequests: &limit},
+		Listeners: []consulapi.IngressListener{
+			{Port: plain, Protocol: "http", Services: []consulapi.IngressService{
+				{
+					Name: "web", Hosts: []string{"web.example"},
+					RequestHeaders: &consulapi.HTTPHeaderModifiers{
+						Add: map[string]string{"x-added": "by the gateway"}, Set: map[string]string{"x-set": "set"}, Remove: []string{"x-removed"},
+					},
+					ResponseHeaders: &consulapi.HTTPHeaderModifiers{Add: map[string]string{"x-answer": "added"}, Remove: []string{"x-gone"}},
+				},
+				{Name: "api", Hosts: []string{"api.example", "*.wild.example"}},
+			}},
+			{Port: tcp, Protocol: "tcp", Services: []consulapi.IngressService{{Name: "db"}}},
+			{
+				Port: own, Protocol: "http", TLS: &consulapi.GatewayTLSConfig{Enabled: true, TLSMinVersion: "TLSv1_2"},
+				Services: []consulapi.IngressService{{Name: "web", Hosts: []string{"web.example"}}},
+			},
+			{
+				Port: listener, Protocol: "http", TLS: &consulapi.GatewayTLSConfig{SDS: secret("listener")},
+				Services: []consulapi.IngressService{{Name: "web", Hosts: []string{"web.example"}}},
+			},
+			{Port: service, Protocol: "http", TLS: &consulapi.GatewayTLSConfig{SDS: secret("listener")}, Services: []consulapi.IngressService{
+				{Name: "web", Hosts: []string{"web.example"}, TLS: &consulapi.GatewayServiceTLSConfig{SDS: secret("web")}},
+				{Name: "api", Hosts: []string{"api.example"}, TLS: &consulapi.GatewayServiceTLSConfig{SDS: secret("api")}},
+			}},
+			{
+				Port: empty, Protocol: "http", TLS: &consulapi.GatewayTLSConfig{SDS: secret("late")},
+				Services: []consulapi.IngressService{{Name: "web", Hosts: []string{"web.example"}}},
+			},
+		},
+	})
+	for name, hosts := range map[string][]string{"listener": {"web.example", "other.example"}, "web": {"web.example"}, "api": {"api.example"}} {
+		chain, key := outside.leaf(t, hosts...)
+		sds.set(name, chain, key)
+	}
+	g := w.gatewayTwins(t, "ingress", "ingress", func(bootstrap []byte) []byte { return bootstrap })
+	show := map[string]string{"X-Show": "1", "X-Removed": "by the gateway"}
+
+	t.Run("ready", func(t *testing.T) {
+		for _, plane := range kinds() {
+			waitStatus(t, "http://"+planeAt(plane, g.ready)+"/ready", http.StatusOK)
+		}
+	})
+	t.Run("hosts", func(t *testing.T) {
+		g.same(t, "web by its host", gatewayCall{port: plain, host: "web.example", path: "/a?b=c", header: show}, gatewaySays(200, "web-1"))
+		g.same(t, "api by its host", gatewayCall{port: plain, host: "api.example", path: "/", header: show}, gatewaySays(200, "api-1"))
+		g.same(t, "api by a wildcard", gatewayCall{port: plain, host: "a.b.wild.example", path: "/", header: show}, gatewaySays(200, "api-1"))
+		g.same(t, "a host that nobody has", gatewayCall{port: plain, host: "nobody.example", path: "/"}, gatewaySays(404, ""))
+	})
+	t.Run("tcp", func(t *testing.T) {
+		for _, plane := range kinds() {
+			waitTCP(t, planeAt(plane, tcp))
+		}
+	})
+	trust := func(name string) *tls.Config {
+		return &tls.Config{RootCAs: outside.pool(), ServerName: name}
+	}
+	t.Run("TLS with its own leaf", func(t *testing.T) {
+		leaf := &tls.Config{InsecureSkipVerify: true, ServerName: "web.example"}
+		g.same(t, "a certificate of Consul", gatewayCall{port: own, host: "web.example", path: "/", tls: leaf}, gatewayShows("/svc/ingress"))
+	})
+	t.Run("SDS", func(t *testing.T) {
+		g.same(t, "the listener's", gatewayCall{port: listener, host: "web.example", path: "/", tls: trust("web.example")}, gatewayShows("other.example"))
+		g.same(t, "web's", gatewayCall{port: service, host: "web.example", path: "/", header: show, tls: trust("web.example")}, gatewayShows("web.example"))
+		g.same(t, "api's", gatewayCall{port: service, host: "api.example", path: "/", header: show, tls: trust("api.example")}, gatewayShows("api.example"))
+		chain, key := outside.leaf(t, "web.example", "rotated.example")
+		sds.set("web", chain, key)
+		g.same(t, "web's new one", gatewayCall{port: service, host: "web.example", path: "/", tls: trust("web.example")}, gatewayShows("rotated.example"))
+		other, _ := outside.leaf(t, "web.example", "broken.example")
+		sds.set("web", other, key)
+		eventually(t, "both to refuse a certificate without its key", func(context.Context) error { return atLeast(sds.refused(), 2) })
+		g.same(t, "web's last good one", gatewayCall{port: service, host: "web.example", path: "/", tls: trust("web.example")}, gatewayShows("rotated.example"))
+		g.same(t, "the others", gatewayCall{port: service, host: "api.example", path: "/", tls: trust("api.example")}, gatewayShows("api.example"))
+	})
+	t.Run("a secret that comes late", func(t *testing.T) {
+		late := gatewayCall{port: empty, host: "web.example", path: "/", tls: trust("web.example")}
+		for _, plane := range kinds() {
+			if o, err := late.through(t.Context(), plane); err == nil {
+				t.Errorf("%s answers without a certificate: %+v", plane, o)
+			}
+		}
+		chain, key := outside.leaf(t, "web.example", "late.example")
+		sds.set("late", chain, key)
+		g.same(t, "the late one", late, gatewayShows("late.example"))
+	})
+}
