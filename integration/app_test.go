@@ -152,6 +152,7 @@ func echo(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("X-Sha256", sum(all))
+	w.Header().Set("X-Proto", r.Proto)
 	w.Header().Set("X-Trailer", r.Trailer.Get("X-Trailer"))
 	w.Header().Set("X-Length", fmt.Sprint(r.ContentLength))
 	_, _ = w.Write(all)

@@ -109,6 +109,31 @@ func callHTTP(t *testing.T, w *world, from *instance, to, name string) {
 	waitStatus(t, from.url(to, "/"), http.StatusForbidden)
 }
 
+// callHTTP2 does so for an http2 service, whose app tells what it hears, by a caller of HTTP/1.1 and one of HTTP/2. A
+// sidecar hands on what the caller's sidecar speaks, which is HTTP/2.
+func callHTTP2(t *testing.T, w *world, from *instance, to string) {
+	t.Helper()
+	waitStatus(t, from.url(to, "/"), http.StatusForbidden)
+	w.allow(t, from.service, to)
+	waitStatus(t, from.url(to, "/"), http.StatusOK)
+	protocols := new(http.Protocols)
+	protocols.SetUnencryptedHTTP2(true)
+	transport := &http.Transport{Protocols: protocols}
+	t.Cleanup(transport.CloseIdleConnections)
+	for name, client := range map[string]*http.Client{"HTTP/1.1": strict(t), "HTTP/2": {Transport: transport, Timeout: patience}} {
+		for range 3 {
+			data := string(noise(t, 1<<18))
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, from.url(to, "/echo"), strings.NewReader(data))
+			must(t, err)
+			got, err := send(client, req)
+			must(t, err)
+			if got.status != http.StatusOK || got.body != data || got.header.Get("X-Proto") != "HTTP/2.0" {
+				t.Errorf("by %s: status %d, %d bytes, the app heard %s", name, got.status, len(got.body), got.header.Get("X-Proto"))
+			}
+		}
+	}
+}
+
 func testEcho(t *testing.T, url string) {
 	t.Helper()
 	data := string(noise(t, 1<<20))
@@ -134,20 +159,22 @@ func (w *world) builtin(t *testing.T, i *instance) {
 // TestEnvoy talks with Envoy, as Consul starts it, in both roles and in both protocols.
 func TestEnvoy(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, map[string]string{"ours-http": "http", "theirs-http": "http", "caller": "http", "their-caller": "http"})
+	w := newWorld(t, map[string]string{"ours-http": "http", "theirs-http": "http", "ours-http2": "http2", "theirs-http2": "http2", "caller": "http", "their-caller": "http"})
 	envoy, err := w.env.Envoy()
 	must(t, err)
-	for _, service := range []string{"ours-http", "ours-tcp"} {
+	for _, service := range []string{"ours-http", "ours-http2", "ours-tcp"} {
 		sidecarReady(t, w.run(t, service+"-1", service))
 	}
-	caller := w.run(t, "caller-1", "caller", "theirs-http", "theirs-tcp")
-	theirCaller := w.register(t, "their-caller-1", "their-caller", "ours-http", "ours-tcp")
-	for _, i := range []*instance{w.register(t, "theirs-http-1", "theirs-http"), w.register(t, "theirs-tcp-1", "theirs-tcp"), theirCaller} {
+	caller := w.run(t, "caller-1", "caller", "theirs-http", "theirs-http2", "theirs-tcp")
+	theirCaller := w.register(t, "their-caller-1", "their-caller", "ours-http", "ours-http2", "ours-tcp")
+	for _, i := range []*instance{w.register(t, "theirs-http-1", "theirs-http"), w.register(t, "theirs-http2-1", "theirs-http2"), w.register(t, "theirs-tcp-1", "theirs-tcp"), theirCaller} {
 		w.envoy(t, envoy, i)
 		sidecarReady(t, i)
 	}
 	t.Run("it calls ours by http", func(t *testing.T) { callHTTP(t, w, theirCaller, "ours-http", "ours-http-1") })
 	t.Run("ours calls it by http", func(t *testing.T) { callHTTP(t, w, caller, "theirs-http", "theirs-http-1") })
+	t.Run("it calls ours by http2", func(t *testing.T) { callHTTP2(t, w, theirCaller, "ours-http2") })
+	t.Run("ours calls it by http2", func(t *testing.T) { callHTTP2(t, w, caller, "theirs-http2") })
 	t.Run("it calls ours by tcp", func(t *testing.T) { callTCP(t, w, theirCaller, "ours-tcp", nothing) })
 	t.Run("ours calls it by tcp", func(t *testing.T) { callTCP(t, w, caller, "theirs-tcp", nothing) })
 	t.Run("the edge calls it", func(t *testing.T) {
