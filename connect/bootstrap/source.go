@@ -163,7 +163,8 @@ func over(base, top map[string]any) map[string]any {
 	return base
 }
 
-// redacted is a file's JSON without the token, for who asks what is in force.
+// redacted is a file's JSON without the token, for who asks what is in force; with
+// the list that Consul writes as an object as a list, since who asks may be strict.
 func redacted(data []byte) []byte {
 	var tree any
 	if json.Unmarshal(data, &tree) != nil {
@@ -185,6 +186,11 @@ func hide(tree any) {
 			node["value"] = "[redacted]"
 		}
 		for name, child := range node {
+			if services, ok := child.(map[string]any); ok && snakeName(name) == "grpc_services" {
+				hide(services)
+				node[name] = []any{services}
+				continue
+			}
 			if name == "private_key" || name == "privateKey" || name == "password" {
 				if source, ok := child.(map[string]any); ok {
 					for kind := range source {

@@ -44,7 +44,7 @@ func (w *Watcher) Dump(q DumpQuery, bootstrap []byte, started time.Time) ([]byte
 	d := &dump{query: q, errors: map[[2]string]string{}}
 	w.collect(d)
 	configs := []object{
-		bootstrapDump(bootstrap, started), d.clusterDump(), d.listenerDump(),
+		d.bootstrapDump(bootstrap, started), d.clusterDump(), d.listenerDump(),
 		{"@type": adminType + "ScopedRoutesConfigDump"}, d.routeDump(), {"@type": adminType + "SecretsConfigDump"},
 	}
 	if q.Endpoints {
@@ -122,13 +122,33 @@ func collect[T any](d *dump, t *table[T], force map[string]*T) []dumped {
 	return all
 }
 
-func bootstrapDump(text []byte, started time.Time) object {
+// bootstrapDump shows the file, with its resources as they were read.
+func (d *dump) bootstrapDump(text []byte, started time.Time) object {
 	out := object{"@type": adminType + "BootstrapConfigDump", "last_updated": stamp(started)}
-	var tree any
-	if json.Unmarshal(text, &tree) == nil && tree != nil {
-		out["bootstrap"] = tree
+	var tree object
+	if json.Unmarshal(text, &tree) != nil || tree == nil {
+		return out
 	}
+	delete(tree, "staticResources")
+	static := object{}
+	for i := range d.clusters {
+		if r := &d.clusters[i]; r.static {
+			push(static, "clusters", typeless(shown(resource.ClusterType, r)))
+		}
+	}
+	for i := range d.listeners {
+		if r := &d.listeners[i]; r.static {
+			push(static, "listeners", typeless(shown(resource.ListenerType, r)))
+		}
+	}
+	tree["static_resources"] = static
+	out["bootstrap"] = tree
 	return out
+}
+
+func typeless(tree object) object {
+	delete(tree, "@type")
+	return tree
 }
 
 // stamp is a time as protobuf writes it.

@@ -78,7 +78,7 @@ func TestDump(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, wanted := range []string{
-			`"bootstrap":{"node":{"id":"x"}}`, `"private_key":{"inline_string":"[redacted]"}`, `"certificate_chain":{"inline_string":"CHAIN"}`,
+			`"bootstrap":{"node":{"id":"x"},"static_resources":{"clusters":[{`, `"private_key":{"inline_string":"[redacted]"}`, `"certificate_chain":{"inline_string":"CHAIN"}`,
 			`"version_info":"v"`, `"name":"api:1"`, `"error_state":{"details":`, `"static_listeners"`, `"static_clusters"`, `"dynamic_active_clusters"`,
 		} {
 			if !strings.Contains(string(text), wanted) {
