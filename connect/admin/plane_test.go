@@ -64,8 +64,10 @@ func newRig(t *testing.T) *rig {
 				return []byte(`{"configs": []}`), nil
 			},
 			Clusters: clusters(t).Clusters, Static: func(string) bool { return false },
-			Listeners: func() []listen.Stats { return []listen.Stats{{Name: "a", Address: "[::1]:80"}, {Name: "b", Address: "/sock"}} },
-			Snapshot:  func() *mesh.Snapshot { return nil },
+			Listeners: func() []listen.Stats {
+				return []listen.Stats{{Name: "a", Address: "[::1]:80"}, {Name: "b", Address: "/sock"}}
+			},
+			Snapshot: func() *mesh.Snapshot { return nil },
 		},
 		Actions: admin.Actions{
 			Quit:   func() { note("quit") },

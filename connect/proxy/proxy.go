@@ -138,7 +138,11 @@ func (p *Proxy) Run(ctx context.Context) error {
 	// What serves outlives ctx: it goes on until the drain is over.
 	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var running sync.WaitGroup
-	for _, run := range []func(context.Context) error{adminServer.Run, p.clusters.Run, p.watcher.Run} {
+	parts := []func(context.Context) error{adminServer.Run, p.clusters.Run, p.watcher.Run}
+	for _, sink := range p.sinks() {
+		parts = append(parts, sink.Run)
+	}
+	for _, run := range parts {
 		running.Go(func() {
 			// Whatever ends, what is in force goes on serving.
 			if err := run(serving); err != nil && serving.Err() == nil {

@@ -69,11 +69,16 @@ func (s *ClusterStats) Each(prefix string, all func(stats.Stat) bool) (more bool
 			return false
 		}
 	}
-	return a.codes.Each("upstream_rq", yield) && a.codes.Each("external.upstream_rq", yield) &&
-		yield(stats.Stat{Name: "upstream_rq_time", Kind: stats.KindHistogram, Histogram: a.times.Read()}) &&
-		yield(stats.Stat{Name: "external.upstream_rq_time", Kind: stats.KindHistogram, Histogram: a.times.Read()}) &&
+	return a.codes.Each("upstream_rq", yield) && a.answered(yield) &&
 		yield(stats.Stat{Name: "upstream_cx_connect_ms", Kind: stats.KindHistogram, Histogram: a.connected.Read()}) &&
 		stats.Zeros("", never, yield) && high(yield) && s.tls(yield)
+}
+
+// answered yields what there is only of a cluster that has answered.
+func (a *answers) answered(yield func(stats.Stat) bool) bool {
+	return a.codes.Completed() == 0 || a.codes.Each("external.upstream_rq", yield) &&
+		yield(stats.Stat{Name: "upstream_rq_time", Kind: stats.KindHistogram, Histogram: a.times.Read()}) &&
+		yield(stats.Stat{Name: "external.upstream_rq_time", Kind: stats.KindHistogram, Histogram: a.times.Read()})
 }
 
 // high yields the circuit breakers of high priority, which nothing has here.
