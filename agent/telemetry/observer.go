@@ -12,6 +12,7 @@ import (
 type Observer struct {
 	metrics *Metrics
 	log     *AccessLog
+	taps    taps
 }
 
 // NewObserver returns an Observer that counts in m and logs in l.
@@ -48,7 +49,7 @@ func (o *Observer) HTTP(p Place) wire.Layer {
 	if o == nil {
 		return nil
 	}
-	w := &watch{place: p, site: o.metrics.site(&p, false), log: o.log}
+	w := &watch{place: p, site: o.metrics.site(&p, false), log: o.log, taps: &o.taps}
 	return func(next wire.Service) wire.Service {
 		return wire.ServiceFunc(func(x *wire.Exchange, req *wire.Request) (*wire.Response, error) {
 			x.OnEnd(w)
@@ -67,6 +68,7 @@ type watch struct {
 	place Place
 	site  *site
 	log   *AccessLog
+	taps  *taps
 }
 
 var _ wire.End = (*watch)(nil)
@@ -75,6 +77,7 @@ var _ wire.End = (*watch)(nil)
 func (w *watch) End(x *wire.Exchange) {
 	w.site.request(&w.place, x)
 	w.log.Log(&w.place, x)
+	w.taps.see(&w.place, x)
 }
 
 // TCP sees each connection at p: what it returns is called once for each, when
@@ -85,7 +88,7 @@ func (o *Observer) TCP(p Place) func(x *wire.Exchange) (in, out *atomic.Int64) {
 	if o == nil {
 		return nil
 	}
-	w := watch{place: p, site: o.metrics.site(&p, true), log: o.log}
+	w := watch{place: p, site: o.metrics.site(&p, true), log: o.log, taps: &o.taps}
 	return func(x *wire.Exchange) (in, out *atomic.Int64) {
 		c := &connection{watch: &w, path: w.site.pathOf(&w.place, x)}
 		c.path.active.Add(1)
@@ -106,4 +109,5 @@ func (c *connection) End(x *wire.Exchange) {
 	c.site.count(c.path, x)
 	c.path.times.observe(inAll, c.site.bounds, duration(x))
 	c.log.Log(&c.place, x)
+	c.taps.see(&c.place, x)
 }

@@ -49,8 +49,21 @@ func connectCommand() *cli.Command {
 			&cli.DurationFlag{Name: "drain-timeout", Value: 4500 * time.Millisecond, Usage: "when what is left is killed, counted from the signal"},
 			&cli.BoolFlag{Name: "disable-hot-restart", Hidden: true, Usage: "Envoy's; there is nothing to disable"},
 		}, append(append(gatewayFlags(), envoyFlags()...), processFlags()...)...), consulFlags()...),
-		Action: runConnect,
+		Action:          runConnect,
+		HideHelpCommand: true,
+		Subcommands:     connectSubcommands(),
 	}
+}
+
+// connectSubcommands ask a sidecar that runs.
+func connectSubcommands() []*cli.Command {
+	all := []*cli.Command{connectExplainCommand(), connectDiffCommand(), connectTapCommand()}
+	for _, sub := range all {
+		sub.OnUsageError = func(_ *cli.Context, err error, _ bool) error {
+			return &usageError{command: "connect " + sub.Name, err: err}
+		}
+	}
+	return all
 }
 
 func runConnect(c *cli.Context) error {

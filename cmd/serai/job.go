@@ -104,13 +104,13 @@ func openJob(c *cli.Context) (*jobs.File, *jobs.Values, error) {
 }
 
 // flagsFirst puts what stands after a job's name in front of it, since flags may
-// stand there: "job run edge -var port=80". The library would take them for
+// stand there: "job run edge -var port=80", "connect explain GET /a -from web". The library would take them for
 // arguments. args is the whole command line.
 func flagsFirst(app *cli.App, args []string) []string {
-	if len(args) < 3 || args[1] != "job" {
+	if len(args) < 3 || args[1] != "job" && args[1] != "connect" {
 		return args
 	}
-	sub := app.Command("job")
+	sub := app.Command(args[1])
 	i := slices.IndexFunc(sub.Subcommands, func(c *cli.Command) bool { return c.Name == args[2] })
 	if i < 0 {
 		return args

@@ -23,7 +23,9 @@ const memoryShare = 0.9
 
 const (
 	red    = "\x1b[31m"
+	green  = "\x1b[32m"
 	yellow = "\x1b[33m"
+	bold   = "\x1b[1m"
 )
 
 // colours tells whether to is a terminal, and its user likes colours.

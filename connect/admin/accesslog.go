@@ -32,6 +32,9 @@ type written struct {
 	status, bytes int
 }
 
+// Unwrap lets a stream set deadlines and flush.
+func (r *written) Unwrap() http.ResponseWriter { return r.ResponseWriter }
+
 func (w *written) WriteHeader(status int) {
 	w.status = status
 	w.ResponseWriter.WriteHeader(status)

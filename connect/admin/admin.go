@@ -60,6 +60,16 @@ type Options struct {
 	Info    Info
 	// Level is that of the log, which /logging may set; nil if it cannot be set.
 	Level *slog.LevelVar
+	// Extra are further endpoints, by path.
+	Extra map[string]Extra
+}
+
+// Extra is an endpoint of whoever has the interface. Like all others it must not
+// change anything on a GET.
+type Extra struct {
+	// Help says in a line what it is for.
+	Help string
+	http.Handler
 }
 
 // Server is a bound admin interface; a nil Server is none.

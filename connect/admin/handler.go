@@ -58,6 +58,9 @@ func newHandler(o *Options) http.Handler {
 	}
 	h.planePaths()
 	h.actionPaths()
+	for path, extra := range h.Extra {
+		h.paths[path] = endpoint{extra.Help, false, extra.ServeHTTP}
+	}
 	return h
 }
 

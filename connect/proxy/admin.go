@@ -26,7 +26,7 @@ func (p *Proxy) admin() (*admin.Server, error) {
 	node := p.config.XDS.ADS.Node
 	options := admin.Options{
 		Address: p.config.Admin, AddressPath: p.config.AdminAddressPath, AccessLog: p.config.AdminLog,
-		Source: p, View: p.view, Level: p.config.LogLevel,
+		Source: p, View: p.view, Level: p.config.LogLevel, Extra: p.inspection(),
 		Plane: &admin.Plane{
 			Dump: p.dump, Clusters: p.clusters.Clusters, Listeners: p.listeners.Stats, Snapshot: p.store.Load, Static: p.watcher.IsStaticCluster,
 		},

@@ -27,6 +27,7 @@ type building struct {
 	routes  map[string]*mesh.Route
 	living  map[string]*chain
 	names   map[string][]string // of the living chains of each listener
+	index   *index
 	commits []func()
 }
 
@@ -58,6 +59,7 @@ func (b *building) listener(l *mesh.Listener) *listen.Spec {
 		table = listen.Single(b.refuse(l, l.Default, err.Error()))
 	}
 	spec.Chains = table
+	b.index.listeners[l.Name] = &indexed{listener: l, entries: entries, table: table}
 	return spec
 }
 
@@ -83,6 +85,7 @@ func (b *building) chain(l *mesh.Listener, d *mesh.FilterChain, old *relatives) 
 	b.living[key] = c
 	b.names[l.Name] = append(b.names[l.Name], key)
 	b.commits = append(b.commits, commit)
+	b.index.chains[c.listen] = d
 	return c.listen
 }
 
@@ -101,6 +104,7 @@ func (b *building) refuse(l *mesh.Listener, d *mesh.FilterChain, reason string) 
 		})
 	}
 	b.living[key] = c
+	b.index.chains[c.listen] = &mesh.FilterChain{Refusal: reason}
 	return c.listen
 }
 

@@ -37,6 +37,9 @@ type chains struct {
 	codecs atomic.Pointer[[]telemetry.Codec]
 	counts atomic.Pointer[[]counts]
 
+	// index is how connections find their chains, for who explains it
+	index atomic.Pointer[index]
+
 	// owned by the goroutine that prepares and commits
 	living map[string]*chain
 	// before are the identities of the chains of each listener
@@ -69,7 +72,7 @@ var errRefused = errors.New("the filter chain is not understood by this proxy")
 // Prepare implements [xds.Stage].
 func (cs *chains) Prepare(next *mesh.Snapshot) (commit func(), err error) {
 	cs.logs.Begin()
-	building := &building{chains: cs, routes: next.Routes, living: map[string]*chain{}, names: map[string][]string{}}
+	building := &building{chains: cs, routes: next.Routes, living: map[string]*chain{}, names: map[string][]string{}, index: newIndex()}
 	var specs []*listen.Spec
 	for _, l := range sorted(next.Listeners) {
 		if l.Address != (mesh.Address{}) { // or it is refused, and nothing says where it would be
@@ -86,6 +89,7 @@ func (cs *chains) Prepare(next *mesh.Snapshot) (commit func(), err error) {
 		}
 		cs.living, cs.before = building.living, building.names
 		cs.publishCodecs()
+		cs.index.Store(building.index)
 		commitListeners()
 		cs.logs.Sweep()
 	}, nil

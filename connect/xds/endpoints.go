@@ -102,7 +102,14 @@ func (w *Watcher) setEndpoints(s *endpointSet, next *mesh.EndpointSet, now time.
 	case w.doubts(s, next, now) && w.holdBack(s, next):
 		return
 	}
+	w.swap(s, next)
+}
+
+// swap puts next in force.
+func (w *Watcher) swap(s *endpointSet, next *mesh.EndpointSet) {
+	before := s.force
 	s.force = next
+	w.history.set(before, next, time.Now())
 	w.send(s)
 }
 

@@ -102,8 +102,7 @@ func (w *Watcher) release(s *endpointSet, why string, next *mesh.EndpointSet) {
 		"healthy", next.Healthy(), "held", time.Since(s.hold.since).Round(time.Millisecond))
 	s.hold.cancel()
 	s.hold = nil
-	s.force = next
-	w.send(s)
+	w.swap(s, next)
 }
 
 // accepts tells whether one of addrs accepts connections.

@@ -89,6 +89,7 @@ type Watcher struct {
 	// reconnected is when the stream was last opened again.
 	reconnected time.Time
 	told        told
+	history     history
 	holds       sync.WaitGroup
 	// holding is the context of holds; nil while Run does not run.
 	holding context.Context //nolint:containedctx // of the goroutines that Run owns
@@ -229,6 +230,7 @@ func (w *Watcher) assemble(now time.Time) {
 		commit()
 	}
 	w.store.Swap(p.next)
+	w.history.snapshot(changeOf(w.force, p.next, now))
 	w.force = p.next
 	w.serve(p.next)
 	w.inForce(p.next, now)

@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"unique"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
@@ -72,9 +73,9 @@ var errNoSecrets = errors.New("from elsewhere than inline is not supported here"
 func data(source *corev3.DataSource) (mesh.Data, error) {
 	switch s := source.GetSpecifier().(type) {
 	case *corev3.DataSource_InlineString:
-		return mesh.Data{Inline: s.InlineString}, nil
+		return mesh.Data{Inline: shared(s.InlineString)}, nil
 	case *corev3.DataSource_InlineBytes:
-		return mesh.Data{Inline: string(s.InlineBytes)}, nil
+		return mesh.Data{Inline: shared(string(s.InlineBytes))}, nil
 	case *corev3.DataSource_Filename:
 		if s.Filename != "" {
 			return mesh.Data{File: s.Filename}, nil
@@ -86,6 +87,10 @@ func data(source *corev3.DataSource) (mesh.Data, error) {
 	}
 	return mesh.Data{}, errors.New("empty")
 }
+
+// shared keeps equal texts once: a thousand clusters come with the same certificate,
+// key and roots.
+func shared(text string) string { return unique.Make(text).Value() }
 
 // inline returns text that stands in the resource itself.
 func inline(source *corev3.DataSource) (string, error) {
