@@ -14,7 +14,6 @@ import (
 	"testing"
 	"time"
 
-
 	"github.com/serai-net/serai/integration/harness"
 )
 

@@ -123,7 +123,8 @@ func TestJWTIntentions(t *testing.T) {
 		e.Audiences = []string{"app"}
 		e.Forwarding = &consulapi.JWTForwardingConfig{HeaderName: "x-payload"}
 		e.Locations = []*consulapi.JWTLocation{
-			{Header: &consulapi.JWTLocationHeader{Name: "x-local", ValuePrefix: "Token "}}, {QueryParam: &consulapi.JWTLocationQueryParam{Name: "tok"}},
+			{Header: &consulapi.JWTLocationHeader{Name: "x-local", ValuePrefix: "Token "}},
+			{QueryParam: &consulapi.JWTLocationQueryParam{Name: "tok"}},
 			{Cookie: &consulapi.JWTLocationCookie{Name: "jwt"}},
 		}
 	})

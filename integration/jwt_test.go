@@ -220,9 +220,26 @@ func TestJWTAsEnvoy(t *testing.T) {
 	t.Run("claims", func(t *testing.T) {
 		now := time.Now()
 		for _, c := range []map[string]any{
-			{"exp": nil}, {"exp": 0}, {"exp": now.Add(-30 * time.Second).Unix()}, {"exp": now.Add(-2 * time.Minute).Unix()}, {"exp": now.Add(3 * time.Hour).Unix()},
-			{"nbf": now.Add(30 * time.Second).Unix()}, {"nbf": now.Add(2 * time.Minute).Unix()}, {"iss": "two"}, {"iss": nil}, {"iss": ""}, {"sub": "bob"}, {"sub": nil},
-			{"aud": nil}, {"aud": []string{}}, {"aud": []string{"x", "app"}}, {"aud": "http://other"}, {"aud": "https://app/"}, {"aud": "special"}, {"aud": "x"}, {"exp": 1e18},
+			{"exp": nil},
+			{"exp": 0},
+			{"exp": now.Add(-30 * time.Second).Unix()},
+			{"exp": now.Add(-2 * time.Minute).Unix()},
+			{"exp": now.Add(3 * time.Hour).Unix()},
+			{"nbf": now.Add(30 * time.Second).Unix()},
+			{"nbf": now.Add(2 * time.Minute).Unix()},
+			{"iss": "two"},
+			{"iss": nil},
+			{"iss": ""},
+			{"sub": "bob"},
+			{"sub": nil},
+			{"aud": nil},
+			{"aud": []string{}},
+			{"aud": []string{"x", "app"}},
+			{"aud": "http://other"},
+			{"aud": "https://app/"},
+			{"aud": "special"},
+			{"aud": "x"},
+			{"exp": 1e18},
 		} {
 			token := i.token(t, "es", c)
 			for _, chain := range []string{"plain", "audience", "audiences", "strict", "nobody", "any", "missing", "failed", "anymiss"} {
@@ -253,8 +270,19 @@ func TestJWTAsEnvoy(t *testing.T) {
 	})
 	t.Run("what is told", func(t *testing.T) {
 		for _, c := range []map[string]any{
-			nil, {"a": map[string]any{"b": 7}}, {"a": map[string]any{"b": true}}, {"a": map[string]any{"b": 1.5}}, {"a": map[string]any{"b": -3}}, {"a": map[string]any{"b": []any{"x", 1, nil}}},
-			{"a": map[string]any{"b": map[string]any{"c": "d"}}}, {"a": "x"}, {"a": map[string]any{"b": nil}}, {"a": map[string]any{"b": ""}}, {"a.b": "flat"}, {"sub": nil}, {"sub": "ä"},
+			nil,
+			{"a": map[string]any{"b": 7}},
+			{"a": map[string]any{"b": true}},
+			{"a": map[string]any{"b": 1.5}},
+			{"a": map[string]any{"b": -3}},
+			{"a": map[string]any{"b": []any{"x", 1, nil}}},
+			{"a": map[string]any{"b": map[string]any{"c": "d"}}},
+			{"a": "x"},
+			{"a": map[string]any{"b": nil}},
+			{"a": map[string]any{"b": ""}},
+			{"a.b": "flat"},
+			{"sub": nil},
+			{"sub": "ä"},
 		} {
 			okay(get("forward", "/", bearer(i.token(t, "es", c)), "X-Payload: forged", "X-Sub: forged", "X-Deep: forged"))
 		}
@@ -288,8 +316,21 @@ func TestJWTAsEnvoy(t *testing.T) {
 	})
 	t.Run("metadata", func(t *testing.T) {
 		for _, c := range []map[string]any{
-			nil, {"groups": []string{"admin"}}, {"groups": []string{"user", "admin"}}, {"groups": []string{"user"}}, {"groups": "admin"}, {"groups": []any{1, "admin"}},
-			{"level": 3}, {"level": 4.9}, {"level": 5}, {"level": "3"}, {"scope": "read write"}, {"scope": "read"}, {"scope": []string{"write"}}, {"scope": "write "}, {"scope": "xwrite write"},
+			nil,
+			{"groups": []string{"admin"}},
+			{"groups": []string{"user", "admin"}},
+			{"groups": []string{"user"}},
+			{"groups": "admin"},
+			{"groups": []any{1, "admin"}},
+			{"level": 3},
+			{"level": 4.9},
+			{"level": 5},
+			{"level": "3"},
+			{"scope": "read write"},
+			{"scope": "read"},
+			{"scope": []string{"write"}},
+			{"scope": "write "},
+			{"scope": "xwrite write"},
 		} {
 			for _, chain := range []string{"claim", "number", "spaces", "header", "lenient"} {
 				get(chain, "/", bearer(i.token(t, "es", c)))

@@ -296,6 +296,11 @@ func samples(t *testing.T, m *matcherv3.StringMatcher) []string {
 	return all
 }
 
+// regexMatcher is an expression as the matcher of a string.
+func regexMatcher(regex *matcherv3.RegexMatcher) *matcherv3.StringMatcher {
+	return &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_SafeRegex{SafeRegex: regex}}
+}
+
 // instanceOf is a text that the expression takes; pick chooses among alternatives.
 func instanceOf(re *syntax.Regexp, pick int) string {
 	var out strings.Builder
