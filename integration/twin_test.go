@@ -268,12 +268,13 @@ type reply struct {
 // String is what is compared of it.
 func (r *reply) String() string {
 	if r.heard == nil {
-		return fmt.Sprintf("%d %q %q", r.status, strings.TrimSpace(r.body), r.header.Get("Www-Authenticate"))
+		body, _, _ := strings.Cut(r.body, " or disconnect/reset before headers") // why is told in our log
+		return fmt.Sprintf("%d %q %q", r.status, strings.TrimSpace(body), r.header.Get("Www-Authenticate"))
 	}
 	var fields []string
 	for _, name := range slices.Sorted(maps.Keys(r.heard.Header)) {
 		switch name {
-		case "X-Forwarded-Proto", "X-Envoy-Expected-Rq-Timeout-Ms", "X-Envoy-Internal", "Content-Length":
+		case "X-Forwarded-Proto", "X-Envoy-Expected-Rq-Timeout-Ms", "X-Envoy-Internal", "Content-Length", "Connection": // for us, or the connection's
 		default:
 			fields = append(fields, fmt.Sprintf("%s: %q", name, strings.Join(r.heard.Header[name], ",")))
 		}

@@ -167,6 +167,29 @@ func TestTrustDomains(t *testing.T) {
 	}
 }
 
+// A session of a peer whose trust domain is not known any more is not resumed.
+func TestTrustDomainsOnResumption(t *testing.T) {
+	t.Parallel()
+	ours, peers := newAuthority(t), newAuthority(t)
+	const foreign = "spiffe://peer.consul/ns/default/dc/dc9/svc/web"
+	d := downstream(ours, ours.leaf(t, api, nil))
+	d.TrustDomains = map[string]mesh.Roots{domain: ours.roots, "peer.consul": peers.roots}
+	var l mtls.Loader
+	config := serverConfig(t, &l, d)
+	client := clientConfig(t, &l, upstream(ours, peers.leaf(t, foreign, nil), api))
+	for _, resumed := range []bool{false, true} {
+		if o := connect(t, client, config); o.err() != nil || o.client.DidResume != resumed {
+			t.Fatalf("%v, resumed %v, want %v", o.err(), o.client.DidResume, resumed)
+		}
+	}
+	d.TrustDomains = map[string]mesh.Roots{domain: ours.roots}
+	alone := config.Clone()
+	alone.VerifyConnection = serverConfig(t, &l, d).VerifyConnection
+	if o := connect(t, client, alone); o.serverErr == nil || !strings.Contains(o.serverErr.Error(), "not known here") {
+		t.Errorf("got %v", o.serverErr)
+	}
+}
+
 // A resumed session is checked like a new one, on both sides.
 func TestResumptionVerifies(t *testing.T) {
 	t.Parallel()

@@ -95,11 +95,13 @@ func unescapeSlashes(path string) string {
 	return b.String()
 }
 
-// NormalizePath makes a path normal as RFC 3986 sections 6.2.2 says and as
-// Envoy does: escapes of unreserved characters are decoded and the others
-// upper-cased, "\" becomes "/", and dot segments are removed. It reports false
-// for a path that is not absolute or has a broken escape or an escaped NUL. The
-// result is a fixed point: normalising it again changes nothing.
+// NormalizePath makes a path normal exactly as Envoy does: escapes of unreserved
+// characters are decoded, and others stay as they are, whatever the case of their
+// digits (RFC 3986 section 6.2.2.1 would have it upper); characters that do not
+// belong into a URI are escaped; "\" becomes "/", and dot segments are removed.
+// Intentions compare with the result, so that each spelling has to be Envoy's. It
+// reports false for a path that is not absolute or has a broken escape or an
+// escaped NUL. The result is a fixed point: normalising it again changes nothing.
 func NormalizePath(path string) (string, bool) {
 	if path == "" || path[0] != '/' {
 		return "", false
@@ -126,10 +128,12 @@ func NormalizePath(path string) (string, bool) {
 			case unreserved(v):
 				decoded = append(decoded, v)
 			default:
-				const digits = "0123456789ABCDEF"
-				decoded = append(decoded, '%', digits[hi], digits[lo])
+				decoded = append(decoded, path[i:i+3]...)
 			}
 			i += 2
+		case '"', '<', '>', '^', '`', '{', '|', '}':
+			const digits = "0123456789ABCDEF"
+			decoded = append(decoded, '%', digits[c>>4], digits[c&15])
 		default:
 			decoded = append(decoded, c)
 		}
@@ -141,7 +145,7 @@ func NormalizePath(path string) (string, bool) {
 func isNormal(path string) bool {
 	for i := range len(path) {
 		switch path[i] {
-		case '%', '\\':
+		case '%', '\\', '"', '<', '>', '^', '`', '{', '|', '}':
 			return false
 		case '.':
 			if path[i-1] == '/' {
