@@ -71,6 +71,8 @@ type Cluster struct {
 	Pool    Pool
 	// StatName is alt_stat_name; "" means Name.
 	StatName string
+	// Lambda says that the cluster is the gateway of AWS Lambda.
+	Lambda bool
 	// Refusal says what is not understood: every request gets a 503.
 	Refusal string
 }

@@ -224,6 +224,8 @@ type HTTPFilter struct {
 	ExtAuthz *ExtAuthz
 	// Lua runs a script.
 	Lua *Lua
+	// Lambda invokes a function.
+	Lambda *Lambda
 	// Skipped is a filter that we cannot run and that lets requests pass in such a
 	// case: only that it was not run is counted. It is the filter's name.
 	Skipped string

@@ -22,7 +22,6 @@ import (
 // does a line that refuses nothing any more.
 func refused() map[string]string {
 	return map[string]string{
-		"http filter envoy.filters.http.aws_lambda":         "to come",
 		"tls: no root certificate to verify the peer with":  "a file of the case in which the PEM is none, as Envoy refuses it too",
 		"no version between TLS 1.2 and TLS 1.0":            "TLS 1.0 and 1.1 are not spoken (RFC 8996)",
 		"our certificate: tls: failed to find any PEM data": "the file has placeholder.crt in place of a certificate",

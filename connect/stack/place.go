@@ -6,11 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"sync"
 	"weak"
 
 	"github.com/serai-net/serai/connect/call"
 	"github.com/serai-net/serai/connect/filter/extauthz"
+	"github.com/serai-net/serai/connect/filter/lambda"
 	"github.com/serai-net/serai/connect/filter/lua"
 	"github.com/serai-net/serai/connect/mesh"
 	"github.com/serai-net/serai/connect/stats"
@@ -62,6 +64,17 @@ func (p *Place) extension(f *mesh.HTTPFilter) (wire.Layer, error) {
 		return extauthz.New(f.ExtAuthz, p.authz(f.ExtAuthz, p.scope))
 	case f.Lua != nil:
 		return p.lua(f.Lua)
+	case f.Lambda != nil:
+		return lambda.New(f.Lambda, lambda.Place{
+			Stats: p.scope.Scope("aws_lambda."),
+			Credentials: find(p.Kept, "aws", func() *lambda.Credentials {
+				return &lambda.Credentials{Getenv: os.Getenv}
+			}),
+			Gateway: func(x *wire.Exchange, req *wire.Request) bool {
+				c := p.router.goesTo(x, req)
+				return c != nil && c.Lambda()
+			},
+		}), nil
 	case f.Skipped != "":
 		return p.skipped(f.Skipped), nil
 	default:

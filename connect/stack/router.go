@@ -61,10 +61,7 @@ func (r *router) Serve(x *wire.Exchange, req *wire.Request) (*wire.Response, err
 			Err: fmt.Errorf("route table %q has not arrived", r.name),
 		}
 	}
-	rule, pinned := x.Pinned.(*route.Rule)
-	if !pinned {
-		rule = r.table.Match(req)
-	}
+	rule, target := r.chosen(x, req)
 	if rule == nil {
 		return nil, &wire.Fault{Status: http.StatusNotFound, Flag: wire.FlagNoRoute, Details: "route_not_found"}
 	}
@@ -92,7 +89,7 @@ func (r *router) Serve(x *wire.Exchange, req *wire.Request) (*wire.Response, err
 		}
 		return resp, nil
 	}
-	resp, target, err := r.forward(x, req, rule)
+	resp, target, err := r.forward(x, req, rule, target)
 	if err != nil {
 		if !rule.Answers(target) {
 			return nil, err
@@ -108,10 +105,17 @@ func (r *router) Serve(x *wire.Exchange, req *wire.Request) (*wire.Response, err
 	return resp, nil
 }
 
+// choice is what was chosen of a request ahead of time: its rule, nil if none
+// matches, and perhaps its target.
+type choice struct {
+	rule   *route.Rule
+	target *mesh.Target
+}
+
 // pin chooses the rule of a request before its head is changed.
 func (r *router) pin(x *wire.Exchange, req *wire.Request) {
 	if r.table != nil && x.Pinned == nil {
-		x.Pinned = r.table.Match(req)
+		x.Pinned = &choice{rule: r.table.Match(req)}
 	}
 }
 
@@ -120,17 +124,41 @@ func (r *router) clusterOf(x *wire.Exchange, req *wire.Request) string {
 	if r.table == nil {
 		return ""
 	}
-	rule, _ := x.Pinned.(*route.Rule)
-	if rule == nil {
-		rule = r.table.Match(req)
-	}
+	rule, target := r.chosen(x, req)
 	if rule == nil {
 		return ""
 	}
-	if target := rule.Target(); target != nil {
-		return target.Cluster
+	if target == nil {
+		target = rule.Target()
 	}
-	return ""
+	if target == nil {
+		return ""
+	}
+	return target.Cluster
+}
+
+// chosen is the rule of a request, and its target if that was chosen before.
+func (r *router) chosen(x *wire.Exchange, req *wire.Request) (*route.Rule, *mesh.Target) {
+	if c, ok := x.Pinned.(*choice); ok {
+		return c.rule, c.target
+	}
+	return r.table.Match(req), nil
+}
+
+// goesTo chooses the cluster of a request ahead of time; nil if there is none.
+func (r *router) goesTo(x *wire.Exchange, req *wire.Request) *upstream.Cluster {
+	r.pin(x, req)
+	c, ok := x.Pinned.(*choice)
+	if !ok || c.rule == nil {
+		return nil
+	}
+	if c.target == nil {
+		c.target = c.rule.Target()
+	}
+	if c.target == nil {
+		return nil
+	}
+	return r.clusters.Cluster(c.target.Cluster)
 }
 
 func ruleName(rule *route.Rule, table string) string {
@@ -142,8 +170,10 @@ func ruleName(rule *route.Rule, table string) string {
 
 // forward sends the request to one of the rule's clusters. The target is nil if it
 // has none.
-func (r *router) forward(x *wire.Exchange, req *wire.Request, rule *route.Rule) (*wire.Response, *mesh.Target, error) {
-	target := rule.Target()
+func (r *router) forward(x *wire.Exchange, req *wire.Request, rule *route.Rule, target *mesh.Target) (*wire.Response, *mesh.Target, error) {
+	if target == nil {
+		target = rule.Target()
+	}
 	if target == nil {
 		return nil, nil, &wire.Fault{Status: http.StatusServiceUnavailable, Flag: wire.FlagNoCluster, Details: "cluster_not_found"}
 	}

@@ -57,6 +57,9 @@ func (c *Cluster) Name() string { return c.name }
 // understood, or its certificates are no good. "" if it serves.
 func (c *Cluster) Refusal() string { return c.config.Load().refusal }
 
+// Lambda tells whether the cluster is the gateway of AWS Lambda.
+func (c *Cluster) Lambda() bool { return c.config.Load().Lambda }
+
 // Healthy is the number of endpoints that may be used; for an aggregate
 // cluster, those of the member in use.
 func (c *Cluster) Healthy() int {

@@ -45,17 +45,18 @@ func (d *decoder) cluster(msg *clusterv3.Cluster, c *mesh.Cluster) error {
 		" circuit_breakers outlier_detection common_lb_config typed_extension_protocol_options http2_protocol_options"+
 		" protocol_selection ring_hash_lb_config least_request_lb_config maglev_lb_config round_robin_lb_config"+
 		" original_dst_lb_config dns_refresh_rate dns_failure_refresh_rate dns_lookup_family common_http_protocol_options max_requests_per_connection"+
-		" upstream_connection_options preconnect_policy",
+		" upstream_connection_options preconnect_policy metadata",
 		"health_checks http_protocol_options"+
 			" respect_dns_ttl dns_jitter dns_resolvers use_tcp_for_dns_lookups"+
 			" dns_resolution_config typed_dns_resolver_config connection_pool_per_downstream_connection"+
-			" - stats_matcher per_connection_buffer_limit_bytes per_connection_buffer_high_watermark_timeout cleanup_interval metadata"+
+			" - stats_matcher per_connection_buffer_limit_bytes per_connection_buffer_high_watermark_timeout cleanup_interval"+
 			" close_connections_on_host_health_failure ignore_health_on_host_removal lrs_server lrs_report_endpoint_metrics"+
 			" track_timeout_budgets track_cluster_stats wait_for_warm_on_init")
 	if err != nil {
 		return err
 	}
 	c.StatName = msg.GetAltStatName()
+	c.Lambda = msg.GetMetadata().GetFilterMetadata()["com.amazonaws.lambda"].GetFields()["egress_gateway"].GetBoolValue()
 	c.ConnectTimeout = duration(msg.GetConnectTimeout(), connectTimeout)
 	if c.ConnectTimeout == 0 {
 		c.ConnectTimeout = connectTimeout

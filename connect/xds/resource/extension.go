@@ -19,6 +19,8 @@ func (d *decoder) extension(msg *hcmv3.HttpFilter, typ string) (f mesh.HTTPFilte
 		f.ExtAuthz, err = d.extAuthz(msg.GetTypedConfig())
 	case luaType:
 		f.Lua, err = d.lua(msg.GetTypedConfig())
+	case lambdaType:
+		f.Lambda, err = d.lambda(msg.GetTypedConfig())
 	case wasmType:
 		if msg.GetIsOptional() {
 			return f, false, false // as one that nobody knows

@@ -150,3 +150,25 @@ func TestNetworkExtAuthz(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 }
+
+func TestLambda(t *testing.T) {
+	t.Parallel()
+	const url = `"@type": "type.googleapis.com/envoy.extensions.filters.http.aws_lambda.v3.Config"`
+	const arn = "arn:aws:lambda:eu-west-1:123456789012:function:f"
+	want := &mesh.Lambda{
+		ARN: arn, Region: "eu-west-1", Passthrough: true, Async: true, HostRewrite: "h", AccessKey: "a", SecretKey: "s", Session: "t",
+	}
+	got := filterOf(t, `{`+url+`, "arn": "`+arn+`", "payload_passthrough": true, "invocation_mode": "ASYNCHRONOUS", "host_rewrite": "h",
+		"credentials": {"access_key_id": "a", "secret_access_key": "s", "session_token": "t"}}`)
+	if diff := cmp.Diff(mesh.HTTPFilter{Lambda: want}, got); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+	for _, config := range []string{
+		``, `, "arn": "x"`, `, "arn": "arn:aws:s3:eu-west-1:1:function:f"`, `, "arn": "arn:aws:lambda:eu-west-1:1:function:f/../g"`,
+		`, "arn": "` + arn + `", "credentials": {"access_key_id": "a"}`, `, "arn": "` + arn + `", "credentials_profile": "p"`,
+	} {
+		if got := filterOf(t, `{`+url+config+`}`); got.Refusal == "" {
+			t.Errorf("%s: %+v", config, got)
+		}
+	}
+}
