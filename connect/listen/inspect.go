@@ -18,13 +18,6 @@ import (
 // filterTimeout is Envoy's default of listener_filters_timeout.
 const filterTimeout = 15 * time.Second
 
-// inspected counts what listener filters have seen.
-type inspected struct {
-	tlsFound, tlsNotFound, helloTooLarge, sniFound, sniNotFound, alpnFound, alpnNotFound atomic.Int64
-	http10, http11, http2, httpNotFound, httpReadError                                   atomic.Int64
-	restored, timeouts                                                                   atomic.Int64
-}
-
 // looksFirst tells whether something is to be found out before a chain is chosen.
 func (s *Spec) looksFirst() bool {
 	return s.ProxyHeader != nil || s.Inspect.OriginalDst || s.Inspect.TLS || s.Inspect.HTTP
@@ -108,7 +101,7 @@ func (l *listener) find(conn net.Conn, a *Arrival, spec *Spec) (net.Conn, *atomi
 	case errors.Is(err, errLeft):
 		return nil, &l.left
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		l.inspected.timeouts.Add(1)
+		l.saw(timedOut)
 		if spec.Inspect.Continue {
 			return same, nil
 		}
@@ -131,7 +124,7 @@ func (l *listener) restore(conn net.Conn, peer *wire.Peer) {
 		return
 	}
 	peer.Local, peer.Restored = original, true
-	l.inspected.restored.Add(1)
+	l.saw(restored)
 }
 
 // inspect looks at the first bytes. The connection that it returns begins with them.
@@ -176,27 +169,26 @@ func (l *listener) inspectTLS(conn net.Conn, a *Arrival, most int) (net.Conn, er
 	case err != nil:
 		return conn, err
 	}
-	in := &l.inspected
 	switch v {
 	case tooLong:
-		in.helloTooLarge.Add(1)
+		l.saw(helloTooLarge)
 		return conn, socket.ErrTooMuch
 	case found:
-		in.tlsFound.Add(1)
+		l.saw(tlsFound)
 		a.Transport, a.ServerName, a.ALPN, a.Peer.ServerName = mesh.TransportTLS, h.serverName, h.alpn, h.serverName
-		either(h.serverName != "", &in.sniFound, &in.sniNotFound)
-		either(len(h.alpn) > 0, &in.alpnFound, &in.alpnNotFound)
+		l.either(h.serverName != "", sniFound, sniNotFound)
+		l.either(len(h.alpn) > 0, alpnFound, alpnNotFound)
 	default:
-		in.tlsNotFound.Add(1)
+		l.saw(tlsNotFound)
 	}
 	return conn, nil
 }
 
-func either(is bool, yes, no *atomic.Int64) {
+func (l *listener) either(is bool, yes, no sight) {
 	if is {
-		yes.Add(1)
+		l.saw(yes)
 	} else {
-		no.Add(1)
+		l.saw(no)
 	}
 }
 
@@ -207,27 +199,26 @@ func (l *listener) inspectHTTP(conn net.Conn, a *Arrival) (net.Conn, error) {
 		protocol, v = sniffHTTP(b)
 		return v != needMore
 	})
-	in := &l.inspected
 	switch {
 	case errors.Is(err, io.EOF):
 		return conn, errLeft
 	case errors.Is(err, socket.ErrTooMuch), errors.Is(err, io.ErrUnexpectedEOF): // no line of HTTP
 	case err != nil:
-		in.httpReadError.Add(1)
+		l.saw(httpReadError)
 		return conn, err
 	}
 	if v != found {
-		in.httpNotFound.Add(1)
+		l.saw(httpNotFound)
 		return conn, nil
 	}
 	a.ALPN = []string{protocol}
 	switch protocol {
 	case protoHTTP10:
-		in.http10.Add(1)
+		l.saw(http10Found)
 	case protoHTTP11:
-		in.http11.Add(1)
+		l.saw(http11Found)
 	default:
-		in.http2.Add(1)
+		l.saw(http2Found)
 	}
 	return conn, nil
 }

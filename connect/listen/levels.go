@@ -199,10 +199,10 @@ func (n *sourceNode) find(a *Arrival) *Chain {
 }
 
 // isLocal tells whether the peer is on this machine: what has no IP address is a
-// unix socket.
+// unix socket. Of 127.0.0.0/8 only the first address counts, as with Envoy.
 func isLocal(a *Arrival) bool {
 	peer := a.Peer.Addr.Addr()
-	return !peer.IsValid() || peer.IsLoopback() || peer == a.Peer.Local.Addr()
+	return !peer.IsValid() || peer == a.Peer.Local.Addr() || peer == netip.AddrFrom4([4]byte{127, 0, 0, 1}) || peer == netip.IPv6Loopback()
 }
 
 func bySourceType(rules []*Entry, below []level) (node, error) {

@@ -182,27 +182,8 @@ func (s Stats) All() iter.Seq2[string, int64] {
 			yield("downstream_pre_cx_active", s.Pending) &&
 			yield("downstream_pre_cx_timeout", s.FilterTimeouts) &&
 			yield("downstream_listener_filter_error", s.FilterErrors) &&
-			yield("downstream_listener_filter_remote_close", s.Left) &&
-			s.TLS.all(yield) && s.HTTP.all(yield)
+			yield("downstream_listener_filter_remote_close", s.Left)
 	}
-}
-
-func (s *TLSStats) all(yield func(string, int64) bool) bool {
-	return s == nil || yield("tls_inspector.tls_found", s.Found) &&
-		yield("tls_inspector.tls_not_found", s.NotFound) &&
-		yield("tls_inspector.client_hello_too_large", s.TooLarge) &&
-		yield("tls_inspector.sni_found", s.SNI) &&
-		yield("tls_inspector.sni_not_found", s.NoSNI) &&
-		yield("tls_inspector.alpn_found", s.ALPN) &&
-		yield("tls_inspector.alpn_not_found", s.NoALPN)
-}
-
-func (s *HTTPStats) all(yield func(string, int64) bool) bool {
-	return s == nil || yield("http_inspector.http10_found", s.HTTP10) &&
-		yield("http_inspector.http11_found", s.HTTP11) &&
-		yield("http_inspector.http2_found", s.HTTP2) &&
-		yield("http_inspector.http_not_found", s.NotFound) &&
-		yield("http_inspector.read_error", s.ReadErrors)
 }
 
 // listener is the runtime of one address.
@@ -240,18 +221,18 @@ func (l *listener) stats() Stats {
 		Accepted: l.accepted.Load(), Active: l.active.Load(),
 		Overflow: l.overflow.Load(), NoChain: l.noChain.Load(), BadHandshakes: l.badHandshakes.Load(),
 		Secured: l.secured.read(), BadProxyHeaders: l.badHeaders.Load(), Pending: int64(l.pending.Len()),
-		FilterTimeouts: in.timeouts.Load(), FilterErrors: l.filterErrors.Load(), Left: l.left.Load(), Restored: in.restored.Load(),
+		FilterTimeouts: in[timedOut].Load(), FilterErrors: l.filterErrors.Load(), Left: l.left.Load(), Restored: in[restored].Load(),
 	}
 	if spec.Inspect.TLS {
 		s.TLS = &TLSStats{
-			Found: in.tlsFound.Load(), NotFound: in.tlsNotFound.Load(), TooLarge: in.helloTooLarge.Load(),
-			SNI: in.sniFound.Load(), NoSNI: in.sniNotFound.Load(), ALPN: in.alpnFound.Load(), NoALPN: in.alpnNotFound.Load(),
+			Found: in[tlsFound].Load(), NotFound: in[tlsNotFound].Load(), TooLarge: in[helloTooLarge].Load(),
+			SNI: in[sniFound].Load(), NoSNI: in[sniNotFound].Load(), ALPN: in[alpnFound].Load(), NoALPN: in[alpnNotFound].Load(),
 		}
 	}
 	if spec.Inspect.HTTP {
 		s.HTTP = &HTTPStats{
-			HTTP10: in.http10.Load(), HTTP11: in.http11.Load(), HTTP2: in.http2.Load(),
-			NotFound: in.httpNotFound.Load(), ReadErrors: in.httpReadError.Load(),
+			HTTP10: in[http10Found].Load(), HTTP11: in[http11Found].Load(), HTTP2: in[http2Found].Load(),
+			NotFound: in[httpNotFound].Load(), ReadErrors: in[httpReadError].Load(),
 		}
 	}
 	return s

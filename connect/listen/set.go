@@ -24,6 +24,8 @@ type Set struct {
 	log     *slog.Logger
 	buffers bulk.Buffers
 	looks   looks
+	// inspected is what all listeners have seen
+	inspected inspected
 	// handshakes under way on all listeners
 	handshakes atomic.Int64
 

@@ -44,7 +44,7 @@ func sniffHTTP(b []byte) (protocol string, v verdict) {
 			return "", needMore
 		}
 		return "", isNot
-	case !slices.Contains(methods(), string(method)):
+	case !spaced, !slices.Contains(methods(), string(method)):
 		return "", isNot
 	}
 	target, version, spaced := bytes.Cut(rest, []byte{' '})
@@ -52,21 +52,32 @@ func sniffHTTP(b []byte) (protocol string, v verdict) {
 		return "", isNot
 	}
 	if end < 0 {
-		if spaced && !strings.HasPrefix("HTTP/1.1", string(version)) && !strings.HasPrefix("HTTP/1.0", string(version)) {
-			return "", isNot
-		}
-		if len(b) >= maxLine {
+		if len(b) >= maxLine || spaced && !beginsVersion(version) {
 			return "", isNot
 		}
 		return "", needMore
 	}
-	switch string(version) {
-	case "HTTP/1.1":
+	switch {
+	case string(version) == "HTTP/1.1":
 		return protoHTTP11, found
-	case "HTTP/1.0":
-		return protoHTTP10, found
+	case !spaced, len(version) == len("HTTP/1.0") && beginsVersion(version):
+		return protoHTTP10, found // what Envoy calls all others, also none
 	}
 	return "", isNot
+}
+
+// beginsVersion tells whether b is a version of HTTP, or the beginning of one.
+func beginsVersion(b []byte) bool {
+	const form = "HTTP/0.0"
+	if len(b) > len(form) {
+		return false
+	}
+	for i, c := range b {
+		if digit := form[i] == '0'; digit && (c < '0' || c > '9') || !digit && c != form[i] {
+			return false
+		}
+	}
+	return true
 }
 
 func beginsMethod(b string) bool {

@@ -53,15 +53,18 @@ func TestTable(t *testing.T) {
 		{"port", []m{{}, {DestinationPort: 80}}, arrival("10.0.0.1:80", "10.0.0.2:2"), 1},
 		{"other port", []m{{}, {DestinationPort: 80}}, arrival("10.0.0.1:81", "10.0.0.2:2"), 0},
 		{
-			"no way back from a port", []m{{}, {DestinationPort: 80, Prefixes: prefixes("10.1.0.0/16")}},
+			"no way back from a port",
+			[]m{{}, {DestinationPort: 80, Prefixes: prefixes("10.1.0.0/16")}},
 			arrival("10.0.0.1:80", "10.0.0.2:2"), -1,
 		},
 		{
-			"port before address", []m{{Prefixes: prefixes("10.0.0.1/32")}, {DestinationPort: 80}},
+			"port before address",
+			[]m{{Prefixes: prefixes("10.0.0.1/32")}, {DestinationPort: 80}},
 			arrival("10.0.0.1:80", "10.0.0.2:2"), 1,
 		},
 		{
-			"longest prefix", []m{{Prefixes: prefixes("10.0.0.0/8")}, {Prefixes: prefixes("10.0.0.0/24", "11.0.0.0/8")}, {}},
+			"longest prefix",
+			[]m{{Prefixes: prefixes("10.0.0.0/8")}, {Prefixes: prefixes("10.0.0.0/24", "11.0.0.0/8")}, {}},
 			arrival("10.0.0.1:80", "10.0.0.2:2"), 1,
 		},
 		{"bits behind the prefix do not count", []m{{Prefixes: prefixes("10.0.0.7/8")}}, arrival("10.9.9.9:80", "10.0.0.2:2"), 0},
@@ -69,7 +72,8 @@ func TestTable(t *testing.T) {
 		{"IPv6 prefix", []m{{Prefixes: prefixes("0.0.0.0/0")}, {Prefixes: prefixes("2001:db8::/32")}}, arrival("[2001:db8::1]:80", "[::1]:2"), 1},
 		{"IPv4 in IPv6", []m{{Prefixes: prefixes("10.0.0.0/8")}}, arrival("[::ffff:10.0.0.1]:80", "[::1]:2"), 0},
 		{
-			"no way back from an address", []m{{Prefixes: prefixes("10.0.0.0/8"), SourcePorts: []uint16{2}}, {Prefixes: prefixes("10.0.0.1/32"), SourcePorts: []uint16{3}}},
+			"no way back from an address",
+			[]m{{Prefixes: prefixes("10.0.0.0/8"), SourcePorts: []uint16{2}}, {Prefixes: prefixes("10.0.0.1/32"), SourcePorts: []uint16{3}}},
 			arrival("10.0.0.1:80", "10.0.0.2:2"), -1,
 		},
 		{"a unix socket has no address", []m{{Prefixes: prefixes("10.0.0.0/8")}, {}}, arrival("", ""), 1},
@@ -94,6 +98,7 @@ func TestTable(t *testing.T) {
 		{"other ALPN", []m{{ALPN: []string{"http/1.1"}}, {}}, tlsArrival("x", "h3"), 1},
 
 		{"loopback is local", []m{{SourceType: mesh.ExternalSource}, {SourceType: mesh.LocalSource}}, arrival("10.0.0.1:80", "127.0.0.1:2"), 1},
+		{"the rest of 127 is not", []m{{SourceType: mesh.ExternalSource}, {SourceType: mesh.LocalSource}}, arrival("10.0.0.1:80", "127.0.0.2:2"), 0},
 		{"one's own address is local", []m{{SourceType: mesh.ExternalSource}, {SourceType: mesh.LocalSource}}, arrival("10.0.0.1:80", "10.0.0.1:2"), 1},
 		{"external", []m{{SourceType: mesh.ExternalSource}, {SourceType: mesh.LocalSource}}, arrival("10.0.0.1:80", "10.0.0.2:2"), 0},
 		{"external and any", []m{{SourceType: mesh.LocalSource}, {}}, arrival("10.0.0.1:80", "10.0.0.2:2"), 1},
@@ -148,14 +153,14 @@ func TestTableRefuses(t *testing.T) {
 }
 
 // gateway is the chains of a mesh gateway that knows many services.
-func gateway(t testing.TB, services int) *listen.Table {
-	t.Helper()
+func gateway(tb testing.TB, services int) *listen.Table {
+	tb.Helper()
 	entries := []listen.Entry{{Match: mesh.ChainMatch{ServerNames: []string{"*.dc2.internal.td.consul"}}, Chain: &listen.Chain{Name: "dc2"}}}
 	for i := range services {
 		name := fmt.Sprintf("service-%d.default.dc1.internal.td.consul", i)
 		entries = append(entries, listen.Entry{Match: mesh.ChainMatch{ServerNames: []string{name, "*." + name}}, Chain: &listen.Chain{Name: name}})
 	}
-	return table(t, &listen.Chain{Name: "default"}, entries...)
+	return table(tb, &listen.Chain{Name: "default"}, entries...)
 }
 
 // Trap 22: server names of a mesh gateway, and one for another datacenter.

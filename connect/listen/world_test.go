@@ -143,11 +143,11 @@ func first(s *listen.Spec) *listen.Chain {
 }
 
 // table is chains with their matches; otherwise may be nil.
-func table(t testing.TB, otherwise *listen.Chain, entries ...listen.Entry) *listen.Table {
-	t.Helper()
+func table(tb testing.TB, otherwise *listen.Chain, entries ...listen.Entry) *listen.Table {
+	tb.Helper()
 	made, err := listen.NewTable(entries, otherwise)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return made
 }

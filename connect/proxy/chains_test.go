@@ -2,8 +2,15 @@ package proxy_test
 
 import (
 	"bufio"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"fmt"
 	"io"
+	"math/big"
 	"net"
 	"net/http"
 	"strings"
@@ -77,6 +84,87 @@ func TestTrap05IntentionsOnTCP(t *testing.T) {
 	d.push(t, resource.ListenerType, nil, listener("l", address, "", tcpChain("", "a", fmt.Sprintf(rbacTCP, "{}"))))
 	closes(t, conn)
 	closes(t, reach(t, address))
+	for name, want := range map[string]int64{
+		"tcp.to.a.downstream_cx_total": 2, "tcp.to.a.downstream_cx_rx_bytes_total": 9, "tcp.to.a.downstream_cx_tx_bytes_total": 10,
+		"connect_authz.rbac.allowed": 1, "connect_authz.rbac.denied": 1, "tls_inspector.tls_found": 0,
+	} {
+		eventually(t, name, func() bool { return d.stat(name) == want })
+	}
+}
+
+// Trap 22: TLS that a mesh gateway passes on, among thousands of chains: by the server name to the cluster of that
+// name, to another datacenter by a wildcard, and nowhere for what is not known.
+func TestTrap22MeshGateway(t *testing.T) {
+	t.Parallel()
+	const local, remote = "service-1234.default.dc1.internal.td.consul", "service-7.default.dc2.internal.td.consul"
+	d := newData(t)
+	d.clusters(t, map[string]string{local: secure(t, "local"), remote: secure(t, "remote"), "remote": secure(t, "dc2"), "self_admin": secure(t, "admin")})
+	sni := `{"name":"s","typed_config":{"@type":"` + types + `network.sni_cluster.v3.SniCluster"}}`
+	var chains []string
+	for i := range 3000 {
+		chains = append(chains, tcpChain(fmt.Sprintf(`"server_names":["service-%d.default.dc1.internal.td.consul"]`, i), "", sni))
+	}
+	chains = append(chains, tcpChain(`"server_names":["*.dc2.internal.td.consul"]`, "remote"), tcpChain("", "", sni))
+	address := freeAddress(t)
+	start := time.Now()
+	d.push(t, resource.ListenerType, nil, listener("mesh", address, inspectors, chains...))
+	t.Logf("%d chains in %v", len(chains), time.Since(start))
+	for name, want := range map[string]string{
+		local: "local", remote: "dc2", "other.default.dc2.internal.td.consul": "dc2",
+		"self_admin": "", "service-1.default.dc1.internal.td.consul": "", "elsewhere.example": "",
+	} {
+		conn := tls.Client(reach(t, address), &tls.Config{ServerName: name, InsecureSkipVerify: true})
+		if err := conn.HandshakeContext(t.Context()); (err == nil) != (want != "") {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if want != "" {
+			if got := conn.ConnectionState().PeerCertificates[0].Subject.CommonName; got != want {
+				t.Errorf("%s: answered by %q, not %q", name, got, want)
+			}
+			expect(t, conn, "word", "word")
+		}
+	}
+	plain := reach(t, address)                      // no TLS
+	io.WriteString(plain, "GET / HTTP/1.1\r\n\r\n") //nolint:errcheck // the end will tell
+	closes(t, plain)
+	again := time.Now()
+	conn := tls.Client(reach(t, address), &tls.Config{ServerName: local, InsecureSkipVerify: true})
+	d.push(t, resource.ListenerType, nil, listener("mesh", address, inspectors, append([]string{tcpChain(`"server_names":["new.example"]`, "", sni)}, chains...)...))
+	t.Logf("another one in %v", time.Since(again))
+	expect(t, conn, "still", "still")
+}
+
+// secure is an application with TLS of its own that sends back what it gets.
+func secure(t *testing.T, name string) string {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer conn.Close()
+				io.Copy(conn, conn) //nolint:errcheck // the test will see
+			}()
+		}
+	}()
+	return l.Addr().String()
 }
 
 // httpChain is one that serves HTTP from a cluster; rules are of its RBAC filter.
@@ -175,10 +263,11 @@ func TestTrap14LimitOnHTTP(t *testing.T) {
 	address := freeAddress(t)
 	limit := `{"name":"c","typed_config":{"@type":"` + types + `network.connection_limit.v3.ConnectionLimit","stat_prefix":"c","max_connections":1}}`
 	d.push(t, resource.ListenerType, nil, listener("l", address, "", httpChain("", "app", "{}", limit)))
-	first := bufio.NewReader(ask(t, reach(t, address)))
-	if resp, err := http.ReadResponse(first, nil); err != nil || resp.StatusCode != http.StatusForbidden {
+	resp, err := http.ReadResponse(bufio.NewReader(ask(t, reach(t, address))), nil)
+	if err != nil || resp.StatusCode != http.StatusForbidden {
 		t.Fatalf("%v, %v", resp, err)
 	}
+	resp.Body.Close()
 	closes(t, reach(t, address))
 }
 

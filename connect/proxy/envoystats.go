@@ -73,7 +73,7 @@ func (p *Proxy) countedClusters(yield func(stats.Stat) bool) bool {
 
 // neverListener are Envoy's counters of a listener for what does not happen here.
 const neverListener = "downstream_cx_overload_reject downstream_cx_transport_socket_connect_timeout downstream_global_cx_overflow" +
-	" downstream_listener_filter_error downstream_listener_filter_remote_close downstream_pre_cx_timeout extension_config_missing" +
+	" extension_config_missing" +
 	" network_extension_config_missing"
 
 // neverListenerTLS are those of one with TLS.
@@ -97,7 +97,6 @@ func (p *Proxy) countedListeners(yield func(stats.Stat) bool) bool {
 			}
 		}
 		if !scoped(stats.Stat{Name: "downstream_cx_destroy", Value: max(0, l.Accepted-l.Active)}) ||
-			!scoped(stats.Stat{Name: "downstream_pre_cx_active", Kind: stats.KindGauge}) ||
 			!stats.Zeros("", neverListener, scoped) || !secured(l.Secured, scoped) {
 			return false
 		}

@@ -81,6 +81,7 @@ func New(config Config, observe *telemetry.Observer, log *slog.Logger) (*Proxy, 
 	p.clusters = upstream.NewSet(log)
 	p.clusters.CountIn(&p.registry)
 	p.listeners = listen.NewSet(config.Listen, log)
+	p.registry.Add(p.listeners.Inspected)
 	p.chains = &chains{
 		listeners: p.listeners, clusters: p.clusters, loader: &mtls.Loader{}, observe: observe, log: log,
 		service: cmp.Or(config.XDS.ADS.Node.Cluster, config.XDS.ADS.Node.ID), node: config.XDS.ADS.Node.Metadata,

@@ -1,0 +1,195 @@
+package proxy_test
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"math/big"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/serai-net/serai/connect/xds/resource"
+)
+
+// endpoints is a static cluster of endpoints, each as host:port, those that begin with "!" unhealthy.
+func endpoints(t *testing.T, name string, addresses ...string) string {
+	t.Helper()
+	var all []string
+	for _, address := range addresses {
+		health := "HEALTHY"
+		if bad, ok := strings.CutPrefix(address, "!"); ok {
+			address, health = bad, "UNHEALTHY"
+		}
+		host, port, err := net.SplitHostPort(address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, fmt.Sprintf(`{"health_status":%q,"endpoint":{"address":{"socket_address":{"address":%q,"port_value":%s}}}}`, health, host, port))
+	}
+	return fmt.Sprintf(`{"name":%q,"type":"STATIC","connect_timeout":"1s","common_lb_config":{"healthy_panic_threshold":{}},
+		"load_assignment":{"cluster_name":%q,"endpoints":[{"lb_endpoints":[%s]}]}}`, name, name, strings.Join(all, ","))
+}
+
+// listening is the prefix of a listener's counters.
+func listening(address string) string { return "listener." + strings.ReplaceAll(address, ":", "_") + "." }
+
+// aggregate is an aggregate cluster.
+func aggregate(name string, members ...string) string {
+	return fmt.Sprintf(`{"name":%q,"lb_policy":"CLUSTER_PROVIDED","cluster_type":{"name":"envoy.clusters.aggregate","typed_config":{
+		"@type":"type.googleapis.com/envoy.extensions.clusters.aggregate.v3.ClusterConfig","clusters":["%s"]}}}`, name, strings.Join(members, `","`))
+}
+
+// Trap 12, on TCP: an aggregate cluster takes the place of a plain one of the same name; living connections stay, new
+// ones go to the first member that has a healthy endpoint.
+func TestTrap12AggregateOnTCP(t *testing.T) {
+	t.Parallel()
+	d := newData(t)
+	plain, first, second, address := says(t, "p"), says(t, "1"), says(t, "2"), freeAddress(t)
+	d.push(t, resource.ClusterType, nil, endpoints(t, "api", plain))
+	d.push(t, resource.ListenerType, nil, listener("l", address, "", tcpChain("", "api")))
+	old := connect(t, address, "p")
+	members := func(one string) []string {
+		return []string{aggregate("api", "failover-target~0~api", "failover-target~1~api"), endpoints(t, "failover-target~0~api", one), endpoints(t, "failover-target~1~api", second)}
+	}
+	d.push(t, resource.ClusterType, nil, members(first)...)
+	expect(t, old, "still", "still")
+	connect(t, address, "1")
+	d.push(t, resource.ClusterType, nil, members("!"+first)...)
+	connect(t, address, "2")
+	d.push(t, resource.ClusterType, nil, members(first)...)
+	connect(t, address, "1")
+}
+
+// Trap 18, on TCP: with nothing but unhealthy endpoints a connection is closed, and they are not used after all.
+func TestTrap18UnhealthyOnTCP(t *testing.T) {
+	t.Parallel()
+	d := newData(t)
+	app, address := says(t, "a"), freeAddress(t)
+	d.push(t, resource.ClusterType, nil, endpoints(t, "api", "!"+app))
+	d.push(t, resource.ListenerType, nil, listener("l", address, "", tcpChain("", "api")))
+	conn := reach(t, address)
+	if got, err := io.ReadAll(conn); len(got) > 0 {
+		t.Errorf("got %q, %v", got, err)
+	}
+	if n := d.stat("cluster.api.upstream_cx_none_healthy"); n != 1 {
+		t.Errorf("counted %d", n)
+	}
+	d.push(t, resource.ClusterType, nil, endpoints(t, "api", app))
+	connect(t, address, "a")
+}
+
+// Trap 30: a sidecar is there before its application: connections are closed and requests get 503 until it comes, and
+// nothing else happens.
+func TestTrap30BeforeTheApplication(t *testing.T) {
+	t.Parallel()
+	d := newData(t)
+	app, address, web := freeAddress(t), freeAddress(t), freeAddress(t)
+	d.clusters(t, map[string]string{"local_app": app})
+	d.push(t, resource.ListenerType, nil, listener("l", address, "", tcpChain("", "local_app")), listener("web", web, "", httpChain("", "local_app", everybody)))
+	closes(t, reach(t, address))
+	eventually(t, "503", func() bool { return status(t, web, "/") == 503 })
+	l, err := net.Listen("tcp", app)
+	if err != nil {
+		t.Skipf("SKIPPED %s: somebody has taken the port: %v", t.Name(), err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer conn.Close()
+				io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n") //nolint:errcheck // the test will see
+				io.Copy(io.Discard, conn)                                                                 //nolint:errcheck // until it ends
+			}()
+		}
+	}()
+	expect(t, reach(t, address), "x", "HTTP/1.1 200")
+	eventually(t, "200", func() bool { return status(t, web, "/") == 200 })
+}
+
+// pair is a certificate for a name, with its key, as JSON has it.
+func pair(t *testing.T, name string) (certificate, key string) {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := func(kind string, b []byte) string {
+		quoted, err := json.Marshal(string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: b})))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(quoted)
+	}
+	return text("CERTIFICATE", der), text("PRIVATE KEY", pkcs8)
+}
+
+// Trap 21: a terminating gateway shows a leaf for each of its services, by server name. The chain for all the rest is
+// what a bare TCP check meets: it makes no error, no connection and no line in the log. A server name that nobody
+// knows, and plain text, are closed.
+func TestTrap21LeafByServerName(t *testing.T) {
+	t.Parallel()
+	d := newData(t)
+	d.clusters(t, map[string]string{"billing": says(t, "b"), "legacy": says(t, "l")})
+	chain := func(service string) string {
+		certificate, key := pair(t, service)
+		plain := tcpChain(fmt.Sprintf(`"server_names":["%s.default.dc1.internal"]`, service), service, fmt.Sprintf(rbacTCP, everybody))
+		return strings.TrimSuffix(plain, "}") + fmt.Sprintf(`,"transport_socket":{"name":"tls","typed_config":{"@type":"type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+			"common_tls_context":{"tls_certificates":[{"certificate_chain":{"inline_string":%s},"private_key":{"inline_string":%s}}]}}}}`, certificate, key)
+	}
+	sni := `{"name":"s","typed_config":{"@type":"` + types + `network.sni_cluster.v3.SniCluster"}}`
+	address := freeAddress(t)
+	d.push(t, resource.ListenerType, nil, listener("default", address, inspectors+`,"traffic_direction":"INBOUND"`, chain("billing"), chain("legacy"), tcpChain("", "", sni)))
+	for _, service := range []string{"billing", "legacy"} {
+		conn := tls.Client(reach(t, address), &tls.Config{ServerName: service + ".default.dc1.internal", InsecureSkipVerify: true})
+		expect(t, conn, "word", service[:1]+"word")
+		if got := conn.ConnectionState().PeerCertificates[0].Subject.CommonName; got != service {
+			t.Errorf("%s gets the leaf of %s", service, got)
+		}
+	}
+	before := d.log.String()
+	for range 20 {
+		reach(t, address).Close()
+	}
+	eventually(t, "the checks have left", func() bool {
+		return d.stat(listening(address) + "downstream_listener_filter_remote_close") == 20
+	})
+	for _, name := range []string{
+		"no_filter_chain_match", "ssl.connection_error", "downstream_listener_filter_error", "downstream_pre_cx_timeout", "downstream_pre_cx_active",
+	} {
+		if n := d.stat(listening(address) + name); n != 0 {
+			t.Errorf("%s is %d", name, n)
+		}
+	}
+	if after := d.log.String(); after != before {
+		t.Errorf("logged:\n%s", after[len(before):])
+	}
+	other := tls.Client(reach(t, address), &tls.Config{ServerName: "other.default.dc1.internal", InsecureSkipVerify: true})
+	if err := other.HandshakeContext(t.Context()); err == nil {
+		t.Error("a handshake with nobody")
+	}
+	plain := reach(t, address)
+	io.WriteString(plain, "hello\r\n") //nolint:errcheck // the end will tell
+	closes(t, plain)
+}
