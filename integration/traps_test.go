@@ -14,8 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/net/http2"
-
 	"github.com/serai-net/serai/integration/harness"
 )
 
@@ -313,82 +311,25 @@ func (ca *authority) named(t *testing.T, name, chain string) string {
 		"tls_certificates":[{"certificate_chain":{"inline_string":%q},"private_key":{"inline_string":%q}}]}}},`, name, cert, key), 1)
 }
 
-// server is an application behind TLS that offers the protocols; if it offers none it speaks HTTP/2 all the same.
+// server is an application behind TLS that offers the protocols by ALPN, and serves what begins, whatever was negotiated.
 func (ca *authority) server(t *testing.T, offers []string) string {
 	t.Helper()
 	pair, err := tls.X509KeyPair(ca.leaf(t, "spiffe://test.consul/app"))
 	must(t, err)
 	server := httptest.NewUnstartedServer(trapApp())
-	config := &tls.Config{Certificates: []tls.Certificate{pair}, NextProtos: offers}
-	listener := tls.NewListener(server.Listener, config)
-	t.Cleanup(func() { drop(listener) })
-	go func() {
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			go serveTLS(conn, server.Config.Handler, offers == nil)
-		}
-	}()
+	server.Config.Protocols = new(http.Protocols)
+	server.Config.Protocols.SetHTTP1(true)
+	server.Config.Protocols.SetUnencryptedHTTP2(true)
+	server.Listener = veiled{tls.NewListener(server.Listener, &tls.Config{Certificates: []tls.Certificate{pair}, NextProtos: offers})}
+	server.Start()
+	t.Cleanup(server.Close)
 	return server.Listener.Addr().String()
 }
 
-// serveTLS serves HTTP/2 if that is what begins, whatever was negotiated, else one request of HTTP/1.1.
-func serveTLS(conn net.Conn, handler http.Handler, only2 bool) {
-	defer drop(conn)
-	secured, ok := conn.(*tls.Conn)
-	if !ok || secured.Handshake() != nil {
-		return
-	}
-	first := make([]byte, 1)
-	if _, err := io.ReadFull(conn, first); err != nil {
-		return
-	}
-	again := &readAhead{Conn: conn, first: first}
-	if first[0] == 'P' || only2 { // PRI, since nobody posts here
-		(&http2.Server{}).ServeConn(again, &http2.ServeConnOpts{Handler: handler, BaseConfig: &http.Server{ReadHeaderTimeout: time.Minute}})
-		return
-	}
-	one := &oneConn{conn: again, done: make(chan struct{})}
-	server := &http.Server{Handler: handler, ReadHeaderTimeout: time.Minute, ConnState: func(_ net.Conn, s http.ConnState) {
-		if s == http.StateClosed {
-			close(one.done)
-		}
-	}}
-	_ = server.Serve(one)
-}
+// veiled hides that its connections are of TLS, so that what they begin with counts.
+type veiled struct{ net.Listener }
 
-// readAhead is a connection of which something was read already.
-type readAhead struct {
-	net.Conn
-	first []byte
+func (v veiled) Accept() (net.Conn, error) {
+	conn, err := v.Listener.Accept()
+	return struct{ net.Conn }{conn}, err
 }
-
-func (p *readAhead) Read(b []byte) (int, error) {
-	if len(p.first) > 0 {
-		n := copy(b, p.first)
-		p.first = p.first[n:]
-		return n, nil
-	}
-	return p.Conn.Read(b)
-}
-
-// oneConn is a listener that has one connection to give.
-type oneConn struct {
-	conn net.Conn
-	done chan struct{}
-	once sync.Once
-}
-
-func (l *oneConn) Accept() (conn net.Conn, err error) {
-	l.once.Do(func() { conn = l.conn })
-	if conn == nil {
-		<-l.done
-		err = net.ErrClosed
-	}
-	return conn, err
-}
-
-func (l *oneConn) Close() error   { return nil }
-func (l *oneConn) Addr() net.Addr { return l.conn.LocalAddr() }
