@@ -9,6 +9,7 @@ import (
 	"github.com/serai-net/serai/connect/mesh"
 	"github.com/serai-net/serai/connect/rbac"
 	"github.com/serai-net/serai/connect/wire"
+	"github.com/serai-net/serai/connect/xds"
 )
 
 const (
@@ -23,11 +24,13 @@ const (
 // building is the chains of one snapshot in the making. Those that live already are
 // found again, and nothing of them changes before its commits run.
 type building struct {
-	chains  *chains
-	routes  map[string]*mesh.Route
-	living  map[string]*chain
-	names   map[string][]string // of the living chains of each listener
-	index   *index
+	chains *chains
+	routes map[string]*mesh.Route
+	living map[string]*chain
+	names  map[string][]string // of the living chains of each listener
+	index  *index
+	// refused is what cannot be compiled.
+	refused []xds.Refusal
 	commits []func()
 }
 
@@ -56,6 +59,7 @@ func (b *building) listener(l *mesh.Listener) *listen.Spec {
 	table, err := listen.NewTable(entries, otherwise)
 	if err != nil {
 		// Which of them is meant cannot be told.
+		b.refused = append(b.refused, xds.Refusal{Kind: "listener", Name: l.Name, Reason: err.Error()})
 		table = listen.Single(b.refuse(l, l.Default, err.Error()))
 	}
 	spec.Chains = table
@@ -79,7 +83,11 @@ func (b *building) chain(l *mesh.Listener, d *mesh.FilterChain, old *relatives) 
 	}
 	c, commit, err := b.chains.compile(l, d, b.routes, old.of(l, d))
 	if err != nil {
+		b.refused = append(b.refused, xds.Refusal{Kind: "filter chain", Name: l.Name, Reason: err.Error()})
 		return b.refuse(l, d, err.Error())
+	}
+	if c.behind != "" {
+		b.refused = append(b.refused, xds.Refusal{Kind: "filter chain", Name: l.Name, Reason: c.behind})
 	}
 	key := identity(l, d)
 	b.living[key] = c

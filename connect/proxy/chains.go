@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"reflect"
 	"sync/atomic"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 	"github.com/serai-net/serai/connect/stack"
 	"github.com/serai-net/serai/connect/upstream"
 	"github.com/serai-net/serai/connect/wire"
+	"github.com/serai-net/serai/connect/xds"
 )
 
 // chains makes living filter chains of what snapshots say, and keeps them while
@@ -42,15 +44,21 @@ type chains struct {
 
 	// owned by the goroutine that prepares and commits
 	living map[string]*chain
+	// refused is what of the snapshot in force could not be compiled
+	refused []xds.Refusal
 	// before are the identities of the chains of each listener
 	before map[string][]string
 }
 
 // chain is one living filter chain.
 type chain struct {
-	kin     string // as what it began
-	listen  *listen.Chain
-	tls     atomic.Pointer[tls.Config]
+	kin    string // as what it began
+	listen *listen.Chain
+	tls    atomic.Pointer[tls.Config]
+	// secured is what tls was made of; behind says why it is not what the latest
+	// snapshot says, "" if it is. Both belong to who prepares.
+	secured *mesh.DownstreamTLS
+	behind  string
 	tickets mtls.Tickets
 	service atomic.Pointer[wire.Service]
 	tcp     *stack.TCP
@@ -90,6 +98,7 @@ func (cs *chains) Prepare(next *mesh.Snapshot) (commit func(), err error) {
 		cs.living, cs.before = building.living, building.names
 		cs.publishCodecs()
 		cs.index.Store(building.index)
+		cs.refused = building.refused
 		commitListeners()
 		cs.logs.Sweep()
 	}, nil
@@ -120,12 +129,19 @@ func (cs *chains) compile(l *mesh.Listener, d *mesh.FilterChain, routes map[stri
 		cs.assemble(c, l, d)
 	}
 	var secured *tls.Config
+	behind := ""
 	if d.TLS != nil {
 		var err error
 		if secured, err = cs.loader.Server(d.TLS); err != nil {
-			return nil, nil, err
+			if behind = c.staysBehind(d.TLS, err); behind == "" {
+				return nil, nil, err
+			}
+			if c.behind != behind {
+				cs.log.Error("a new certificate is not taken, the last one stays", "listener", l.Name, "err", err)
+			}
 		}
 	}
+	c.behind = behind
 	gates, err := cs.at(l, d).Gates(d.Authz, cs.clusters)
 	if err != nil {
 		return nil, nil, err
@@ -163,6 +179,7 @@ func (cs *chains) compile(l *mesh.Listener, d *mesh.FilterChain, routes map[stri
 	}
 	return c, func() {
 		if secured != nil {
+			c.secured = d.TLS
 			c.tickets.Use(secured, d.TLS.Trust(), time.Now())
 			c.tls.Store(secured)
 		}
@@ -171,6 +188,25 @@ func (cs *chains) compile(l *mesh.Listener, d *mesh.FilterChain, routes map[stri
 		commit()
 	}, nil
 }
+
+// staysBehind says why a living chain goes on with the certificate that it has, if
+// the new one cannot be used and nothing else of its TLS has changed: whom it
+// believes, and what it asks for. All else of the chain is as the snapshot says.
+// It is "" if the chain cannot go on.
+func (c *chain) staysBehind(next *mesh.DownstreamTLS, err error) string {
+	if c.secured == nil || c.tls.Load() == nil {
+		return ""
+	}
+	before, now := *c.secured, *next
+	before.Leaves, now.Leaves = nil, nil
+	if !reflect.DeepEqual(before, now) {
+		return ""
+	}
+	return "the last certificate stays, since the new one cannot be used: " + err.Error()
+}
+
+// Refusals implements [xds.Refuser].
+func (cs *chains) Refusals() []xds.Refusal { return cs.refused }
 
 // assemble gives a new chain its handler.
 func (cs *chains) assemble(c *chain, l *mesh.Listener, d *mesh.FilterChain) {

@@ -10,8 +10,8 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"os"
 	"net"
+	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -129,6 +129,15 @@ func (s clusterStage) Prepare(next *mesh.Snapshot) (func(), error) {
 	return s.set.Prepare(next.Clusters)
 }
 
+// Refusals implements [xds.Refuser].
+func (s clusterStage) Refusals() []xds.Refusal {
+	var all []xds.Refusal
+	for name, reason := range s.set.Refused() {
+		all = append(all, xds.Refusal{Kind: "cluster", Name: name, Reason: reason})
+	}
+	return all
+}
+
 // Run serves until ctx ends and then drains. It returns an error only if it
 // could not begin.
 func (p *Proxy) Run(ctx context.Context) error {
@@ -198,6 +207,9 @@ func (p *Proxy) drain() {
 	}
 	p.log.Info("drained")
 }
+
+// Status is how the configuration fares.
+func (p *Proxy) Status() xds.Status { return p.watcher.Status() }
 
 // Ready implements [admin.Source]: an error says why we should get no traffic.
 func (p *Proxy) Ready() error {

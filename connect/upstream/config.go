@@ -25,6 +25,8 @@ type config struct {
 	// control plane asks for ALPN.
 	tls, tls2 *tls.Config
 	refusal   string
+	// behind says why tls is not what the definition says; "" if it is.
+	behind string
 }
 
 func (c *config) endpointName() string {

@@ -88,11 +88,18 @@ func (s *Set) compile(definition *mesh.Cluster, old *Cluster) *config {
 	}
 	if old != nil {
 		if last := old.config.Load(); last.tls != nil && reflect.DeepEqual(last.TLS, definition.TLS) {
-			c.tls, c.tls2 = last.tls, last.tls2
+			c.tls, c.tls2, c.behind = last.tls, last.tls2, last.behind
 			return c
 		}
 	}
 	secured, err := s.loader.Client(definition.TLS)
+	if err != nil && old != nil && onlyLeafDiffers(old.config.Load().TLS, definition.TLS) {
+		last := old.config.Load()
+		c.tls, c.tls2 = last.tls, last.tls2
+		c.behind = "the last certificate stays, since the new one cannot be used: " + err.Error()
+		s.log.Error("a new certificate is not taken, the last one stays", "cluster", definition.Name, "err", err)
+		return c
+	}
 	if err != nil {
 		c.refusal = err.Error()
 		s.log.Error("cluster refused", "cluster", definition.Name, "err", err)
@@ -100,6 +107,38 @@ func (s *Set) compile(definition *mesh.Cluster, old *Cluster) *config {
 	}
 	c.tls, c.tls2 = withALPN(secured)
 	return c
+}
+
+// onlyLeafDiffers tells whether two definitions ask the same of a peer: then the
+// certificate that was shown may go on being shown.
+func onlyLeafDiffers(before, now *mesh.UpstreamTLS) bool {
+	if before == nil {
+		return false
+	}
+	a, b := *before, *now
+	a.Leaf, b.Leaf = mesh.Leaf{}, mesh.Leaf{}
+	return reflect.DeepEqual(a, b)
+}
+
+// Refused tells which clusters are not served as they were defined, by name and
+// reason, beyond those whose definition says so itself.
+func (s *Set) Refused() map[string]string {
+	var all map[string]string
+	for name, c := range *s.clusters.Load() {
+		cfg := c.config.Load()
+		reason := cfg.behind
+		if cfg.refusal != cfg.Refusal {
+			reason = cfg.refusal
+		}
+		if reason == "" {
+			continue
+		}
+		if all == nil {
+			all = map[string]string{}
+		}
+		all[name] = reason
+	}
+	return all
 }
 
 func (s *Set) commit(next map[string]*mesh.Cluster, compiled map[string]*config) {

@@ -194,6 +194,13 @@ func (w *Watcher) failed(err error) {
 func (w *Watcher) inForce(next *mesh.Snapshot, began time.Time) {
 	w.told.failed = ""
 	found := Refusals(next)
+	for _, stage := range w.stages {
+		if refuser, ok := stage.(Refuser); ok {
+			found = append(found, refuser.Refusals()...)
+		}
+	}
+	slices.SortFunc(found, Refusal.compare)
+	found = slices.Compact(found)
 	var before []Refusal
 	w.change(func(s *Status) {
 		before = s.Refusals

@@ -21,6 +21,13 @@ type Stage interface {
 	Prepare(next *mesh.Snapshot) (commit func(), err error)
 }
 
+// Refuser is a Stage that tells what it refuses, of what it has committed last,
+// beyond what the snapshot itself says: what was understood and yet cannot be
+// served, such as a certificate that does not fit its key.
+type Refuser interface {
+	Refusals() []Refusal
+}
+
 // Endpoints takes the endpoint set of a cluster: of one in force at any time,
 // of a new one just before the snapshot that brings it is prepared.
 type Endpoints interface {

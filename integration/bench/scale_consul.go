@@ -64,6 +64,10 @@ func (s *scale) crowd(ctx context.Context) (*crowd, error) {
 	if m.idle, err = m.bootstrap(ctx, s, idleID); err != nil {
 		return nil, err
 	}
+	if err := m.warm(ctx); err != nil {
+		return nil, err
+	}
+	say("Consul has told of all after %v", time.Since(began).Round(time.Second))
 	s.mesh = m
 	return m, nil
 }
@@ -199,7 +203,7 @@ func (m *crowd) turn(ctx context.Context, to byte) (time.Time, error) {
 }
 
 func (m *crowd) visitor() *visitor {
-	return &visitor{address: upstreamIP + ":" + strconv.Itoa(upstreamPort)}
+	return newVisitor(m.options.upstreams)
 }
 
 // storm changes the health of instances at random, one at a time, as fast as Consul takes it. What it returns ends it

@@ -9,13 +9,19 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"strconv"
 	"time"
 )
 
 // visitor makes new connections through the first upstream and learns who is behind it.
 type visitor struct {
-	address string
-	dialer  net.Dialer
+	address, last string // of the listeners for the first and the last upstream
+	dialer        net.Dialer
+}
+
+func newVisitor(upstreams int) *visitor {
+	at := func(n int) string { return upstreamIP + ":" + strconv.Itoa(upstreamPort+n) }
+	return &visitor{address: at(0), last: at(upstreams - 1)}
 }
 
 const (
@@ -40,14 +46,20 @@ func (p *visitor) who(ctx context.Context) (byte, error) {
 	return name[0], err
 }
 
-// answered waits for the first answer.
+// bound tells whether the last listener is there, too.
+func (p *visitor) bound(ctx context.Context) bool {
+	conn, err := p.dialer.DialContext(ctx, "tcp", p.last)
+	return err == nil && conn.Close() == nil
+}
+
+// answered waits for the first answer of a proxy that has all its listeners.
 func (p *visitor) answered(ctx context.Context, of *measured) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, firstTime, fmt.Errorf("no answer within %v", firstTime))
 	defer cancel()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		if _, err := p.who(ctx); err == nil {
+		if _, err := p.who(ctx); err == nil && p.bound(ctx) {
 			return nil
 		}
 		select {

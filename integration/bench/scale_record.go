@@ -53,19 +53,19 @@ const (
 	typeRoute     = typePrefix + "route.v3.RouteConfiguration"
 )
 
-// record writes what Consul says while everything changes.
-func (m *crowd) record(ctx context.Context, file string) error {
+// listen follows Consul's stream to the sidecar until f is false, and answers all of it.
+func (m *crowd) listen(ctx context.Context, f func(response *discoveryv3.DeltaDiscoveryResponse) bool) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	defer cancel()
 	conn, err := grpc.NewClient(m.consul.GRPCAddr, grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(64<<20)))
 	if err != nil {
-		return fmt.Errorf("record: %w", err)
+		return fmt.Errorf("listen to Consul: %w", err)
 	}
 	defer conn.Close()
 	stream, err := discoveryv3.NewAggregatedDiscoveryServiceClient(conn).DeltaAggregatedResources(ctx)
 	if err != nil {
-		return fmt.Errorf("record: %w", err)
+		return fmt.Errorf("listen to Consul: %w", err)
 	}
 	for i, typ := range typesInOrder() {
 		request := &discoveryv3.DeltaDiscoveryRequest{TypeUrl: typ}
@@ -73,30 +73,69 @@ func (m *crowd) record(ctx context.Context, file string) error {
 			request.Node = &corev3.Node{Id: busyID + "-sidecar-proxy"}
 		}
 		if err := stream.Send(request); err != nil {
-			return fmt.Errorf("record: %w", err)
+			return fmt.Errorf("listen to Consul: %w", err)
 		}
 	}
-	r := &recording{}
-	storm, there := func() int64 { return 0 }, false
-	for changes := 0; changes < recordedChanges; {
+	for {
 		response, err := stream.Recv()
 		if err != nil {
-			storm()
-			return fmt.Errorf("record: %w", err)
+			return fmt.Errorf("listen to Consul: %w", err)
 		}
-		r.responses = append(r.responses, response)
 		if err := stream.Send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: response.GetTypeUrl(), ResponseNonce: response.GetNonce()}); err != nil {
-			storm()
-			return fmt.Errorf("record: %w", err)
+			return fmt.Errorf("listen to Consul: %w", err)
 		}
-		switch {
-		case response.GetTypeUrl() == typeListener && len(response.GetResources()) > 1 && !there:
-			there, storm = true, m.storm(ctx) // all is there
-		case response.GetTypeUrl() == typeEndpoints && there:
-			changes += len(response.GetResources())
+		if !f(response) {
+			return nil
 		}
 	}
-	storm()
+}
+
+// whole tells whether responses have brought all upstreams, with their endpoints.
+type whole struct{ listeners, sets map[string]bool }
+
+func (w *whole) add(response *discoveryv3.DeltaDiscoveryResponse, upstreams int) bool {
+	if w.listeners == nil {
+		w.listeners, w.sets = map[string]bool{}, map[string]bool{}
+	}
+	for _, r := range response.GetResources() {
+		switch response.GetTypeUrl() {
+		case typeListener:
+			w.listeners[r.GetName()] = true
+		case typeEndpoints:
+			w.sets[r.GetName()] = true
+		}
+	}
+	return len(w.listeners) > upstreams && len(w.sets) >= upstreams
+}
+
+// warm waits until Consul has all that it will tell the sidecar: what it takes it to find out is not the proxy's time.
+func (m *crowd) warm(ctx context.Context) error {
+	var w whole
+	return m.listen(ctx, func(response *discoveryv3.DeltaDiscoveryResponse) bool { return !w.add(response, m.options.upstreams) })
+}
+
+// record writes what Consul says while everything changes.
+func (m *crowd) record(ctx context.Context, file string) error {
+	r := &recording{}
+	var w whole
+	var storm func() int64
+	changes := 0
+	err := m.listen(ctx, func(response *discoveryv3.DeltaDiscoveryResponse) bool {
+		r.responses = append(r.responses, response)
+		switch {
+		case storm != nil && response.GetTypeUrl() == typeEndpoints:
+			changes += len(response.GetResources())
+		case storm == nil && w.add(response, m.options.upstreams):
+			storm = m.storm(ctx)
+		}
+		return changes < recordedChanges
+	})
+	if storm != nil {
+		storm()
+	}
+	if err != nil {
+		return err
+	}
 	text, err := os.ReadFile(m.busy)
 	if err != nil {
 		return fmt.Errorf("record: %w", err)

@@ -74,7 +74,7 @@ func (s *scale) replay(ctx context.Context, proxy string) (*scaleRow, error) {
 	if err != nil {
 		return nil, err
 	}
-	probe := &visitor{address: upstreamIP + ":" + strconv.Itoa(upstreamPort)}
+	probe := newVisitor(s.options.upstreams)
 	p, row, err := s.first(ctx, proxy, bootstrap, probe)
 	if err != nil {
 		return nil, err
@@ -125,7 +125,7 @@ func redirect(v any, inside bool, port int) {
 // newReplayer takes the state from before the first change, and then the changes one by one.
 func newReplayer(from *recording, rate int) (*replayer, error) {
 	r := &replayer{state: map[string]map[string]*discoveryv3.Resource{}, every: time.Second / time.Duration(rate), turns: make(chan *discoveryv3.Resource)}
-	listeners := 0
+	upstreams := 0
 	for _, response := range from.responses {
 		typ := response.GetTypeUrl()
 		if r.state[typ] == nil {
@@ -133,7 +133,7 @@ func newReplayer(from *recording, rate int) (*replayer, error) {
 		}
 		for _, resource := range response.GetResources() {
 			switch {
-			case typ == typeEndpoints && listeners > 1 && !strings.HasPrefix(resource.GetName(), serviceName(0)+"."):
+			case typ == typeEndpoints && r.all(upstreams) && !strings.HasPrefix(resource.GetName(), serviceName(0)+"."):
 				r.changes = append(r.changes, resource)
 			default:
 				r.state[typ][resource.GetName()] = resource
@@ -142,12 +142,17 @@ func newReplayer(from *recording, rate int) (*replayer, error) {
 				r.probed = resource.GetName()
 			}
 		}
-		listeners = max(listeners, len(r.state[typeListener]))
+		upstreams = max(upstreams, len(r.state[typeCluster])-1)
 	}
 	if r.probed == "" || len(r.changes) == 0 {
 		return nil, errors.New("replay: the recorded stream has no changes of endpoints")
 	}
 	return r, nil
+}
+
+// all tells whether the state has every upstream, so that what comes is a change.
+func (r *replayer) all(upstreams int) bool {
+	return upstreams > 0 && len(r.state[typeListener]) > upstreams && len(r.state[typeEndpoints]) >= upstreams
 }
 
 func (r *replayer) count() int {

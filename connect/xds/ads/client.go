@@ -46,7 +46,8 @@ type Node struct {
 type Config struct {
 	// Target is the address of the Consul agent's gRPC port or socket.
 	Target mesh.Address
-	// TLS is nil for plain text.
+	// TLS is nil for plain text. Without a ServerName the certificate must be for
+	// the address that is dialled, "localhost" for a unix socket.
 	TLS *tls.Config
 	// Token goes along with each stream, also if it is "".
 	Token string
@@ -168,18 +169,34 @@ func (d *dialer) failed() error {
 	return d.err
 }
 
+// secured is the TLS configuration with the name that the server is called by: what
+// it says, or else the host that is dialled.
+func (c *Client) secured() *tls.Config {
+	config := c.config.TLS.Clone()
+	switch {
+	case config.ServerName != "":
+	case c.config.Target.Socket != "":
+		config.ServerName = "localhost"
+	default:
+		config.ServerName = c.config.Target.AddrPort.Addr().Unmap().String()
+	}
+	return config
+}
+
 // once opens one connection and runs one stream on it.
 func (c *Client) once(ctx context.Context, handler Handler) *Error {
 	dialer := &dialer{target: c.config.Target}
-	creds := insecure.NewCredentials()
+	creds, authority := insecure.NewCredentials(), "consul"
 	if c.config.TLS != nil {
-		creds = credentials.NewTLS(c.config.TLS)
+		secured := c.secured()
+		// grpc wants both names to be one.
+		creds, authority = credentials.NewTLS(secured), secured.ServerName
 	}
 	conn, err := grpc.NewClient("passthrough:///"+c.config.Target.String(),
 		grpc.WithTransportCredentials(creds),
 		grpc.WithContextDialer(dialer.dial),
 		grpc.WithNoProxy(),
-		grpc.WithAuthority("consul"),
+		grpc.WithAuthority(authority),
 		grpc.WithDisableServiceConfig(),
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.DefaultConfig, MinConnectTimeout: connectTimeout}),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepaliveEvery, Timeout: keepaliveTimeout}),

@@ -76,7 +76,7 @@ func TestRoute(t *testing.T) {
 	}}}, got)
 }
 
-func TestRouteTimeouts(t *testing.T) {
+func TestTrap10RouteTimeouts(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]time.Duration{"": 15 * time.Second, `,"timeout":"0s"`: 0, `,"timeout":"33s"`: 33 * time.Second} {
 		got := rule(t, `{"match":{"prefix":"/"},"route":{"cluster":"c"`+text+`}}`)
@@ -156,6 +156,30 @@ func TestRefusedRules(t *testing.T) {
 	for want, r := range map[string]*mesh.Route{"internal_only_headers": all, "require_tls": host} {
 		if got := r.VirtualHosts[0].Rules[0].Refusal; !strings.Contains(got, want) {
 			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}
+
+// Consul rounds the shares of a splitter down: they may sum up to 9,999, and then
+// there is no share that belongs to nobody.
+func TestTrap13WeightsBelowTheirTotal(t *testing.T) {
+	t.Parallel()
+	got := rule(t, `{"match":{"prefix":"/"},"route":{"weightedClusters":{"totalWeight":10000,"clusters":[
+		{"name":"a","weight":3333},{"name":"b","weight":3333},{"name":"c","weight":3333}]}}}`)
+	if got.Refusal != "" || len(got.Targets) != 3 {
+		t.Fatalf("got %+v", got)
+	}
+	seen := map[string]int{}
+	for range 3000 {
+		target := mesh.Choose(got.Targets)
+		if target == nil {
+			t.Fatal("a request belongs to nobody")
+		}
+		seen[target.Cluster]++
+	}
+	for name, n := range seen {
+		if n < 800 || n > 1200 {
+			t.Errorf("%s got %d of 3000", name, n)
 		}
 	}
 }
