@@ -32,6 +32,15 @@ type twinGateway struct {
 	ready         int            // port of the address that is registered
 	admin         map[string]int // ports, by data plane
 	process       map[string]*harness.Process
+	// onLoopback has both at 127.0.0.1, one after the other.
+	onLoopback bool
+}
+
+func (g *twinGateway) address(plane string) string {
+	if g.onLoopback {
+		return "127.0.0.1"
+	}
+	return planeHost(plane)
 }
 
 // planeHost is the address of a data plane.
@@ -42,8 +51,8 @@ func planeHost(kind string) string {
 	return "127.0.0.1"
 }
 
-// gatewayTwins starts both, as a user would: by -gateway and -register. extra are further arguments of both, and before
-// is called with Envoy's bootstrap file, also for ours if file says so.
+// gatewayTwins starts both: ours as a user would, by -gateway and -register, or with an edit from the bootstrap file, as
+// Envoy always does.
 func (w *world) gatewayTwins(t *testing.T, kind, service string, edit func(bootstrap []byte) []byte) *twinGateway {
 	t.Helper()
 	port := w.ports(t, 3)
@@ -61,7 +70,7 @@ func (w *world) gatewayTwins(t *testing.T, kind, service string, edit func(boots
 func (g *twinGateway) start(t *testing.T, plane string, edit func(bootstrap []byte) []byte) {
 	t.Helper()
 	w := g.w
-	address := planeHost(plane) + ":" + port(g.ready)
+	address := g.address(plane) + ":" + port(g.ready)
 	args := []string{
 		"connect", "-gateway", g.kind, "-register", "-service", g.service, "-proxy-id", g.service + "-" + plane,
 		"-address", address, "-admin-bind", local(g.admin[plane]),
@@ -75,7 +84,7 @@ func (g *twinGateway) start(t *testing.T, plane string, edit func(bootstrap []by
 	consul, err := w.env.Tool("consul")
 	must(t, err)
 	// Not by -register: consul takes only the first loopback address for one of this machine.
-	lan := consulapi.ServiceAddress{Address: planeHost(plane), Port: g.ready}
+	lan := consulapi.ServiceAddress{Address: g.address(plane), Port: g.ready}
 	must(t, w.consul.RegisterService(t.Context(), &consulapi.AgentServiceRegistration{
 		Kind: consulapi.ServiceKind(g.kind + "-gateway"), ID: g.service + "-" + plane, Name: g.service, Address: lan.Address, Port: lan.Port,
 		TaggedAddresses: map[string]consulapi.ServiceAddress{"lan": lan}, Proxy: &consulapi.AgentServiceConnectProxyConfig{},
@@ -206,10 +215,9 @@ func told(body []byte) string {
 	return fmt.Sprintf("%s %s %s %s %q", s.Name, s.Method, s.Host, s.Path, fields)
 }
 
-// same makes a call through both until they agree, want holds of the answer, and returns it.
-func (g *twinGateway) same(t *testing.T, what string, c gatewayCall, want func(*gatewayAnswer) error) *gatewayAnswer {
+// same makes a call through both until they agree, and want holds of the answer.
+func (g *twinGateway) same(t *testing.T, what string, c gatewayCall, want func(*gatewayAnswer) error) {
 	t.Helper()
-	var got *gatewayAnswer
 	within(t, 2*patience, what, func(ctx context.Context) error {
 		ours, err := c.through(ctx, "serai")
 		if err != nil {
@@ -222,10 +230,8 @@ func (g *twinGateway) same(t *testing.T, what string, c gatewayCall, want func(*
 		if diff := cmp.Diff(theirs, ours); diff != "" {
 			return fmt.Errorf("-Envoy +ours:\n%s", diff)
 		}
-		got = ours
 		return want(ours)
 	})
-	return got
 }
 
 // gatewaySays wants a status and a part of the body.

@@ -57,13 +57,14 @@ func (a *outsideCA) pool() *x509.CertPool {
 	return pool
 }
 
-// leaf makes a certificate of names or IP addresses with its key, both PEM.
+// leaf makes a certificate of names or IP addresses with its key, both PEM. Its common name is none of them: Consul would
+// take a name that is there twice for one of two certificates, and choose neither.
 func (a *outsideCA) leaf(t *testing.T, names ...string) (chain, key []byte) {
 	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	must(t, err)
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()), KeyUsage: x509.KeyUsageDigitalSignature, Subject: pkix.Name{CommonName: names[0]},
+		SerialNumber: big.NewInt(time.Now().UnixNano()), KeyUsage: x509.KeyUsageDigitalSignature, Subject: pkix.Name{CommonName: "cn." + names[0]},
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth},
 		NotBefore:   time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
 	}
