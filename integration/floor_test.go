@@ -41,7 +41,7 @@ func floors() map[int][]string {
 		},
 		3: {
 			"connect/listen", "connect/upstream", "connect/route", "connect/rbac", "connect/jwt", "connect/bootstrap",
-			"connect/accesslog", "connect/filter/*", "connect/xds/ads", "connect/xds/resource", "connect/xds/secret", "agent/catalog", "plugins/bundled/*",
+			"connect/accesslog", "connect/trace", "connect/filter/*", "connect/xds/ads", "connect/xds/resource", "connect/xds/secret", "agent/catalog", "plugins/bundled/*",
 		},
 		2: {"connect/call", "connect/format", "connect/match", "connect/mtls", "connect/wire/http1", "connect/wire/http2", "connect/xds/golden", "plugins"},
 		1: {"connect/logfile", "connect/mesh", "connect/wire", "connect/wire/bulk"},

@@ -170,6 +170,7 @@ type HTTP struct {
 	// ClientCert says what to do with x-forwarded-client-cert.
 	ClientCert ForwardClientCert
 	AccessLogs []*AccessLog // of exchanges
+	Tracing    *Tracing     // nil for none
 	// Conduct is what the proxy says of itself, and of the client, in header fields.
 	Conduct Conduct
 	// Upgrades are the protocols (lower-case) that may be switched to, "connect" if

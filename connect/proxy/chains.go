@@ -16,6 +16,7 @@ import (
 	"github.com/serai-net/serai/connect/mtls"
 	"github.com/serai-net/serai/connect/rbac"
 	"github.com/serai-net/serai/connect/stack"
+	"github.com/serai-net/serai/connect/trace"
 	"github.com/serai-net/serai/connect/upstream"
 	"github.com/serai-net/serai/connect/wire"
 	"github.com/serai-net/serai/connect/xds"
@@ -33,6 +34,7 @@ type chains struct {
 	node      map[string]any // its metadata in the bootstrap file
 	kept      stack.Kept
 	logs      *accesslog.Sinks
+	traces    *trace.Tracers
 	log       *slog.Logger
 
 	// codecs are those of living chains, for who reads their counters
@@ -80,6 +82,7 @@ var errRefused = errors.New("the filter chain is not understood by this proxy")
 // Prepare implements [xds.Stage].
 func (cs *chains) Prepare(next *mesh.Snapshot) (commit func(), err error) {
 	cs.logs.Begin()
+	cs.traces.Begin()
 	building := &building{chains: cs, routes: next.Routes, living: map[string]*chain{}, names: map[string][]string{}, index: newIndex()}
 	var specs []*listen.Spec
 	for _, l := range sorted(next.Listeners) {
@@ -101,6 +104,7 @@ func (cs *chains) Prepare(next *mesh.Snapshot) (commit func(), err error) {
 		cs.refused = building.refused
 		commitListeners()
 		cs.logs.Sweep()
+		cs.traces.Sweep()
 	}, nil
 }
 
@@ -254,7 +258,8 @@ func (cs *chains) http(l *mesh.Listener, d *mesh.FilterChain, routes map[string]
 	}
 	logs := cs.logs.Compile(d.HTTP.AccessLogs).At(accesslog.Exchanges, d.Name)
 	return wire.Stack(
-		service, named, cs.counter(l, d).Layer, cs.observe.HTTP(cs.place(l)), logs.Layer(), stack.Conduct(d.HTTP.Conduct), stack.Connection(policy),
+		service, named, cs.counter(l, d).Layer, cs.observe.HTTP(cs.place(l)), logs.Layer(), stack.Conduct(d.HTTP.Conduct),
+		cs.traces.Compile(d.HTTP.Tracing, l.Direction == mesh.Outbound).Layer(), stack.Connection(policy),
 	), nil
 }
 

@@ -24,9 +24,11 @@ import (
 	"github.com/serai-net/serai/connect/mesh"
 	"github.com/serai-net/serai/connect/mtls"
 	"github.com/serai-net/serai/connect/stats"
+	"github.com/serai-net/serai/connect/trace"
 	"github.com/serai-net/serai/connect/upstream"
 	"github.com/serai-net/serai/connect/wire"
 	"github.com/serai-net/serai/connect/xds"
+	"github.com/serai-net/serai/connect/xds/resource"
 )
 
 // Config of a Proxy.
@@ -86,6 +88,7 @@ func New(config Config, observe *telemetry.Observer, log *slog.Logger) (*Proxy, 
 		listeners: p.listeners, clusters: p.clusters, loader: &mtls.Loader{}, observe: observe, log: log,
 		service: cmp.Or(config.XDS.ADS.Node.Cluster, config.XDS.ADS.Node.ID), node: config.XDS.ADS.Node.Metadata,
 	}
+	p.chains.traces = trace.New(tracingOf(config.Bootstrap), config.XDS.ADS.Node.ID, config.XDS.ADS.Node.Cluster, p.find, log)
 	p.chains.logs = accesslog.New(os.Stdout, os.Stderr, p.find, log)
 	if config.XDS.Dial == nil {
 		config.XDS.Dial = p.dial
@@ -103,6 +106,14 @@ func New(config Config, observe *telemetry.Observer, log *slog.Logger) (*Proxy, 
 		m.Add(p.samples())
 	}
 	return p, nil
+}
+
+// tracingOf is the provider of traces that a bootstrap file names; nil for none.
+func tracingOf(file *bootstrap.Config) *mesh.TraceProvider {
+	if file == nil {
+		return nil
+	}
+	return resource.Tracing(file.Tracing)
 }
 
 // find gives a cluster of the snapshot to who makes requests of our own.
@@ -175,6 +186,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 	case <-p.quit:
 	}
 	p.drain()
+	p.chains.traces.Close()
 	p.chains.logs.Close() // every exchange has ended by now, and clusters still lead somewhere
 	stop()
 	running.Wait()

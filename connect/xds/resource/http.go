@@ -45,9 +45,7 @@ func (d *decoder) http(msg *hcmv3.HttpConnectionManager) (*mesh.HTTP, error) {
 	if kb := msg.GetMaxRequestHeadersKb(); kb != nil {
 		h.Codec.MaxHeaderBytes = int(min(kb.GetValue(), maxHeaderKB)) * 1024
 	}
-	if msg.GetTracing().GetProvider() != nil {
-		d.note("HttpConnectionManager.tracing.provider is ignored") // without one nothing is traced
-	}
+	h.Tracing = d.tracing(msg.GetTracing())
 	if msg.GetCodecType() == hcmv3.HttpConnectionManager_HTTP3 {
 		return nil, fmt.Errorf("HTTP/3 is not supported")
 	}

@@ -107,6 +107,7 @@ func TestHTTPListener(t *testing.T) {
 			StatPrefix: "p", RouteName: "api", HTTP2: true, Codec: mesh.Codec{MaxHeaderBytes: 96 << 10, IdleTimeout: time.Hour, HTTP2: mesh.HTTP2Options{MaxStreams: 1024}}, NormalizePath: true, MergeSlashes: true,
 			EscapedSlashes: mesh.UnescapeAndForward, RejectUnderscores: true, Upgrades: []string{"websocket"},
 			ClientCert: mesh.ForwardClientCert{Mode: mesh.ForwardAppend, Subject: true, Cert: true, Chain: true, DNS: true, URI: true},
+			Tracing:    &mesh.Tracing{Client: 1_000_000, Overall: 1_000_000},
 			Filters: []mesh.HTTPFilter{
 				{GRPCStats: &mesh.GRPCStats{}},
 				{Intention: &mesh.Intention{Action: mesh.Deny}},

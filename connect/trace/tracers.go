@@ -1,0 +1,160 @@
+package trace
+
+import (
+	"encoding/json"
+	"log/slog"
+	"sync"
+
+	"github.com/serai-net/serai/connect/call"
+	"github.com/serai-net/serai/connect/mesh"
+)
+
+// Tracers make tracers of chains, and keep the exporters that they share. A nil
+// Tracers traces nothing. It is safe for concurrent use.
+type Tracers struct {
+	// set by New
+	fallback *mesh.TraceProvider
+	node     string // ID of ours
+	service  string // its cluster
+	find     call.Find
+	log      *slog.Logger
+
+	mu sync.Mutex // guards:
+	// exporters by what their providers say, told are refusals that were told; lost
+	// counts of exporters that are gone.
+	exporters map[string]*exporter
+	told      map[string]bool
+	gone      Stats
+	closed    bool
+	group     sync.WaitGroup
+}
+
+// New returns Tracers. fallback is the bootstrap file's provider, nil for none; node
+// and service say who we are; find gives the clusters of collectors.
+func New(fallback *mesh.TraceProvider, node, service string, find call.Find, log *slog.Logger) *Tracers {
+	return &Tracers{
+		fallback: fallback, node: node, service: service, find: find, log: log, exporters: map[string]*exporter{}, told: map[string]bool{},
+	}
+}
+
+// Begin begins a new configuration: exporters that it does not ask for until Sweep
+// end then.
+func (t *Tracers) Begin() {
+	if t == nil {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, e := range t.exporters {
+		e.used = false
+	}
+}
+
+// Sweep ends the exporters that the configuration does not ask for.
+func (t *Tracers) Sweep() {
+	if t == nil {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for key, e := range t.exporters {
+		if !e.used {
+			delete(t.exporters, key)
+			e.close()
+			t.gone = sum(t.gone, e.stats())
+		}
+	}
+}
+
+// Compile makes the tracer of a chain; nil if it does not trace. egress says that
+// the chain is the outbound side. What is refused is told, and traces nothing.
+func (t *Tracers) Compile(c *mesh.Tracing, egress bool) *Tracer {
+	if t == nil || c == nil {
+		return nil
+	}
+	provider := c.Provider
+	if provider == nil {
+		provider = t.fallback
+	}
+	if provider == nil {
+		return nil
+	}
+	if provider.Refusal != "" {
+		t.tell(provider.Refusal)
+		return nil
+	}
+	tracer, err := newTracer(c, provider, t.exporter(provider), egress, t.node)
+	if err != nil {
+		t.tell(err.Error())
+		return nil
+	}
+	return tracer
+}
+
+func (t *Tracers) tell(reason string) {
+	t.mu.Lock()
+	told := t.told[reason]
+	if !told && len(t.told) < 1024 {
+		t.told[reason] = true
+	}
+	t.mu.Unlock()
+	if !told {
+		t.log.Error("tracing refused: nothing is traced", "reason", reason)
+	}
+}
+
+func (t *Tracers) exporter(p *mesh.TraceProvider) *exporter {
+	key, err := json.Marshal(p)
+	if err != nil {
+		key = []byte(p.Cluster)
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	e := t.exporters[string(key)]
+	if e == nil {
+		e = newExporter(p, t.service, t.find, t.log)
+		t.exporters[string(key)] = e
+		if !t.closed {
+			t.group.Go(e.run)
+		}
+	}
+	e.used = true
+	return e
+}
+
+func (e *exporter) stats() Stats {
+	return Stats{Sent: e.sent.Load(), Dropped: e.dropped.Load(), Failed: e.failed.Load()}
+}
+
+func sum(a, b Stats) Stats {
+	return Stats{Sent: a.Sent + b.Sent, Dropped: a.Dropped + b.Dropped, Failed: a.Failed + b.Failed}
+}
+
+// Stats are what all exporters count.
+func (t *Tracers) Stats() Stats {
+	if t == nil {
+		return Stats{}
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	all := t.gone
+	for _, e := range t.exporters {
+		all = sum(all, e.stats())
+	}
+	return all
+}
+
+// Close sends what waits, as far as it is taken in a short while, and ends all
+// exporters. Clusters must still be there.
+func (t *Tracers) Close() {
+	if t == nil {
+		return
+	}
+	t.mu.Lock()
+	t.closed = true
+	for _, e := range t.exporters {
+		e.close()
+	}
+	t.mu.Unlock()
+	t.group.Wait()
+}
