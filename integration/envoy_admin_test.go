@@ -384,9 +384,9 @@ func batsHelpers(t *testing.T, base string) {
 	if count() == "0" {
 		t.Errorf("/stats: no requests to api")
 	}
-	resp, err := http.Post(base+"/reset_counters", "", nil) //nolint:noctx // a test
+	resp, err := http.Post(base+"/reset_counters", "", nil)
 	must(t, err)
-	drop(resp.Body)
+	defer drop(resp.Body)
 	if got := count(); resp.StatusCode != http.StatusOK || got != "0" {
 		t.Errorf("after POST /reset_counters (%d): %s", resp.StatusCode, got)
 	}

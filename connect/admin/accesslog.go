@@ -19,8 +19,8 @@ func logged(next http.Handler, to io.Writer) http.Handler {
 			}
 			return value
 		}
-		// A line that cannot be written is lost: whoever asks must be answered all the same.
-		fmt.Fprintf(to, "[%s] \"%s %s %s\" %d - %d %d %d - %q %q %q %q \"-\"\n", //nolint:errcheck // see above
+		// A line that cannot be written is lost: whoever asks is answered all the same.
+		fmt.Fprintf(to, "[%s] \"%s %s %s\" %d - %d %d %d - %q %q %q %q \"-\"\n",
 			begin.UTC().Format("2006-01-02T15:04:05.000Z"), r.Method, r.URL.RequestURI(), r.Proto, seen.status, max(0, r.ContentLength), seen.bytes,
 			time.Since(begin).Milliseconds(), or(r.Header.Get("X-Forwarded-For")), or(r.UserAgent()), or(r.Header.Get("X-Request-Id")), or(r.Host))
 	})

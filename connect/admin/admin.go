@@ -29,6 +29,7 @@ import (
 	"time"
 
 	"github.com/serai-net/serai/connect/stats"
+	"github.com/serai-net/serai/connect/wire/socket"
 )
 
 // Source is what the interface tells about.
@@ -43,6 +44,9 @@ type Source interface {
 type Options struct {
 	// Address of the interface as host:port or unix:///path, "" for none.
 	Address string
+	// SharePort lets others of this user have the same port, of other addresses or
+	// of all: with Nomad's gateways in host mode, listeners do.
+	SharePort bool
 	// AddressPath is a file to which the bound address is written, "" for none.
 	AddressPath string
 	// AccessLog is a file for a line on each request, "" for none.
@@ -103,7 +107,11 @@ func Listen(o Options, log *slog.Logger) (*Server, error) {
 				return nil, fmt.Errorf("admin interface: %w", err)
 			}
 		}
-		if err := s.bind(network, address, all); err != nil {
+		var config net.ListenConfig
+		if o.SharePort {
+			config.Control = socket.ReusePort
+		}
+		if err := s.bind(&config, network, address, all); err != nil {
 			return nil, errors.Join(fmt.Errorf("admin interface: %w", err), s.close())
 		}
 		if o.AddressPath != "" {
@@ -137,8 +145,8 @@ func removeStale(path string) error {
 	return os.Remove(path)
 }
 
-func (s *Server) bind(network, address string, handler http.Handler) error {
-	listener, err := (&net.ListenConfig{}).Listen(context.Background(), network, address)
+func (s *Server) bind(config *net.ListenConfig, network, address string, handler http.Handler) error {
+	listener, err := config.Listen(context.Background(), network, address)
 	if err != nil {
 		return err
 	}

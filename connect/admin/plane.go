@@ -22,7 +22,7 @@ import (
 // Plane is what only a data plane can show.
 type Plane struct {
 	// Dump is the configuration as JSON, as /config_dump is asked for it; a
-	// BadQuery if it is asked for what there is not.
+	// QueryError if it is asked for what there is not.
 	Dump func(query url.Values) ([]byte, error)
 	// Clusters, Listeners and Snapshot are what is in force; Snapshot may return
 	// nil.
@@ -33,13 +33,13 @@ type Plane struct {
 	Static func(cluster string) bool
 }
 
-// BadQuery is a question that cannot be answered, with its status.
-type BadQuery struct {
+// QueryError is a question that cannot be answered, with its status.
+type QueryError struct {
 	Status int
 	Text   string
 }
 
-func (b *BadQuery) Error() string { return b.Text }
+func (b *QueryError) Error() string { return b.Text }
 
 func (h *handler) planePaths() {
 	if h.Plane == nil {
@@ -59,7 +59,7 @@ func (h *handler) configDump(w http.ResponseWriter, r *http.Request) {
 	text, err := h.Plane.Dump(r.URL.Query())
 	if err != nil {
 		status := http.StatusInternalServerError
-		if bad, ok := errors.AsType[*BadQuery](err); ok {
+		if bad, ok := errors.AsType[*QueryError](err); ok {
 			status = bad.Status
 		}
 		http.Error(w, err.Error(), status)
@@ -89,7 +89,7 @@ func (h *handler) listeners(w http.ResponseWriter, r *http.Request) {
 	for _, l := range all {
 		address := map[string]any{"pipe": map[string]any{"path": l.Address}}
 		if host, port, err := net.SplitHostPort(l.Address); err == nil {
-			number, _ := strconv.Atoi(port) //nolint:errcheck // 0 is fine
+			number, _ := strconv.Atoi(port)
 			address = map[string]any{"socket_address": map[string]any{"address": host, "port_value": number}}
 		}
 		statuses = append(statuses, map[string]any{"name": l.Name, "local_address": address})

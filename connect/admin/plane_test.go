@@ -2,6 +2,7 @@ package admin_test
 
 import (
 	"encoding/json"
+	"errors"
 	"io"
 	"log/slog"
 	"net/http"
@@ -59,7 +60,7 @@ func newRig(t *testing.T) *rig {
 		Plane: &admin.Plane{
 			Dump: func(query url.Values) ([]byte, error) {
 				if query.Get("resource") == "none" {
-					return nil, &admin.BadQuery{Status: http.StatusNotFound, Text: "none not found in config dump"}
+					return nil, &admin.QueryError{Status: http.StatusNotFound, Text: "none not found in config dump"}
 				}
 				return []byte(`{"configs": []}`), nil
 			},
@@ -203,6 +204,23 @@ func TestTrap20AdminOnAnotherLoopback(t *testing.T) {
 	url := serve(t, admin.Options{Address: "127.0.0.2:0", Source: &source{}})[0]
 	if status, body := get(t, url+"/ready"); status != 200 || body != "LIVE\n" || !strings.HasPrefix(url, "http://127.0.0.2:") {
 		t.Errorf("%s: %d %s", url, status, body)
+	}
+}
+
+// TestTrap19SharePort: in host mode, Nomad gives one port number on several loopback addresses and on all of them to a
+// gateway.
+func TestTrap19SharePort(t *testing.T) {
+	t.Parallel()
+	first := serve(t, admin.Options{Address: "127.0.0.2:0", SharePort: true, Source: &source{}})[0]
+	_, port, _ := strings.Cut(strings.TrimPrefix(first, "http://"), ":")
+	second := serve(t, admin.Options{Address: "0.0.0.0:" + port, SharePort: true, Source: &source{err: errors.New("draining")}})[0]
+	for range 20 {
+		if status, _ := get(t, first+"/ready"); status != 200 {
+			t.Fatal("the less exact address was asked")
+		}
+	}
+	if status, _ := get(t, "http://127.0.0.1:"+port+"/ready"); status != 503 {
+		t.Errorf("%s does not answer", second)
 	}
 }
 

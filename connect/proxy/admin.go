@@ -26,7 +26,7 @@ func (p *Proxy) admin() (*admin.Server, error) {
 	node := p.config.XDS.ADS.Node
 	options := admin.Options{
 		Address: p.config.Admin, AddressPath: p.config.AdminAddressPath, AccessLog: p.config.AdminLog,
-		Source: p, View: p.view, Level: p.config.LogLevel, Extra: p.inspection(),
+		SharePort: p.config.Bootstrap != nil, Source: p, View: p.view, Level: p.config.LogLevel, Extra: p.inspection(),
 		Plane: &admin.Plane{
 			Dump: p.dump, Clusters: p.clusters.Clusters, Listeners: p.listeners.Stats, Snapshot: p.store.Load, Static: p.watcher.IsStaticCluster,
 		},
@@ -77,13 +77,13 @@ func (p *Proxy) dump(query url.Values) ([]byte, error) {
 	if text := query.Get("name_regex"); text != "" {
 		name, err := regexp.Compile("^(?:" + text + ")$")
 		if err != nil || len(text) > maxPattern {
-			return nil, &admin.BadQuery{Status: http.StatusBadRequest, Text: "Error while parsing name_regex from " + text[:min(len(text), 80)]}
+			return nil, &admin.QueryError{Status: http.StatusBadRequest, Text: "Error while parsing name_regex from " + text[:min(len(text), 80)]}
 		}
 		q.Name = name
 	}
 	if mask := query.Get("mask"); mask != "" {
 		if len(mask) > maxPattern {
-			return nil, &admin.BadQuery{Status: http.StatusBadRequest, Text: "mask is too long"}
+			return nil, &admin.QueryError{Status: http.StatusBadRequest, Text: "mask is too long"}
 		}
 		q.Mask = strings.Split(mask, ",")
 	}
@@ -93,7 +93,7 @@ func (p *Proxy) dump(query url.Values) ([]byte, error) {
 	}
 	text, err := p.watcher.Dump(q, file, p.started)
 	if wrong, ok := errors.AsType[*xds.DumpError](err); ok {
-		return nil, &admin.BadQuery{Status: http.StatusNotFound, Text: wrong.Text}
+		return nil, &admin.QueryError{Status: http.StatusNotFound, Text: wrong.Text}
 	}
 	return text, err
 }

@@ -3,6 +3,7 @@ package proxy
 import (
 	"crypto/x509"
 	"iter"
+	"maps"
 	"math"
 	"runtime"
 	"strings"
@@ -258,9 +259,7 @@ func runtimeOf(file *bootstrap.Config) (layers []string, entries map[string]stri
 	}
 	for _, layer := range file.Runtime {
 		layers = append(layers, layer.Name)
-		for key, value := range layer.Values {
-			entries[key] = value
-		}
+		maps.Copy(entries, layer.Values)
 	}
 	return layers, entries
 }

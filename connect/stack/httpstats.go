@@ -64,13 +64,23 @@ func (s *HTTPStats) Each(yield func(stats.Stat) bool) {
 		name  string
 		value int64
 	}{
-		{"downstream_cx_total", total}, {"downstream_cx_destroy", max(0, total-open)}, {"downstream_cx_destroy_remote", max(0, total-open)},
+		{"downstream_cx_total", total},
+		{"downstream_cx_destroy", max(0, total-open)},
+		{"downstream_cx_destroy_remote", max(0, total-open)},
 		{"downstream_cx_ssl_total", s.secured.Load()},
-		{"downstream_cx_http1_total", max(0, total-s.http2Conns.Load())}, {"downstream_cx_http2_total", s.http2Conns.Load()},
-		{"downstream_cx_rx_bytes_total", s.in.Load()}, {"downstream_cx_tx_bytes_total", s.out.Load()},
-		{"downstream_rq_total", s.requests.Load()}, {"downstream_rq_http1_total", s.http1.Load()}, {"downstream_rq_http2_total", s.http2.Load()},
-		{"downstream_rq_rx_reset", s.resets.Load()}, {"downstream_rq_timeout", s.timeouts.Load()},
-		{"rq_total", s.routed.Load()}, {"rq_direct_response", s.direct.Load()}, {"no_route", s.noRoute.Load()}, {"no_cluster", s.noCluster.Load()},
+		{"downstream_cx_http1_total", max(0, total-s.http2Conns.Load())},
+		{"downstream_cx_http2_total", s.http2Conns.Load()},
+		{"downstream_cx_rx_bytes_total", s.in.Load()},
+		{"downstream_cx_tx_bytes_total", s.out.Load()},
+		{"downstream_rq_total", s.requests.Load()},
+		{"downstream_rq_http1_total", s.http1.Load()},
+		{"downstream_rq_http2_total", s.http2.Load()},
+		{"downstream_rq_rx_reset", s.resets.Load()},
+		{"downstream_rq_timeout", s.timeouts.Load()},
+		{"rq_total", s.routed.Load()},
+		{"rq_direct_response", s.direct.Load()},
+		{"no_route", s.noRoute.Load()},
+		{"no_cluster", s.noCluster.Load()},
 	} {
 		if !yield(stats.Stat{Name: one.name, Value: one.value}) {
 			return
@@ -80,9 +90,15 @@ func (s *HTTPStats) Each(yield func(stats.Stat) bool) {
 		name  string
 		value int64
 	}{
-		{"downstream_cx_active", open}, {"downstream_cx_ssl_active", s.openSecured.Load()}, {"downstream_rq_active", s.active.Load()},
-		{"downstream_cx_http1_active", 0}, {"downstream_cx_http2_active", 0}, {"downstream_cx_rx_bytes_buffered", 0}, {"downstream_cx_tx_bytes_buffered", 0},
-		{"downstream_cx_http3_active", 0}, {"downstream_cx_upgrades_active", 0},
+		{"downstream_cx_active", open},
+		{"downstream_cx_ssl_active", s.openSecured.Load()},
+		{"downstream_rq_active", s.active.Load()},
+		{"downstream_cx_http1_active", 0},
+		{"downstream_cx_http2_active", 0},
+		{"downstream_cx_rx_bytes_buffered", 0},
+		{"downstream_cx_tx_bytes_buffered", 0},
+		{"downstream_cx_http3_active", 0},
+		{"downstream_cx_upgrades_active", 0},
 	} {
 		if !yield(stats.Stat{Name: one.name, Kind: stats.KindGauge, Value: one.value}) {
 			return

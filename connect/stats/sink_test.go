@@ -149,7 +149,9 @@ func TestSinkWithoutServer(t *testing.T) {
 			t.Errorf("got %q", got)
 		}
 		cancel()
-		<-done
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
 		if sink.Failures.Load() != 3 {
 			t.Errorf("%d failures", sink.Failures.Load())
 		}

@@ -99,6 +99,17 @@ func (v *View) Select(q Query) []Stat {
 	return slices.CompactFunc(all, func(a, b Stat) bool { return a.Name == b.Name })
 }
 
+// lines are written; what goes wrong with one, Flush tells.
+type lines struct{ *bufio.Writer }
+
+func (l lines) put(parts ...string) {
+	for _, part := range parts {
+		if _, err := l.WriteString(part); err != nil {
+			return
+		}
+	}
+}
+
 // quantiles are those of Envoy, as shares.
 func quantiles() []float64 { return []float64{0, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.995, 0.999, 1} }
 
@@ -106,19 +117,19 @@ func percent(share float64) string { return strconv.FormatFloat(share*100, 'g', 
 
 // Text writes one number on a line.
 func (v *View) Text(to io.Writer, q Query) error {
-	out := bufio.NewWriter(to)
+	out := lines{bufio.NewWriter(to)}
 	for _, s := range v.Select(q) {
-		out.WriteString(s.Name)
-		out.WriteString(": ")
+		out.put(s.Name)
+		out.put(": ")
 		switch s.Kind {
 		case KindText:
-			out.WriteString(strconv.Quote(s.Text))
+			out.put(strconv.Quote(s.Text))
 		case KindHistogram:
-			out.WriteString(summary(s.Histogram))
+			out.put(summary(s.Histogram))
 		default:
-			out.WriteString(strconv.FormatInt(s.Value, 10))
+			out.put(strconv.FormatInt(s.Value, 10))
 		}
-		out.WriteByte('\n')
+		out.put("\n")
 	}
 	return out.Flush()
 }
@@ -217,7 +228,7 @@ func (v *View) Prometheus(to io.Writer, q Query) error {
 		types[name] = kind
 		byName[group][name] = append(byName[group][name], series{labels, s})
 	}
-	out := bufio.NewWriter(to)
+	out := lines{bufio.NewWriter(to)}
 	for _, group := range byName {
 		names := make([]string, 0, len(group))
 		for name := range group {
@@ -225,13 +236,13 @@ func (v *View) Prometheus(to io.Writer, q Query) error {
 		}
 		slices.Sort(names)
 		for _, name := range names {
-			out.WriteString("# TYPE " + name + " " + types[name] + "\n")
+			out.put("# TYPE ", name, " ", types[name], "\n")
 			for _, one := range group[name] {
 				if one.stat.Kind == KindHistogram {
 					buckets(out, name, one)
 					continue
 				}
-				out.WriteString(name + "{" + one.labels + "} " + strconv.FormatInt(one.stat.Value, 10) + "\n")
+				out.put(name, "{", one.labels, "} ", strconv.FormatInt(one.stat.Value, 10), "\n")
 			}
 		}
 	}
@@ -239,19 +250,19 @@ func (v *View) Prometheus(to io.Writer, q Query) error {
 }
 
 // buckets writes a histogram.
-func buckets(out *bufio.Writer, name string, s series) {
+func buckets(out lines, name string, s series) {
 	labels := s.labels
 	if labels != "" {
 		labels += ","
 	}
 	r := s.stat.Histogram
 	for i, bound := range Bounds() {
-		out.WriteString(name + "_bucket{" + labels + `le="` + strconv.FormatFloat(bound, 'f', -1, 64) + `"} ` + strconv.FormatInt(r.Cumulative[i], 10) + "\n")
+		out.put(name, "_bucket{", labels, `le="`, strconv.FormatFloat(bound, 'f', -1, 64), `"} `, strconv.FormatInt(r.Cumulative[i], 10), "\n")
 	}
 	count := strconv.FormatInt(r.Count, 10)
-	out.WriteString(name + "_bucket{" + labels + `le="+Inf"} ` + count + "\n")
-	out.WriteString(name + "_sum{" + s.labels + "} " + strconv.FormatInt(r.Sum, 10) + "\n")
-	out.WriteString(name + "_count{" + s.labels + "} " + count + "\n")
+	out.put(name, "_bucket{", labels, `le="+Inf"} `, count, "\n")
+	out.put(name, "_sum{", s.labels, "} ", strconv.FormatInt(r.Sum, 10), "\n")
+	out.put(name, "_count{", s.labels, "} ", count, "\n")
 }
 
 // written are labels as they stand between braces.

@@ -54,11 +54,14 @@ func (s *ClusterStats) Each(prefix string, all func(stats.Stat) bool) (more bool
 		name  string
 		value int64
 	}{
-		{"upstream_cx_http1_total", a.http1.Load()}, {"upstream_cx_http2_total", a.http2.Load()},
+		{"upstream_cx_http1_total", a.http1.Load()},
+		{"upstream_cx_http2_total", a.http2.Load()},
 		{"upstream_cx_destroy", max(0, s.Connects-s.ConnectFails-s.Conns)},
-		{"upstream_cx_rx_bytes_total", a.received.Load()}, {"upstream_cx_tx_bytes_total", a.sent.Load()},
+		{"upstream_cx_rx_bytes_total", a.received.Load()},
+		{"upstream_cx_tx_bytes_total", a.sent.Load()},
 		{"upstream_cx_connect_timeout", a.connectTimeouts.Load()},
-		{"upstream_rq_timeout", a.timeouts.Load()}, {"upstream_rq_rx_reset", a.resets.Load()},
+		{"upstream_rq_timeout", a.timeouts.Load()},
+		{"upstream_rq_rx_reset", a.resets.Load()},
 	} {
 		if !yield(stats.Stat{Name: one.name, Value: one.value}) {
 			return false

@@ -45,7 +45,9 @@ func (w *Watcher) Dump(q DumpQuery, bootstrap []byte, started time.Time) ([]byte
 	w.collect(d)
 	configs := []object{
 		d.bootstrapDump(bootstrap, started), d.clusterDump(), d.listenerDump(),
-		{"@type": adminType + "ScopedRoutesConfigDump"}, d.routeDump(), {"@type": adminType + "SecretsConfigDump"},
+		{"@type": adminType + "ScopedRoutesConfigDump"},
+		d.routeDump(),
+		{"@type": adminType + "SecretsConfigDump"},
 	}
 	if q.Endpoints {
 		configs = slices.Insert(configs, 2, d.endpointDump())
@@ -279,7 +281,7 @@ func (d *dump) endpointDump() object {
 }
 
 func push(to object, list string, one object) {
-	all, _ := to[list].([]any) //nolint:errcheck // nil at first
+	all, _ := to[list].([]any)
 	to[list] = append(all, one)
 }
 

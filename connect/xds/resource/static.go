@@ -46,7 +46,7 @@ func FromJSON(typ string, text []byte) (name string, body []byte, err error) {
 	if !ok {
 		return "", nil, errors.New("not a JSON object")
 	}
-	name, _ = fields["name"].(string) //nolint:errcheck // "" if it is no string
+	name, _ = fields["name"].(string)
 	listed(fields, msg.ProtoReflect().Descriptor(), 0)
 	plain, err := json.Marshal(fields)
 	if err != nil {
@@ -80,7 +80,7 @@ func listed(tree map[string]any, message protoreflect.MessageDescriptor, depth i
 	}
 	if message.FullName() == "google.protobuf.Any" {
 		// What is in it stands beside its type, but for well-known types.
-		typ, _ := tree["@type"].(string) //nolint:errcheck // protojson tells it
+		typ, _ := tree["@type"].(string)
 		inner, err := protoregistry.GlobalTypes.FindMessageByURL(typ)
 		if err != nil || strings.HasPrefix(string(inner.Descriptor().FullName()), "google.protobuf.") {
 			return
