@@ -122,3 +122,6 @@ func (s *Set) Sweep(ctx context.Context, now time.Time) {
 	s.sweep(ctx, lookups, now)
 	lookups.wait()
 }
+
+// SweepOriginals forgets hosts of original destinations that nobody goes to at now.
+func (c *Cluster) SweepOriginals(now time.Time) { c.originals.sweep(time.Time{}, time.Time{}, now) }
