@@ -2,6 +2,7 @@ package xds
 
 import (
 	"maps"
+	"strings"
 	"time"
 
 	"github.com/serai-net/serai/connect/mesh"
@@ -156,7 +157,7 @@ func (p *plan) listeners() {
 // removed tells whether a listener is to go now. For a while after a reconnect
 // an outbound one stays.
 func (p *plan) removed(name string, e *entry[mesh.Listener]) bool {
-	if e.gone.IsZero() {
+	if e.gone.IsZero() || p.moving(name, e) {
 		return false
 	}
 	end := p.w.doubtEnds()
@@ -174,6 +175,25 @@ func (p *plan) removed(name string, e *entry[mesh.Listener]) bool {
 		p.w.log.Warn("Consul removes a listener right after a reconnect: it is kept for a while", "listener", name, "until", end)
 	}
 	p.at(end)
+	return false
+}
+
+// moving tells whether a listener that was removed has only moved to another address,
+// and is not whole there yet: Consul then sends one whose name differs behind the
+// first colon. It goes when the other one comes, as it would if nothing were awaited.
+func (p *plan) moving(name string, e *entry[mesh.Listener]) bool {
+	if p.force == nil || p.force.Listeners[name] == nil {
+		return false
+	}
+	base, _, ok := strings.Cut(name, ":")
+	for other, o := range p.w.listeners.entries {
+		if !ok || other == name || !o.gone.IsZero() || p.force.Listeners[other] != nil || collide(o.value.Address, e.value.Address) {
+			continue
+		}
+		if its, _, ok := strings.Cut(other, ":"); ok && its == base && (p.secret(o.reading, o.since) || !p.whole(o)) {
+			return true
+		}
+	}
 	return false
 }
 
