@@ -227,6 +227,8 @@ type HTTPFilter struct {
 	Lua *Lua
 	// Lambda invokes a function.
 	Lambda *Lambda
+	// HealthCheck answers who asks for our health.
+	HealthCheck *HealthCheck
 	// Skipped is a filter that we cannot run and that lets requests pass in such a
 	// case: only that it was not run is counted. It is the filter's name.
 	Skipped string

@@ -33,6 +33,7 @@ type chains struct {
 	service   string         // our own
 	node      map[string]any // its metadata in the bootstrap file
 	kept      stack.Kept
+	failed    func() bool // tells whether we are to be left alone; nil never
 	logs      *accesslog.Sinks
 	traces    *trace.Tracers
 	log       *slog.Logger
@@ -235,7 +236,9 @@ func (cs *chains) assemble(c *chain, l *mesh.Listener, d *mesh.FilterChain) {
 
 // at is where a chain stands, for its filters.
 func (cs *chains) at(l *mesh.Listener, d *mesh.FilterChain) stack.Place {
-	return stack.Place{Listener: l.Name, TLS: d.TLS, Node: cs.node, Kept: &cs.kept, Log: cs.log}
+	return stack.Place{
+		Listener: l.Name, TLS: d.TLS, Cluster: cs.service, Failed: cs.failed, Node: cs.node, Kept: &cs.kept, Log: cs.log,
+	}
 }
 
 // http compiles the service of an HTTP chain. Network intentions on it are

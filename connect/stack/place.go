@@ -12,6 +12,7 @@ import (
 
 	"github.com/serai-net/serai/connect/call"
 	"github.com/serai-net/serai/connect/filter/extauthz"
+	"github.com/serai-net/serai/connect/filter/healthcheck"
 	"github.com/serai-net/serai/connect/filter/lambda"
 	"github.com/serai-net/serai/connect/filter/lua"
 	"github.com/serai-net/serai/connect/mesh"
@@ -27,6 +28,10 @@ type Place struct {
 	Listener string
 	// TLS is the chain's; nil for none. Its certificate says who we are.
 	TLS *mesh.DownstreamTLS
+	// Cluster is our own name; Failed tells whether an operator has declared us
+	// unhealthy, and may be nil.
+	Cluster string
+	Failed  func() bool
 	// Node is the metadata of the bootstrap file's node.
 	Node map[string]any
 	// Kept is what filters find again when they are compiled anew; may be nil.
@@ -75,6 +80,8 @@ func (p *Place) extension(f *mesh.HTTPFilter) (wire.Layer, error) {
 				return c != nil && c.Lambda()
 			},
 		}), nil
+	case f.HealthCheck != nil:
+		return p.healthCheck(f.HealthCheck)
 	case f.Skipped != "":
 		return p.skipped(f.Skipped), nil
 	default:
@@ -107,6 +114,22 @@ func (p *Place) skipped(name string) wire.Layer {
 			return next.Serve(x, req)
 		})
 	}
+}
+
+// healthCheck makes the layer that tells our health.
+func (p *Place) healthCheck(c *mesh.HealthCheck) (wire.Layer, error) {
+	return healthcheck.New(c, healthcheck.Place{
+		Name: p.Cluster, Failed: p.Failed,
+		Cache: find(p.Kept, fmt.Sprintf("health/%s/%+v", p.Listener, *c), func() *healthcheck.Cache { return &healthcheck.Cache{} }),
+		Count: func(name string) (all, healthy int, ok bool) {
+			cluster := p.clusters.Cluster(name)
+			if cluster == nil {
+				return 0, 0, false
+			}
+			now := cluster.Stats()
+			return int(now.Hosts), int(now.Healthy), true
+		},
+	})
 }
 
 // lua makes the layer of a script. The same script of the same listener goes on in

@@ -21,6 +21,8 @@ func (d *decoder) extension(msg *hcmv3.HttpFilter, typ string) (f mesh.HTTPFilte
 		f.Lua, err = d.lua(msg.GetTypedConfig())
 	case lambdaType:
 		f.Lambda, err = d.lambda(msg.GetTypedConfig())
+	case healthCheckType:
+		f.HealthCheck, err = d.healthCheck(msg.GetTypedConfig())
 	case wasmType:
 		if msg.GetIsOptional() {
 			return f, false, false // as one that nobody knows

@@ -172,3 +172,26 @@ func TestLambda(t *testing.T) {
 		}
 	}
 }
+
+func TestHealthCheck(t *testing.T) {
+	t.Parallel()
+	const url = `"@type": "type.googleapis.com/envoy.extensions.filters.http.health_check.v3.HealthCheck"`
+	header := []mesh.HeaderMatch{{Name: ":path", Value: mesh.StringMatch{Exact: "/h"}}}
+	for config, want := range map[string]*mesh.HealthCheck{
+		`, "pass_through_mode": true, "cache_time": "2s", "headers": [{"name": ":path", "exact_match": "/h"}]`: {
+			PassThrough: true, CacheTime: 2 * time.Second, Headers: header,
+		},
+		`, "pass_through_mode": false, "cluster_min_healthy_percentages": {"c": {"value": 25}}`: {Clusters: map[string]float64{"c": 25}},
+	} {
+		if diff := cmp.Diff(mesh.HTTPFilter{HealthCheck: want}, filterOf(t, `{`+url+config+`}`)); diff != "" {
+			t.Errorf("%s: -want +got:\n%s", config, diff)
+		}
+	}
+	for _, config := range []string{
+		``, `, "pass_through_mode": false, "cache_time": "1s"`, `, "pass_through_mode": true, "cluster_min_healthy_percentages": {"c": {"value": 25}}`,
+	} {
+		if got := filterOf(t, `{`+url+config+`}`); got.Refusal == "" {
+			t.Errorf("%s: %+v", config, got)
+		}
+	}
+}
