@@ -27,6 +27,7 @@ type ConsulConfig struct {
 	NoACL     bool       // no ACLs: all is allowed, intentions too
 	HCL       string     // added to the configuration, and wins over it
 	Token     string     // the management token, of another datacenter that this one joins; empty: a new one
+	DualStack bool       // bound to IPv6, and told where it is itself, by which Consul decides what it tells proxies
 	Namespace *Namespace // to run in; nil: where this process runs
 }
 
@@ -40,12 +41,13 @@ type Consul struct {
 	API      *consulapi.Client // with Token
 
 	// set by Env.Consul
-	env    *Env
-	path   string
-	args   []string
-	space  *Namespace
-	client *http.Client
-	joined bool // to another datacenter, which has the ACLs
+	env     *Env
+	path    string
+	args    []string
+	space   *Namespace
+	environ []string
+	client  *http.Client
+	joined  bool // to another datacenter, which has the ACLs
 
 	// mu guards:
 	mu      sync.Mutex
@@ -75,6 +77,9 @@ func (e *Env) Consul(ctx context.Context, config ConsulConfig) (*Consul, error) 
 	if !config.NoACL {
 		c.Token = cmp.Or(config.Token, newToken())
 	}
+	if config.DualStack {
+		c.environ = c.Environ(c.Token)
+	}
 	if err := c.newClient(); err != nil {
 		return nil, err
 	}
@@ -102,7 +107,7 @@ func (c *Consul) Start(ctx context.Context) error {
 	if c.process != nil {
 		return fmt.Errorf("start %s: it runs already", c.Node)
 	}
-	process, err := c.env.Start(Command{Name: c.Node, Path: c.path, Args: c.args, Namespace: c.space})
+	process, err := c.env.Start(Command{Name: c.Node, Path: c.path, Args: c.args, Env: c.environ, Namespace: c.space})
 	if err != nil {
 		return err
 	}

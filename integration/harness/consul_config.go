@@ -48,6 +48,9 @@ func consulFile(config ConsulConfig, first int, data, token string) string {
 			"expose_min_port": first + portExpose, "expose_max_port": first + consulPorts - 1,
 		},
 	}
+	if config.DualStack {
+		file["bind_addr"], file["client_addr"] = "::1", "127.0.0.1 ::1"
+	}
 	if token != "" {
 		file["acl"] = map[string]any{
 			"enabled": true, "default_policy": "deny", "enable_token_persistence": true,
