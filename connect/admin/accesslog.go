@@ -33,7 +33,7 @@ type written struct {
 }
 
 // Unwrap lets a stream set deadlines and flush.
-func (r *written) Unwrap() http.ResponseWriter { return r.ResponseWriter }
+func (w *written) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 func (w *written) WriteHeader(status int) {
 	w.status = status

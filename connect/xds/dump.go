@@ -105,7 +105,7 @@ func (w *Watcher) collect(d *dump) {
 	d.routes = collect(d, w.routes, force.Routes)
 	for _, name := range slices.Sorted(maps.Keys(w.sets)) {
 		if set := w.sets[name]; d.asked(name) {
-			d.endpoint = append(d.endpoint, dumped{name: name, version: set.version, body: set.body})
+			d.endpoint = append(d.endpoint, dumped{name: name, version: set.version, body: set.body.bytes()})
 		}
 	}
 }
@@ -119,7 +119,7 @@ func collect[T any](d *dump, t *table[T], force map[string]*T) []dumped {
 		if !d.asked(name) {
 			continue
 		}
-		all = append(all, dumped{name: name, version: e.version, body: e.body, since: e.since, static: e.static, force: force[name] != nil})
+		all = append(all, dumped{name: name, version: e.version, body: e.body.bytes(), since: e.since, static: e.static, force: force[name] != nil})
 	}
 	return all
 }

@@ -1,7 +1,6 @@
 package xds
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"slices"
@@ -18,7 +17,7 @@ type endpointSet struct {
 	// cluster were there.
 	force *mesh.EndpointSet
 	// body is what the latest one was decoded from, held back or not.
-	body []byte
+	body body
 	// version is the control plane's name of body.
 	version string
 	// removed says that the control plane has taken it away. It stays as long as
@@ -32,8 +31,9 @@ type endpointSet struct {
 func (w *Watcher) applyEndpoints(update *ads.Update, now time.Time) ([]string, error) {
 	var notes []string
 	var bad []error
+	var packer packer
 	for _, r := range update.Resources {
-		told, err := w.takeEndpoints(r, now)
+		told, err := w.takeEndpoints(r, &packer, now)
 		notes = append(notes, told...)
 		if w.unreadSets.note(r.Name, err); err != nil {
 			bad = append(bad, fmt.Errorf("resource %q: %w", r.Name, err))
@@ -48,9 +48,9 @@ func (w *Watcher) applyEndpoints(update *ads.Update, now time.Time) ([]string, e
 	return notes, errors.Join(bad...)
 }
 
-func (w *Watcher) takeEndpoints(r ads.Resource, now time.Time) ([]string, error) {
+func (w *Watcher) takeEndpoints(r ads.Resource, packer *packer, now time.Time) ([]string, error) {
 	s := w.sets[r.Name]
-	if s != nil && bytes.Equal(s.body, r.Body) {
+	if s != nil && s.body.is(r.Body) {
 		s.removed, s.version = false, r.Version
 		return nil, nil
 	}
@@ -63,7 +63,7 @@ func (w *Watcher) takeEndpoints(r ads.Resource, now time.Time) ([]string, error)
 		s = &endpointSet{}
 		w.sets[r.Name] = s
 	}
-	s.removed, s.version, s.body = false, r.Version, r.Body
+	s.removed, s.version, s.body = false, r.Version, packer.pack(r.Body)
 	w.setEndpoints(s, value, now)
 	return notes, nil
 }
@@ -83,8 +83,8 @@ func (w *Watcher) heldSets() map[string]string {
 func (w *Watcher) receivedSets() []ads.Resource {
 	all := make([]ads.Resource, 0, len(w.sets))
 	for name, s := range w.sets {
-		if !s.removed && s.body != nil {
-			all = append(all, ads.Resource{Name: name, Version: s.version, Body: s.body})
+		if !s.removed && s.body.size > 0 {
+			all = append(all, ads.Resource{Name: name, Version: s.version, Body: s.body.bytes()})
 		}
 	}
 	return all

@@ -61,7 +61,7 @@ func addStatic[T any](w *Watcher, t *table[T], typ string, all []json.RawMessage
 			w.log.Warn("two static resources have one name, the first is served", "type", typ, "name", name)
 			continue
 		}
-		t.entries[name] = &entry[T]{value: value, reading: reading, body: body, first: now, since: now, static: true}
+		t.entries[name] = &entry[T]{value: value, reading: reading, body: (&packer{}).pack(body), first: now, since: now, static: true}
 	}
 }
 

@@ -1,7 +1,6 @@
 package xds
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"time"
@@ -27,7 +26,7 @@ type table[T any] struct {
 type entry[T any] struct {
 	value *T
 	// body is what value was decoded from; a config dump shows it.
-	body []byte
+	body body
 	// version is the control plane's name of body.
 	version string
 	// first is when a resource of this name came, since when this value did.
@@ -55,8 +54,9 @@ func (t *table[T]) apply(update *ads.Update, now time.Time) ([]string, error) {
 	var notes []string
 	var bad []error
 	t.answered = true
+	var packer packer
 	for _, r := range update.Resources {
-		told, err := t.take(r, now)
+		told, err := t.take(r, &packer, now)
 		notes = append(notes, told...)
 		if t.unread.note(r.Name, err); err != nil {
 			bad = append(bad, fmt.Errorf("resource %q: %w", r.Name, err))
@@ -71,13 +71,13 @@ func (t *table[T]) apply(update *ads.Update, now time.Time) ([]string, error) {
 	return notes, errors.Join(bad...)
 }
 
-func (t *table[T]) take(r ads.Resource, now time.Time) ([]string, error) {
+func (t *table[T]) take(r ads.Resource, packer *packer, now time.Time) ([]string, error) {
 	e := t.entries[r.Name]
 	if e != nil && e.static {
 		return []string{fmt.Sprintf("%q of the control plane is ignored: the bootstrap file has one of this name", r.Name)}, nil
 	}
 	var notes []string
-	if e == nil || !bytes.Equal(e.body, r.Body) {
+	if e == nil || !e.body.is(r.Body) {
 		value, reading, told, err := t.read(r.Body)
 		if err != nil {
 			return nil, err
@@ -89,7 +89,7 @@ func (t *table[T]) take(r ads.Resource, now time.Time) ([]string, error) {
 			e = &entry[T]{first: now}
 			t.entries[r.Name] = e
 		}
-		e.value, e.reading, e.body, e.since, notes = value, reading, r.Body, now, told
+		e.value, e.reading, e.body, e.since, notes = value, reading, packer.pack(r.Body), now, told
 	}
 	e.version = r.Version
 	if !e.gone.IsZero() {
@@ -116,7 +116,7 @@ func (t *table[T]) refresh(now time.Time) bool {
 		if !e.reading.Stale() {
 			continue
 		}
-		value, reading, _, err := t.read(e.body)
+		value, reading, _, err := t.read(e.body.bytes())
 		if err != nil {
 			continue // it was decoded before
 		}
@@ -153,7 +153,7 @@ func (t *table[T]) received() []ads.Resource {
 	all := make([]ads.Resource, 0, len(t.entries))
 	for name, e := range t.entries {
 		if e.gone.IsZero() && !e.static {
-			all = append(all, ads.Resource{Name: name, Version: e.version, Body: e.body})
+			all = append(all, ads.Resource{Name: name, Version: e.version, Body: e.body.bytes()})
 		}
 	}
 	return all

@@ -18,6 +18,11 @@ func Endpoints(body []byte) (*mesh.EndpointSet, []string, error) {
 	}
 	d := &decoder{}
 	set := &mesh.EndpointSet{Name: msg.GetClusterName()}
+	count := 0
+	for _, group := range msg.GetEndpoints() {
+		count += len(group.GetLbEndpoints())
+	}
+	set.Endpoints = make([]mesh.Endpoint, 0, count) // there may be thousands of sets: no room to grow
 	for i, group := range msg.GetEndpoints() {
 		for _, e := range group.GetLbEndpoints() {
 			endpoint, name, err := d.endpoint(e, group, i)
