@@ -220,7 +220,7 @@ func (h held[T]) alive() bool { return h.p.Value() != nil }
 
 // find returns what stands under a name, or makes it. A nil Kept makes it anew.
 func find[T any](k *Kept, name string, make func() *T) *T {
-	value, _ := tryFind(k, name, func() (*T, error) { return make(), nil }) //nolint:errcheck // make has none
+	value, _ := tryFind(k, name, func() (*T, error) { return make(), nil })
 	return value
 }
 

@@ -21,8 +21,13 @@ func TestStripPort(t *testing.T) {
 		authority  string
 		want       int
 	}{
-		{false, false, "a.test:80", 404}, {true, false, "a.test:80", 200}, {true, false, "a.test", 200}, {false, true, "a.test:80", 200},
-		{false, true, "a.test:81", 404}, {true, false, "[::1]:80", 201}, {true, false, "[::1]", 201},
+		{false, false, "a.test:80", 404},
+		{true, false, "a.test:80", 200},
+		{true, false, "a.test", 200},
+		{false, true, "a.test:80", 200},
+		{false, true, "a.test:81", 404},
+		{true, false, "[::1]:80", 201},
+		{true, false, "[::1]", 201},
 	} {
 		rule := func(status int) []*mesh.Rule {
 			return []*mesh.Rule{{Match: mesh.Match{Prefix: "/"}, Direct: &mesh.DirectResponse{Status: status}}}

@@ -266,32 +266,84 @@ func TestDecisions(t *testing.T) {
 		passes  bool
 		counts  map[string]int64
 	}{
-		{"plain denial", &mesh.ExtAuthz{}, r.grpc(&authv3.CheckResponse{Status: &rpcstatus.Status{Code: 16}}), request(""),
-			outcome{Status: 403, Flag: wire.FlagDenied}, false, map[string]int64{"denied": 1}},
-		{"denial", &mesh.ExtAuthz{}, r.grpc(denied(401, "go away", option("X-Why", "so", false), option("set-cookie", "a", false), option("set-cookie", "b", false), option("no", "no", true))), request(""),
-			outcome{401, "go away", "content-type=text/plain x-why=so set-cookie=a set-cookie=b", wire.FlagDenied}, false, map[string]int64{"denied": 1}},
-		{"cut denial", &mesh.ExtAuthz{MaxDenied: 2}, r.grpc(denied(401, "go away", option("content-type", "text/html", false))), request(""),
-			outcome{401, "go", "content-type=text/html", wire.FlagDenied}, false, map[string]int64{"denied": 1}},
-		{"denial of gRPC", &mesh.ExtAuthz{}, r.grpc(denied(401, "go away")), request("", wire.Field{Name: "content-type", Value: "application/grpc"}),
-			outcome{200, "", "content-type=application/grpc grpc-status=16 grpc-message=go away", wire.FlagDenied}, false, map[string]int64{"denied": 1}},
-		{"splitting", &mesh.ExtAuthz{}, r.grpc(bad), request(""),
-			outcome{500, "Internal Server Error\n", "content-type=text/plain; charset=utf-8", wire.FlagDenied}, false, map[string]int64{"invalid": 1}},
-		{"down", &mesh.ExtAuthz{}, down(), request(""),
-			outcome{Status: 403, Flag: wire.FlagDenied}, false, map[string]int64{"error": 1}},
-		{"down, other status", &mesh.ExtAuthz{StatusOnError: 503}, down(), request(""),
-			outcome{Status: 503, Flag: wire.FlagDenied}, false, map[string]int64{"error": 1}},
-		{"down, open", &mesh.ExtAuthz{FailOpen: true}, down(), request(""),
-			outcome{Status: 200, Header: "there=before"}, true, map[string]int64{"error": 1, "failure_mode_allowed": 1}},
-		{"disabled", &mesh.ExtAuthz{Enabled: &mesh.Fraction{Denominator: 100}}, down(), request(""),
-			outcome{Status: 200, Header: "there=before"}, true, map[string]int64{"disabled": 1}},
-		{"disabled, denied", &mesh.ExtAuthz{Enabled: &mesh.Fraction{Denominator: 100}, DenyDisabled: true}, down(), request(""),
-			outcome{Status: 403, Flag: wire.FlagDenied}, false, map[string]int64{"disabled": 1}},
-		{"too large", &mesh.ExtAuthz{Body: &mesh.AuthzBody{Max: 4}}, down(), request("hello"),
-			outcome{Status: 413, Body: "Payload Too Large\n", Header: "content-type=text/plain; charset=utf-8"}, false, map[string]int64{}},
-		{"as large as may be", &mesh.ExtAuthz{Body: &mesh.AuthzBody{Max: 5}}, r.grpc(&authv3.CheckResponse{}), request("hello"),
-			outcome{Status: 200, Header: "there=before"}, true, map[string]int64{"ok": 1}},
-		{"no gRPC there", &mesh.ExtAuthz{}, r.plain(200, ""), request(""),
-			outcome{Status: 403, Flag: wire.FlagDenied}, false, map[string]int64{"error": 1}},
+		{
+			"plain denial", &mesh.ExtAuthz{}, r.grpc(&authv3.CheckResponse{Status: &rpcstatus.Status{Code: 16}}), request(""),
+			outcome{Status: 403, Flag: wire.FlagDenied},
+			false,
+			map[string]int64{"denied": 1},
+		},
+		{
+			"denial", &mesh.ExtAuthz{}, r.grpc(denied(401, "go away", option("X-Why", "so", false), option("set-cookie", "a", false), option("set-cookie", "b", false), option("no", "no", true))), request(""),
+			outcome{401, "go away", "content-type=text/plain x-why=so set-cookie=a set-cookie=b", wire.FlagDenied},
+			false,
+			map[string]int64{"denied": 1},
+		},
+		{
+			"cut denial", &mesh.ExtAuthz{MaxDenied: 2}, r.grpc(denied(401, "go away", option("content-type", "text/html", false))), request(""),
+			outcome{401, "go", "content-type=text/html", wire.FlagDenied},
+			false,
+			map[string]int64{"denied": 1},
+		},
+		{
+			"denial of gRPC", &mesh.ExtAuthz{}, r.grpc(denied(401, "go away")), request("", wire.Field{Name: "content-type", Value: "application/grpc"}),
+			outcome{200, "", "content-type=application/grpc grpc-status=16 grpc-message=go away", wire.FlagDenied},
+			false,
+			map[string]int64{"denied": 1},
+		},
+		{
+			"splitting", &mesh.ExtAuthz{}, r.grpc(bad), request(""),
+			outcome{500, "Internal Server Error\n", "content-type=text/plain; charset=utf-8", wire.FlagDenied},
+			false,
+			map[string]int64{"invalid": 1},
+		},
+		{
+			"down", &mesh.ExtAuthz{}, down(), request(""),
+			outcome{Status: 403, Flag: wire.FlagDenied},
+			false,
+			map[string]int64{"error": 1},
+		},
+		{
+			"down, other status", &mesh.ExtAuthz{StatusOnError: 503}, down(), request(""),
+			outcome{Status: 503, Flag: wire.FlagDenied},
+			false,
+			map[string]int64{"error": 1},
+		},
+		{
+			"down, open", &mesh.ExtAuthz{FailOpen: true}, down(), request(""),
+			outcome{Status: 200, Header: "there=before"},
+			true,
+			map[string]int64{"error": 1, "failure_mode_allowed": 1},
+		},
+		{
+			"disabled", &mesh.ExtAuthz{Enabled: &mesh.Fraction{Denominator: 100}}, down(), request(""),
+			outcome{Status: 200, Header: "there=before"},
+			true,
+			map[string]int64{"disabled": 1},
+		},
+		{
+			"disabled, denied", &mesh.ExtAuthz{Enabled: &mesh.Fraction{Denominator: 100}, DenyDisabled: true}, down(), request(""),
+			outcome{Status: 403, Flag: wire.FlagDenied},
+			false,
+			map[string]int64{"disabled": 1},
+		},
+		{
+			"too large", &mesh.ExtAuthz{Body: &mesh.AuthzBody{Max: 4}}, down(), request("hello"),
+			outcome{Status: 413, Body: "Payload Too Large\n", Header: "content-type=text/plain; charset=utf-8"},
+			false,
+			map[string]int64{},
+		},
+		{
+			"as large as may be", &mesh.ExtAuthz{Body: &mesh.AuthzBody{Max: 5}}, r.grpc(&authv3.CheckResponse{}), request("hello"),
+			outcome{Status: 200, Header: "there=before"},
+			true,
+			map[string]int64{"ok": 1},
+		},
+		{
+			"no gRPC there", &mesh.ExtAuthz{}, r.plain(200, ""), request(""),
+			outcome{Status: 403, Flag: wire.FlagDenied},
+			false,
+			map[string]int64{"error": 1},
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -326,8 +378,14 @@ func TestHTTPService(t *testing.T) {
 		}
 	}
 	fields := []wire.Field{
-		{Name: "x-up", Value: "u"}, {Name: "x-more", Value: "2"}, {Name: "x-no", Value: "n"}, {Name: "x-yes", Value: "y"}, {Name: "x-meta", Value: "m"},
-		{Name: "x-other", Value: "o"}, {Name: "location", Value: "/login"}, {Name: "x-envoy-auth-headers-to-remove", Value: "x-gone, , other"},
+		{Name: "x-up", Value: "u"},
+		{Name: "x-more", Value: "2"},
+		{Name: "x-no", Value: "n"},
+		{Name: "x-yes", Value: "y"},
+		{Name: "x-meta", Value: "m"},
+		{Name: "x-other", Value: "o"},
+		{Name: "location", Value: "/login"},
+		{Name: "x-envoy-auth-headers-to-remove", Value: "x-gone, , other"},
 	}
 	in := []wire.Field{
 		{Name: "x-in", Value: "i"}, {Name: "x-out", Value: "o"}, {Name: "authorization", Value: "a"}, {Name: "x-more", Value: "1"}, {Name: "x-gone", Value: "g"},

@@ -100,8 +100,13 @@ func TestCache(t *testing.T) {
 			status, want int
 			asked        int
 		}{
-			{0, 200, 200, 1}, {900 * time.Millisecond, 503, 200, 1}, {200 * time.Millisecond, 503, 503, 2}, {0, 200, 503, 2},
-			{time.Second, 0, 500, 3}, {0, 200, 503, 3}, {time.Second, 200, 200, 4},
+			{0, 200, 200, 1},
+			{900 * time.Millisecond, 503, 200, 1},
+			{200 * time.Millisecond, 503, 503, 2},
+			{0, 200, 503, 2},
+			{time.Second, 0, 500, 3},
+			{0, 200, 503, 3},
+			{time.Second, 200, 200, 4},
 		}
 		for i, s := range steps {
 			<-time.After(s.pause)

@@ -18,7 +18,7 @@ import (
 	"github.com/serai-net/serai/connect/wire"
 )
 
-func serve(layer wire.Layer, req *wire.Request, answer string) (*wire.Response, error, bool) { //nolint:revive // the error is a result here
+func serve(layer wire.Layer, req *wire.Request, answer string) (*wire.Response, error, bool) {
 	x := &wire.Exchange{}
 	x.Reset(nil, &wire.Peer{}, time.Now())
 	asked := false

@@ -67,7 +67,7 @@ func (v *vm) define() {
 		"logWarn": slog.LevelWarn, "logErr": slog.LevelError, "logCritical": slog.LevelError,
 	} {
 		methods[name] = on(func(r *run, l *lua.LState) int {
-			r.f.place.Log.Log(context.Background(), level, "script log", "text", l.CheckString(2)) //nolint:sloglint // the level is the script's
+			r.f.place.Log.Log(context.Background(), level, "script log", "text", l.CheckString(2))
 			l.Push(lua.LNil)
 			return 1
 		})
@@ -190,13 +190,13 @@ func (r *run) luaRespond(l *lua.LState) int {
 	body := l.OptString(3, "")
 	resp := &wire.Response{ContentLength: int64(len(body))}
 	for _, f := range header {
-		switch {
-		case f.Name == ":status":
+		switch f.Name {
+		case ":status":
 			status, err := strconv.Atoi(f.Value)
 			if err == nil && status >= http.StatusOK && status < 600 {
 				resp.Status = status
 			}
-		case f.Name == "content-length":
+		case "content-length":
 		default:
 			if err := wire.CheckField(f.Name, f.Value); err != nil {
 				l.RaiseError("%s", err.Error())

@@ -240,7 +240,6 @@ func readAll(body wire.Body) ([]byte, error) {
 type chunks struct {
 	run    *run
 	source wire.Body
-	ended  bool
 }
 
 func (c *chunks) Read(p []byte) (int, error) {
