@@ -18,20 +18,41 @@ const (
 	quietTime = 50 * time.Millisecond
 	// grace is how long requests of a peer may go on whom new intentions do not
 	// allow anything any more. With what Consul takes it must stay under 2 s.
-	grace = time.Second
+	grace = 750 * time.Millisecond
 )
 
 // building is the chains of one snapshot in the making. Those that live already are
 // found again, and nothing of them changes before its commits run.
 type building struct {
-	chains *chains
-	routes map[string]*mesh.Route
-	living map[string]*chain
-	names  map[string][]string // of the living chains of each listener
-	index  *index
-	// refused is what cannot be compiled.
-	refused []xds.Refusal
+	chains  *chains
+	routes  map[string]*mesh.Route
+	living  map[string]*chain
+	names   map[string][]string // of the living chains of each listener
+	known   map[*mesh.FilterChain]string
+	index   *index
+	refused []xds.Refusal // what cannot be compiled
 	commits []func()
+}
+
+// newBuilding begins the chains of next.
+func (cs *chains) newBuilding(next *mesh.Snapshot) *building {
+	return &building{
+		chains: cs, routes: next.Routes,
+		living: map[string]*chain{}, names: map[string][]string{}, known: map[*mesh.FilterChain]string{}, index: newIndex(),
+	}
+}
+
+// identity is that of a definition. One that has not changed is still the same value.
+func (b *building) identity(l *mesh.Listener, d *mesh.FilterChain) string {
+	if key, ok := b.known[d]; ok {
+		return key
+	}
+	key, ok := b.chains.known[d]
+	if !ok {
+		key = identity(l, d)
+	}
+	b.known[d] = key
+	return key
 }
 
 // listener makes the chains of l and says what the listener should be.
@@ -46,7 +67,7 @@ func (b *building) listener(l *mesh.Listener) *listen.Spec {
 	if logs := b.chains.logs.Compile(l.AccessLogs).At(accesslog.Listener, ""); logs != nil {
 		spec.Unmatched = func(peer *wire.Peer) { unmatched(logs, peer) }
 	}
-	old := b.relatives(l)
+	old := &relatives{building: b, listener: l}
 	var entries []listen.Entry
 	var otherwise *listen.Chain
 	chains, fallback := definitions(l)
@@ -81,7 +102,7 @@ func (b *building) chain(l *mesh.Listener, d *mesh.FilterChain, old *relatives) 
 	if d.Refusal != "" {
 		return b.refuse(l, d, d.Refusal)
 	}
-	c, commit, err := b.chains.compile(l, d, b.routes, old.of(l, d))
+	c, commit, err := b.chains.compile(l, d, b.routes, old.of(d))
 	if err != nil {
 		b.refused = append(b.refused, xds.Refusal{Kind: "filter chain", Name: l.Name, Reason: err.Error()})
 		return b.refuse(l, d, err.Error())
@@ -89,7 +110,7 @@ func (b *building) chain(l *mesh.Listener, d *mesh.FilterChain, old *relatives) 
 	if c.behind != "" {
 		b.refused = append(b.refused, xds.Refusal{Kind: "filter chain", Name: l.Name, Reason: c.behind})
 	}
-	key := identity(l, d)
+	key := b.identity(l, d)
 	b.living[key] = c
 	b.names[l.Name] = append(b.names[l.Name], key)
 	b.commits = append(b.commits, commit)
@@ -159,46 +180,51 @@ func kin(l *mesh.Listener, d *mesh.FilterChain) string {
 // relatives are the living chains of a listener that may become those of the next
 // snapshot.
 type relatives struct {
-	living map[string]*chain
-	// orphans are those whose match nobody has any more, by their kin.
+	building *building
+	listener *mesh.Listener
+	// orphans are those whose match nobody has any more, by their kin; nil until
+	// somebody looks for one.
 	orphans map[string][]*chain
 }
 
-// relatives finds what there is of l.
-func (b *building) relatives(l *mesh.Listener) *relatives {
-	r := &relatives{living: b.chains.living, orphans: map[string][]*chain{}}
-	before := b.chains.before[l.Name]
-	if len(before) == 0 {
-		return r
-	}
-	wanted := map[string]bool{}
-	chains, fallback := definitions(l)
-	for _, d := range chains {
-		wanted[identity(l, d)] = true
-	}
-	if fallback != nil {
-		wanted[identity(l, fallback)] = true
-	}
-	for _, key := range before {
-		if c := r.living[key]; c != nil && !wanted[key] {
-			r.orphans[c.kin] = append(r.orphans[c.kin], c)
-		}
-	}
-	return r
-}
-
 // of is the living chain that d goes on with, nil if it is a new one.
-func (r *relatives) of(l *mesh.Listener, d *mesh.FilterChain) *chain {
-	if c := r.living[identity(l, d)]; c != nil {
+func (r *relatives) of(d *mesh.FilterChain) *chain {
+	living := r.building.chains.living
+	if c := living[r.building.identity(r.listener, d)]; c != nil {
 		return c
 	}
-	key := kin(l, d)
+	if r.orphans == nil {
+		r.find(living)
+	}
+	key := kin(r.listener, d)
 	left := r.orphans[key]
 	if len(left) == 0 {
 		return nil
 	}
 	r.orphans[key] = left[1:]
 	return left[0]
+}
+
+// find finds the orphans.
+func (r *relatives) find(living map[string]*chain) {
+	r.orphans = map[string][]*chain{}
+	before := r.building.chains.before[r.listener.Name]
+	if len(before) == 0 {
+		return
+	}
+	wanted := map[string]bool{}
+	chains, fallback := definitions(r.listener)
+	for _, d := range chains {
+		wanted[r.building.identity(r.listener, d)] = true
+	}
+	if fallback != nil {
+		wanted[r.building.identity(r.listener, fallback)] = true
+	}
+	for _, key := range before {
+		if c := living[key]; c != nil && !wanted[key] {
+			r.orphans[c.kin] = append(r.orphans[c.kin], c)
+		}
+	}
 }
 
 // quiet is how long a chain waits for the first byte. Where TLS comes first, a check

@@ -51,6 +51,8 @@ type chains struct {
 	refused []xds.Refusal
 	// before are the identities of the chains of each listener
 	before map[string][]string
+	// known are the identities of their definitions
+	known map[*mesh.FilterChain]string
 }
 
 // chain is one living filter chain.
@@ -84,7 +86,7 @@ var errRefused = errors.New("the filter chain is not understood by this proxy")
 func (cs *chains) Prepare(next *mesh.Snapshot) (commit func(), err error) {
 	cs.logs.Begin()
 	cs.traces.Begin()
-	building := &building{chains: cs, routes: next.Routes, living: map[string]*chain{}, names: map[string][]string{}, index: newIndex()}
+	building := cs.newBuilding(next)
 	var specs []*listen.Spec
 	for _, l := range sorted(next.Listeners) {
 		if l.Address != (mesh.Address{}) { // or it is refused, and nothing says where it would be
@@ -99,7 +101,7 @@ func (cs *chains) Prepare(next *mesh.Snapshot) (commit func(), err error) {
 		for _, commit := range building.commits {
 			commit()
 		}
-		cs.living, cs.before = building.living, building.names
+		cs.living, cs.before, cs.known = building.living, building.names, building.known
 		cs.publishCodecs()
 		cs.index.Store(building.index)
 		cs.refused = building.refused

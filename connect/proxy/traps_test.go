@@ -40,7 +40,9 @@ func endpoints(t *testing.T, name string, addresses ...string) string {
 }
 
 // listening is the prefix of a listener's counters.
-func listening(address string) string { return "listener." + strings.ReplaceAll(address, ":", "_") + "." }
+func listening(address string) string {
+	return "listener." + strings.ReplaceAll(address, ":", "_") + "."
+}
 
 // aggregate is an aggregate cluster.
 func aggregate(name string, members ...string) string {
@@ -173,7 +175,7 @@ func TestTrap21LeafByServerName(t *testing.T) {
 		reach(t, address).Close()
 	}
 	eventually(t, "the checks have left", func() bool {
-		return d.stat(listening(address) + "downstream_listener_filter_remote_close") == 20
+		return d.stat(listening(address)+"downstream_listener_filter_remote_close") == 20
 	})
 	for _, name := range []string{
 		"no_filter_chain_match", "ssl.connection_error", "downstream_listener_filter_error", "downstream_pre_cx_timeout", "downstream_pre_cx_active",
