@@ -1,17 +1,12 @@
 package integration_test
 
 import (
-	"context"
-	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"strings"
 	"testing"
-
-	"golang.org/x/net/http2"
-	"golang.org/x/net/http2/h2c" //nolint:staticcheck // the application of a test
 )
 
 // asksMetadata is an RBAC filter that lets through what has a value in metadata.
@@ -104,9 +99,8 @@ func TestRBACStatsAsEnvoy(t *testing.T) {
 // call makes a call of gRPC over HTTP/2 to both, and complains if they differ.
 func (w *twin) call(t *testing.T, chain, path string, fields []string, body string) {
 	t.Helper()
-	transport := &http2.Transport{AllowHTTP: true, DialTLSContext: func(ctx context.Context, network, addr string, _ *tls.Config) (net.Conn, error) {
-		return (&net.Dialer{Timeout: patience}).DialContext(ctx, network, addr)
-	}}
+	transport := &http.Transport{Protocols: &http.Protocols{}}
+	transport.Protocols.SetUnencryptedHTTP2(true)
 	defer transport.CloseIdleConnections()
 	var answers []string
 	for _, addr := range []string{w.chains[chain].ours, w.chains[chain].theirs} {
@@ -135,7 +129,7 @@ func TestGRPCStatsAsEnvoy(t *testing.T) {
 	t.Parallel()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
-	server := &http.Server{Handler: h2c.NewHandler(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+	server := &http.Server{ReadHeaderTimeout: patience, Protocols: &http.Protocols{}, Handler: http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		_, _ = http.MaxBytesReader(rw, r.Body, 1<<20).Read(make([]byte, 1<<20))
 		rw.Header().Set("Content-Type", "application/grpc")
 		status := r.Header.Get("X-Status")
@@ -146,7 +140,8 @@ func TestGRPCStatsAsEnvoy(t *testing.T) {
 		rw.Header().Set("Trailer", "Grpc-Status")
 		_, _ = rw.Write([]byte("\x00\x00\x00\x00\x03abc\x00\x00\x00\x00\x00"))
 		rw.Header().Set("Grpc-Status", status)
-	}), &http2.Server{})}
+	})}
+	server.Protocols.SetUnencryptedHTTP2(true)
 	go func() { _ = server.Serve(listener) }()
 	t.Cleanup(func() { server.Close() })
 	addr, _ := listener.Addr().(*net.TCPAddr)

@@ -3,6 +3,7 @@ package integration_test
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -143,9 +144,7 @@ func TestJWTIntentions(t *testing.T) {
 	bearer := func(token string) []string { return []string{"Authorization", "Bearer " + token} }
 	of := func(provider, kid string, changes map[string]any) string {
 		all := map[string]any{"iss": provider}
-		for k, v := range changes {
-			all[k] = v
-		}
+		maps.Copy(all, changes)
 		return i.token(t, kid, all)
 	}
 	wait := func(status int, path string, fields ...string) {

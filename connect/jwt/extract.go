@@ -115,11 +115,10 @@ func after(value, prefix string) (string, bool) {
 	if prefix == "" {
 		return value, true
 	}
-	i := strings.Index(value, prefix)
-	if i < 0 {
+	_, rest, ok := strings.Cut(value, prefix)
+	if !ok {
 		return "", false
 	}
-	rest := value[i+len(prefix):]
 	if i := strings.IndexFunc(rest, mayBeToken); i >= 0 {
 		return rest[i:], true
 	}

@@ -95,11 +95,12 @@ func certElement(f mesh.ForwardClientCert, peer *wire.Peer) string {
 		parts = append(parts, `Cert="`+pemText(c)+`"`)
 	}
 	if f.Chain {
-		text := pemText(c)
+		var text strings.Builder
+		text.WriteString(pemText(c))
 		for _, other := range peer.Chain[min(1, len(peer.Chain)):] {
-			text += pemText(other)
+			text.WriteString(pemText(other))
 		}
-		parts = append(parts, `Chain="`+text+`"`)
+		parts = append(parts, `Chain="`+text.String()+`"`)
 	}
 	if f.Subject {
 		parts = append(parts, `Subject="`+strings.ReplaceAll(mtls.Subject(c), `\;`, "%3B")+`"`)

@@ -144,10 +144,10 @@ func (f *filter) build(k key) *method {
 func (m *method) count(status string, requests, responses int64, upstream time.Duration) {
 	m.requests.Add(requests)
 	m.responses.Add(responses)
-	switch {
-	case status == "":
+	switch status {
+	case "":
 		return // it had none: the stream was reset
-	case status == "0":
+	case "0":
 		m.zero.Add(1)
 		m.success.Add(1)
 	default:

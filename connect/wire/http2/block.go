@@ -234,6 +234,8 @@ func (k *block) checkRequest() breach {
 		return errBadScheme
 	case !connect && !isPath(k.method, k.path):
 		return errBadPath
+	case !connect && k.has&pseudoAuthority == 0 && k.hosts == 0:
+		return errBadHost // nobody is asked for; HTTP/1.1 has to name somebody, too (RFC 9112 section 3.2)
 	case k.hosts > 1, !grammar.IsAuthority(k.authority), !grammar.IsAuthority(k.host):
 		return errBadHost
 	case k.hosts > 0 && k.has&pseudoAuthority != 0 && !strings.EqualFold(k.host, k.authority):
