@@ -62,7 +62,10 @@ func TestMetadata(t *testing.T) {
 		}
 	}
 	for _, m := range []mesh.ValueMatch{
-		{Kind: mesh.ValueList}, {Kind: mesh.ValueOr}, {Kind: 99}, {String: mesh.StringMatch{Kind: mesh.MatchRegex, Regex: "("}},
+		{Kind: mesh.ValueList},
+		{Kind: mesh.ValueOr},
+		{Kind: 99},
+		{String: mesh.StringMatch{Kind: mesh.MatchRegex, Regex: "("}},
 		list(mesh.ValueMatch{Kind: 99}),
 	} {
 		if _, err := match.Metadata(m); err == nil {
