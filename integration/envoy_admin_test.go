@@ -391,3 +391,73 @@ func batsHelpers(t *testing.T, base string) {
 		t.Errorf("after POST /reset_counters (%d): %s", resp.StatusCode, got)
 	}
 }
+
+// TestTCPStatsBesideEnvoy compares what a sidecar of a tcp service counts: connections' bytes and what intentions decide.
+func TestTCPStatsBesideEnvoy(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	envoy, err := w.env.Envoy()
+	must(t, err)
+	w.allow(t, "client", "db")
+	must(t, w.consul.Intention(t.Context(), "stranger", "db", false))
+	db := w.register(t, "db-1", "db")
+	client, stranger := w.run(t, "client-1", "client", "db"), w.run(t, "stranger-1", "stranger", "db")
+	sidecarReady(t, client)
+	sidecarReady(t, stranger)
+	file := filepath.Join(w.env.Dir(), "db.json")
+	must(t, os.WriteFile(file, w.bootstrap(t, db), 0o600))
+	see := func(name, program string, args ...string) map[string]string {
+		var err error
+		db.sidecar, err = w.env.Start(harness.Command{Name: name, Path: program, Args: append(args, "-c", file, "--disable-hot-restart", "-l", "warning")})
+		must(t, err)
+		listens(t, db)
+		must(t, w.consul.WaitHealthy(t.Context(), "db-sidecar-proxy", 1))
+		waitTCP(t, local(client.upstreams["db"]))
+		must(t, refused(t.Context(), local(stranger.upstreams["db"])))
+		count := func() map[string]string {
+			out := map[string]string{}
+			for line := range strings.Lines(get(t, "http://"+local(db.admin)+"/stats").body) {
+				name, value, _ := strings.Cut(strings.TrimSpace(line), ": ")
+				// Connections are counted with Consul's checks, which say nothing; the rest goes up and down.
+				if (strings.HasPrefix(name, "tcp.") || strings.HasPrefix(name, "connect_authz")) && !strings.Contains(name, "downstream_cx_total") &&
+					!strings.HasSuffix(name, "_active") && !strings.HasSuffix(name, "_buffered") {
+					out[name] = value
+				}
+			}
+			return out
+		}
+		before := count()
+		m := dialMirror(t, local(client.upstreams["db"]))
+		must(t, m.ping(strings.Repeat("x", 1000)))
+		drop(m.conn)
+		must(t, refused(t.Context(), local(stranger.upstreams["db"])))
+		changed := map[string]string{}
+		eventually(t, "the counters to move", func(context.Context) error {
+			for name, value := range count() {
+				var now, then int
+				if _, err := fmt.Sscan(value, &now); err != nil {
+					return err
+				}
+				_, _ = fmt.Sscan(before[name], &then)
+				changed[name] = fmt.Sprint(now - then)
+			}
+			if changed["connect_authz.rbac.allowed"] == "0" || changed["connect_authz.rbac.denied"] == "0" {
+				return errNotYet
+			}
+			return nil
+		})
+		must(t, db.sidecar.Stop(t.Context()))
+		// Envoy counts what a connection that it denies has sent, too.
+		const received = "tcp.public_listener.downstream_cx_rx_bytes_total"
+		if got := changed[received]; got != "1001" && got != "1007" {
+			t.Errorf("%s: %s bytes were received", name, got)
+		}
+		delete(changed, received)
+		return changed
+	}
+	ours := see("serai-db", asEnvoy(t, w.env))
+	theirs := see("envoy-db", envoy, "--concurrency", "1")
+	if diff := cmp.Diff(theirs, ours); diff != "" || len(theirs) < 8 {
+		t.Errorf("(-Envoy +ours):\n%s", diff)
+	}
+}

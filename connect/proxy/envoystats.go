@@ -6,6 +6,7 @@ import (
 	"maps"
 	"math"
 	"runtime"
+	"runtime/metrics"
 	"strings"
 	"time"
 
@@ -196,8 +197,7 @@ func (p *Proxy) countedManagers(yield func(stats.Stat) bool) bool {
 }
 
 func (p *Proxy) countedServer(yield func(stats.Stat) bool) bool {
-	var memory runtime.MemStats
-	runtime.ReadMemStats(&memory)
+	held := memory()
 	live, state := int64(0), int64(2)
 	switch err := p.Ready(); {
 	case err == nil:
@@ -217,9 +217,9 @@ func (p *Proxy) countedServer(yield func(stats.Stat) bool) bool {
 		{"server.state", state},
 		{"server.uptime", int64(time.Since(p.started).Seconds())},
 		{"server.concurrency", int64(runtime.GOMAXPROCS(0))},
-		{"server.memory_allocated", int64(memory.HeapAlloc)},
-		{"server.memory_heap_size", int64(memory.HeapSys)},
-		{"server.memory_physical_size", int64(memory.Sys - memory.HeapReleased)},
+		{"server.memory_allocated", held.live},
+		{"server.memory_heap_size", held.heap},
+		{"server.memory_physical_size", held.held},
 		{"server.total_connections", connections},
 		{"server.parent_connections", 0},
 		{"server.hot_restart_epoch", 0},
@@ -231,6 +231,29 @@ func (p *Proxy) countedServer(yield func(stats.Stat) bool) bool {
 		}
 	}
 	return stats.Zeros("server.", "debug_assertion_failures dynamic_unknown_fields static_unknown_fields dropped_stat_flushes envoy_bug_failures wip_protos", yield)
+}
+
+// bytes of memory.
+type bytes struct{ live, heap, held int64 }
+
+// memory reads how much there is, which stops nobody.
+func memory() bytes {
+	const (
+		objects  = "/memory/classes/heap/objects:bytes"
+		unused   = "/memory/classes/heap/unused:bytes"
+		free     = "/memory/classes/heap/free:bytes"
+		released = "/memory/classes/heap/released:bytes"
+		total    = "/memory/classes/total:bytes"
+	)
+	samples := []metrics.Sample{{Name: objects}, {Name: unused}, {Name: free}, {Name: released}, {Name: total}}
+	metrics.Read(samples)
+	values := [5]int64{}
+	for i := range samples {
+		if samples[i].Value.Kind() == metrics.KindUint64 {
+			values[i] = int64(samples[i].Value.Uint64())
+		}
+	}
+	return bytes{live: values[0], heap: values[0] + values[1] + values[2], held: values[4] - values[3]}
 }
 
 // daysLeft is until the first of our certificates expires; as long as there is

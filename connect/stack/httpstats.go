@@ -2,6 +2,7 @@ package stack
 
 import (
 	"net"
+	"time"
 
 	"github.com/serai-net/serai/connect/stats"
 	"github.com/serai-net/serai/connect/wire"
@@ -15,8 +16,9 @@ type HTTPStats struct {
 	active                                                                       stats.Gauge
 	times, lifetimes                                                             stats.Histogram
 
-	connections, secured, http2Conns stats.Counter
-	open, openSecured                stats.Gauge
+	connections, secured stats.Counter
+	second               secondConns
+	open, openSecured    stats.Gauge
 	// bytes of bodies
 	in, out stats.Counter
 }
@@ -68,8 +70,8 @@ func (s *HTTPStats) Each(yield func(stats.Stat) bool) {
 		{"downstream_cx_destroy", max(0, total-open)},
 		{"downstream_cx_destroy_remote", max(0, total-open)},
 		{"downstream_cx_ssl_total", s.secured.Load()},
-		{"downstream_cx_http1_total", max(0, total-s.http2Conns.Load())},
-		{"downstream_cx_http2_total", s.http2Conns.Load()},
+		{"downstream_cx_http1_total", max(0, total-s.second.total.Load())},
+		{"downstream_cx_http2_total", s.second.total.Load()},
 		{"downstream_cx_rx_bytes_total", s.in.Load()},
 		{"downstream_cx_tx_bytes_total", s.out.Load()},
 		{"downstream_rq_total", s.requests.Load()},
@@ -93,8 +95,8 @@ func (s *HTTPStats) Each(yield func(stats.Stat) bool) {
 		{"downstream_cx_active", open},
 		{"downstream_cx_ssl_active", s.openSecured.Load()},
 		{"downstream_rq_active", s.active.Load()},
-		{"downstream_cx_http1_active", 0},
-		{"downstream_cx_http2_active", 0},
+		{"downstream_cx_http1_active", max(0, open-s.second.open.Load())},
+		{"downstream_cx_http2_active", s.second.open.Load()},
 		{"downstream_cx_rx_bytes_buffered", 0},
 		{"downstream_cx_tx_bytes_buffered", 0},
 		{"downstream_cx_http3_active", 0},
@@ -183,7 +185,7 @@ func (c *HTTPCounter) End(x *wire.Exchange) {
 // Connections counts the connections that h serves.
 func (c *HTTPCounter) Connections(h Handler) Handler {
 	if server, ok := h.(*Server); ok {
-		server.second = &c.all.http2Conns
+		server.second = &c.all.second
 	}
 	return countedHandler{c.all, h}
 }
@@ -197,7 +199,11 @@ type countedHandler struct {
 func (h countedHandler) Serve(conn net.Conn, peer *wire.Peer, drain *wire.Drain) {
 	h.all.connections.Add(1)
 	h.all.open.Add(1)
-	defer h.all.open.Add(-1)
+	begin := time.Now()
+	defer func() {
+		h.all.open.Add(-1)
+		h.all.lifetimes.Observe(time.Since(begin))
+	}()
 	if peer.TLS {
 		h.all.secured.Add(1)
 		h.all.openSecured.Add(1)

@@ -22,7 +22,13 @@ type Server struct {
 	h2 *http2.Server
 	// second counts connections of HTTP/2; nil if nobody does. It is set before the
 	// first connection.
-	second *stats.Counter
+	second *secondConns
+}
+
+// secondConns are connections of HTTP/2.
+type secondConns struct {
+	total stats.Counter
+	open  stats.Gauge
 }
 
 // NewServer makes a server; service and log are as in [http1.NewServer].
@@ -39,7 +45,7 @@ func NewServer(c ServerConfig, service func() wire.Service, log *slog.Logger) *S
 	}
 	if !c.HTTP1Only {
 		h1.HTTP2 = func(conn net.Conn, read []byte, peer *wire.Peer, drain *wire.Drain) {
-			s.countSecond()
+			defer s.countSecond()()
 			s.h2.Resume(conn, read, peer, drain)
 		}
 	}
@@ -55,10 +61,13 @@ func bounds(c ServerConfig) http2.Bounds {
 	}
 }
 
-func (s *Server) countSecond() {
-	if s.second != nil {
-		s.second.Add(1)
+func (s *Server) countSecond() (ended func()) {
+	if s.second == nil {
+		return func() {}
 	}
+	s.second.total.Add(1)
+	s.second.open.Add(1)
+	return func() { s.second.open.Add(-1) }
 }
 
 // Stats are the counters of both codecs.
@@ -67,7 +76,7 @@ func (s *Server) Stats() (*http1.Stats, *http2.Stats) { return &s.h1.Stats, &s.h
 // Serve serves one connection and closes it.
 func (s *Server) Serve(conn net.Conn, peer *wire.Peer, drain *wire.Drain) {
 	if secured, ok := conn.(*tls.Conn); ok && secured.ConnectionState().NegotiatedProtocol == "h2" {
-		s.countSecond()
+		defer s.countSecond()()
 		s.h2.Serve(conn, peer, drain)
 		return
 	}
