@@ -40,6 +40,9 @@ const (
 	phaseReplay  = "replay"  // a recorded stream at a fixed rate
 )
 
+// noProxy stands for what a change takes until Consul has told of it.
+const noProxy = "(stream alone)"
+
 func scaleMain(ctx context.Context, args []string) (err error) {
 	var o scaleOptions
 	flags := flag.NewFlagSet("bench scale", flag.ContinueOnError)
@@ -104,7 +107,11 @@ func (s *scale) run(ctx context.Context) error {
 				return err
 			}
 		}
-		for proxy := range strings.SplitSeq(s.options.proxies, ",") {
+		proxies := strings.Split(s.options.proxies, ",")
+		if phase.name == phaseConsul {
+			proxies = append([]string{noProxy}, proxies...)
+		}
+		for _, proxy := range proxies {
 			row, err := phase.run(ctx, proxy)
 			if err != nil {
 				return fmt.Errorf("%s, %s: %w", phase.name, proxy, err)
@@ -142,6 +149,9 @@ func (s *scale) onConsul(ctx context.Context, proxy string) (*scaleRow, error) {
 	if err != nil {
 		return nil, err
 	}
+	if proxy == noProxy {
+		return s.streamAlone(ctx, mesh)
+	}
 	p, row, err := s.first(ctx, proxy, mesh.busy, mesh.visitor())
 	if err != nil {
 		return nil, err
@@ -150,7 +160,7 @@ func (s *scale) onConsul(ctx context.Context, proxy string) (*scaleRow, error) {
 	if err := p.settle(ctx, row); err != nil {
 		return nil, err
 	}
-	row.effects, err = s.effects(ctx, p, mesh.visitor(), mesh.turn)
+	row.effects, err = s.effects(ctx, p, mesh.visitor().who, mesh.turn)
 	if err != nil {
 		return nil, err
 	}
@@ -177,7 +187,7 @@ func (s *scale) underChanges(ctx context.Context, proxy string) (*scaleRow, erro
 	defer p.stop(ctx)
 	storm := mesh.storm(ctx)
 	before, began := p.cpu(), time.Now()
-	if row.effects, err = s.effects(ctx, p, mesh.visitor(), mesh.turn); err != nil {
+	if row.effects, err = s.effects(ctx, p, mesh.visitor().who, mesh.turn); err != nil {
 		storm()
 		return nil, err
 	}
@@ -245,6 +255,14 @@ func (p *measured) stop(ctx context.Context) {
 	if err := p.Stop(ctx); err != nil {
 		say("stop %s: %v", p.Name, err)
 	}
+}
+
+// ended is closed when the proxy has; nil for none.
+func (p *measured) ended() <-chan struct{} {
+	if p == nil {
+		return nil
+	}
+	return p.Done()
 }
 
 func (p *measured) since() float64 { return time.Since(p.began).Seconds() }

@@ -74,9 +74,11 @@ func (p *visitor) answered(ctx context.Context, of *measured) error {
 
 // effects takes the time from changes to when a new connection shows them. turn lets the backend of that name be the
 // only healthy one, and returns when that was said.
-func (s *scale) effects(ctx context.Context, of *measured, p *visitor, turn func(ctx context.Context, to byte) (time.Time, error)) ([]time.Duration, error) {
+func (s *scale) effects(
+	ctx context.Context, of *measured, who func(ctx context.Context) (byte, error), turn func(ctx context.Context, to byte) (time.Time, error),
+) ([]time.Duration, error) {
 	var all []time.Duration
-	now, err := p.who(ctx)
+	now, err := who(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("ask who answers: %w", err)
 	}
@@ -88,7 +90,7 @@ func (s *scale) effects(ctx context.Context, of *measured, p *visitor, turn func
 		}
 		deadline := said.Add(effectTime)
 		for now != next {
-			if got, err := p.who(ctx); err == nil {
+			if got, err := who(ctx); err == nil {
 				now = got
 			}
 			if time.Now().After(deadline) {
@@ -101,7 +103,7 @@ func (s *scale) effects(ctx context.Context, of *measured, p *visitor, turn func
 		}
 		all = append(all, time.Since(said))
 		select {
-		case <-of.Done():
+		case <-of.ended():
 			return nil, fmt.Errorf("%s ended: %s", of.Name, tail(of.Log()))
 		case <-ctx.Done():
 			return nil, ctx.Err()

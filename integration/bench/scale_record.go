@@ -12,13 +12,19 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
+	"sync/atomic"
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/protobuf/encoding/protodelim"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/serai-net/serai/integration/harness"
 )
 
 // recording is what Consul has said to a sidecar on one stream: a line of JSON, then every response as protobuf with
@@ -112,6 +118,57 @@ func (w *whole) add(response *discoveryv3.DeltaDiscoveryResponse, upstreams int)
 func (m *crowd) warm(ctx context.Context) error {
 	var w whole
 	return m.listen(ctx, func(response *discoveryv3.DeltaDiscoveryResponse) bool { return !w.add(response, m.options.upstreams) })
+}
+
+// streamAlone takes the time from changes to when the stream tells of them, with no proxy at all.
+func (s *scale) streamAlone(ctx context.Context, m *crowd) (*scaleRow, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var now atomic.Uint32
+	ended := make(chan error, 1)
+	go func() {
+		ended <- m.listen(ctx, func(response *discoveryv3.DeltaDiscoveryResponse) bool {
+			for _, r := range response.GetResources() {
+				if name := healthyName(r, m.names.ports[0]); name != 0 {
+					now.Store(uint32(name))
+				}
+			}
+			return true
+		})
+	}()
+	row := &scaleRow{}
+	err := harness.Until(ctx, "the stream to begin", func(context.Context) error {
+		if now.Load() == 0 {
+			return errors.New("it has said nothing")
+		}
+		return nil
+	})
+	if err == nil {
+		row.effects, err = s.effects(ctx, nil, func(context.Context) (byte, error) { return byte(now.Load()), nil }, m.turn)
+	}
+	cancel()
+	<-ended
+	return row, err
+}
+
+// healthyName is the backend that a set of the first upstream calls healthy; 0 if r is none of it.
+func healthyName(r *discoveryv3.Resource, first int) byte {
+	if !strings.HasPrefix(r.GetName(), serviceName(0)+".") || r.GetResource().GetTypeUrl() != typeEndpoints {
+		return 0
+	}
+	var set endpointv3.ClusterLoadAssignment
+	if proto.Unmarshal(r.GetResource().GetValue(), &set) != nil {
+		return 0
+	}
+	for _, group := range set.GetEndpoints() {
+		for _, e := range group.GetLbEndpoints() {
+			address := e.GetEndpoint().GetAddress().GetSocketAddress()
+			if address.GetAddress() == "127.0.0.1" && e.GetHealthStatus() == corev3.HealthStatus_HEALTHY {
+				return 'A' + byte(int(address.GetPortValue())-first)
+			}
+		}
+	}
+	return 0
 }
 
 // record writes what Consul says while everything changes.

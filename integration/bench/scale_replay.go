@@ -81,7 +81,7 @@ func (s *scale) replay(ctx context.Context, proxy string) (*scaleRow, error) {
 	}
 	defer p.stop(ctx)
 	before, began, sent := p.cpu(), time.Now(), r.count()
-	if row.effects, err = s.effects(ctx, p, probe, r.turn); err != nil {
+	if row.effects, err = s.effects(ctx, p, probe.who, r.turn); err != nil {
 		return nil, err
 	}
 	row.cpuShare = float64(p.cpu()-before) / float64(time.Since(began))
