@@ -225,6 +225,10 @@ func TestExtensions(t *testing.T) {
 	w.extend(t, "wasm-serai", "http", module(false))
 	w.extend(t, "wasm-required-serai", "http", module(true))
 	names = append(names, "wasm-serai", "wasm-required-serai")
+	// Of AWS Lambda there is none here: what goes out is told in TestLambda.
+	w.extend(t, "function", "http", consulapi.EnvoyExtension{Name: "builtin/aws/lambda", Arguments: object{
+		"ARN": lambdaARN, "PayloadPassthrough": true,
+	}})
 	for _, name := range names {
 		w.allow(t, "web", name)
 		kind := "serai"
@@ -233,7 +237,7 @@ func TestExtensions(t *testing.T) {
 		}
 		sidecarReady(t, w.start(t, kind, w.register(t, name, name)))
 	}
-	web := w.run(t, "web-1", "web", names...)
+	web := w.run(t, "web-1", "web", append(names, "function")...)
 	sidecarReady(t, web)
 	for _, name := range names {
 		if !strings.HasPrefix(name, "tcp") && !strings.Contains(name, "required") {
@@ -244,6 +248,17 @@ func TestExtensions(t *testing.T) {
 	t.Run("ext-authz by HTTP", func(t *testing.T) { authorizedByHTTP(t, web) })
 	t.Run("ext-authz by gRPC", func(t *testing.T) { decides.authorizedByGRPC(t, web) })
 	t.Run("ext-authz of connections", func(t *testing.T) { decides.admitted(t, web) })
+	t.Run("aws-lambda", func(t *testing.T) {
+		if got := get(t, web.url("function", "/")); got.status != http.StatusServiceUnavailable {
+			t.Errorf("without credentials: %+v", got)
+		}
+		if got := get(t, "http://"+local(web.admin)+"/stats?filter=aws_lambda"); !strings.Contains(got.body, "http.upstream.function.default.default.dc1.aws_lambda.server_error: 1") {
+			t.Errorf("the filter has not done it: %s", got.body)
+		}
+		if log := web.sidecar.Log(); strings.Contains(log, "not understood") || strings.Contains(log, "refused:") {
+			t.Errorf("something is refused: %s", log)
+		}
+	})
 	t.Run("wasm", func(t *testing.T) {
 		if got := get(t, web.url("wasm-serai", "/")); got.status != http.StatusOK {
 			t.Errorf("optional: %+v", got)

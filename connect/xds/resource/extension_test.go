@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/encoding/protojson"
@@ -193,5 +194,26 @@ func TestHealthCheck(t *testing.T) {
 		if got := filterOf(t, `{`+url+config+`}`); got.Refusal == "" {
 			t.Errorf("%s: %+v", config, got)
 		}
+	}
+}
+
+// The cluster that Consul makes for AWS Lambda asks for a pattern, which no peer is
+// called: it is the endpoint's name that the peer must have.
+func TestLambdaCluster(t *testing.T) {
+	t.Parallel()
+	msg := &clusterv3.Cluster{}
+	if err := protojson.Unmarshal([]byte(`{"name": "l", "type": "LOGICAL_DNS", "load_assignment": {"cluster_name": "l", "endpoints": [{"lb_endpoints": [
+		{"endpoint": {"address": {"socket_address": {"address": "lambda.us-east-1.amazonaws.com", "port_value": 443}}}}]}]},
+		"metadata": {"filter_metadata": {"com.amazonaws.lambda": {"egress_gateway": true}}},
+		"transport_socket": {"name": "tls", "typed_config": {"@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext", "sni": "*.amazonaws.com"}}}`), msg); err != nil {
+		t.Fatal(err)
+	}
+	data, err := proto.Marshal(msg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, _, err := resource.Cluster(data)
+	if err != nil || c.Refusal != "" || !c.Lambda || c.TLS == nil || !c.TLS.HostSNI || !c.TLS.VerifySNI || !c.TLS.SystemRoots {
+		t.Errorf("%+v, TLS %+v, %v", c, c.TLS, err)
 	}
 }

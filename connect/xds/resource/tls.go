@@ -106,8 +106,10 @@ func (d *decoder) upstreamTLS(socket *corev3.TransportSocket) (*mesh.UpstreamTLS
 		return nil, errors.New("tls: no trusted_ca, the peer could not be verified")
 	case !trusts && t.Pins.IsZero():
 		// Envoy believes anybody then. We do not: the peer must be who its name
-		// says, signed by an authority that the machine trusts.
-		t.SystemRoots, t.VerifySNI, t.HostSNI, t.AnyPeer = true, true, t.HostSNI || t.ServerName == "", true
+		// says, signed by an authority that the machine trusts. Nobody is called by a
+		// pattern, which Consul gives for AWS Lambda: the endpoint's own name counts.
+		t.SystemRoots, t.VerifySNI, t.AnyPeer = true, true, true
+		t.HostSNI = t.HostSNI || t.ServerName == "" || strings.HasPrefix(t.ServerName, "*.")
 		d.note("UpstreamTlsContext without a trusted_ca: the machine's are taken, and the name is checked")
 	case !named:
 		// No name was asked for. Where we show a leaf of the mesh it is one of its
