@@ -67,7 +67,12 @@ func streamOperator(name string) (definition, bool) {
 	case "PROTOCOL":
 		return plainly(word(func(in *Input) string { return protocol(in.request()) }))
 	case "RESPONSE_CODE":
-		return plainly(count(func(in *Input) int64 { return int64(in.Exchange.Status) }))
+		return plainly(count(func(in *Input) int64 {
+			if in.Exchange.Status == 0 && in.Response != nil {
+				return int64(in.Response.Status) // which is about to be sent
+			}
+			return int64(in.Exchange.Status)
+		}))
 	case "RESPONSE_CODE_DETAILS":
 		return definition{takesArg, details}, true
 	case "CONNECTION_TERMINATION_DETAILS":

@@ -190,6 +190,7 @@ func (r *router) forward(x *wire.Exchange, req *wire.Request, rule *route.Rule, 
 	if x.Request == nil { // of a codec that does not tell
 		x.Request = req
 	}
+	x.Cluster = target.Cluster
 	// Before the path is rewritten: what an edit is told of is what the client sent.
 	rule.EditOf(target).Request(x, &req.Header)
 	for _, edit := range rule.Edits {
@@ -201,6 +202,9 @@ func (r *router) forward(x *wire.Exchange, req *wire.Request, rule *route.Rule, 
 	}
 	if rule.Rewrites() && !r.suppress && !req.Header.Has(originalPath) {
 		req.Header.Add(originalPath, req.Path)
+	}
+	if rule.HostRewrite != "" && !r.suppress && !req.Header.Has(originalHost) {
+		req.Header.Add(originalHost, req.Authority)
 	}
 	rule.Rewrite(req)
 	x.Choice.AutoHost = rule.AutoHost
@@ -234,8 +238,11 @@ func (r *router) forward(x *wire.Exchange, req *wire.Request, rule *route.Rule, 
 	return resp, target, nil
 }
 
-// originalPath is the field in which the upstream learns what the path was.
-const originalPath = "x-envoy-original-path"
+// The fields in which the upstream learns what path and authority were.
+const (
+	originalPath = "x-envoy-original-path"
+	originalHost = "x-envoy-original-host"
+)
 
 // serve hands over to the cluster, or to what opens a tunnel to it.
 func (r *router) serve(
