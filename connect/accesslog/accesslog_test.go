@@ -53,9 +53,13 @@ func TestSinks(t *testing.T) {
 	s := accesslog.New(&out, io.Discard, nil, slog.New(slog.NewTextHandler(&told, nil)))
 	one, other := filepath.Join(folder, "one"), filepath.Join(folder, "other")
 	all := []*mesh.AccessLog{
-		text(one, "a %RESPONSE_CODE%\n"), {Refusal: "odd"}, {Refusal: "odd"}, text(one, "b %REQ(:PATH)% %REQ(X)%\n"), text("/dev/null", "c\n"),
+		text(one, "a %RESPONSE_CODE%\n"),
+		{Refusal: "odd"},
+		{Refusal: "odd"},
+		text(one, "b %REQ(:PATH)% %REQ(X)%\n"), text("/dev/null", "c\n"),
 		{Path: "/dev/stdout", JSON: map[string]any{"code": "%RESPONSE_CODE%", "type": "%ACCESS_LOG_TYPE%", "chain": "%FILTER_CHAIN_NAME%"}},
-		text(filepath.Join(folder, "no", "such"), "d\n"), {Path: other, Text: "%REQ(X)%|\n", OmitEmpty: true},
+		text(filepath.Join(folder, "no", "such"), "d\n"),
+		{Path: other, Text: "%REQ(X)%|\n", OmitEmpty: true},
 	}
 	logs := s.Compile(all)
 	logs.At(accesslog.Exchanges, "fc").End(exchange())
@@ -98,21 +102,30 @@ func TestFilters(t *testing.T) {
 		filter *mesh.LogFilter
 		want   bool
 	}{
-		{"status", status(mesh.Equal, 503), true}, {"not that", status(mesh.Equal, 200), false}, {"at least", status(mesh.AtLeast, 500), true},
-		{"at most", status(mesh.AtMost, 500), false}, {"unequal", status(mesh.Unequal, 503), false},
+		{"status", status(mesh.Equal, 503), true},
+		{"not that", status(mesh.Equal, 200), false},
+		{"at least", status(mesh.AtLeast, 500), true},
+		{"at most", status(mesh.AtMost, 500), false},
+		{"unequal", status(mesh.Unequal, 503), false},
 		{"duration", &mesh.LogFilter{Duration: &mesh.LogComparison{Op: mesh.AtLeast, Value: 12}}, true},
 		{"longer", &mesh.LogFilter{Duration: &mesh.LogComparison{Op: mesh.AtLeast, Value: 13}}, false},
 		{"all", &mesh.LogFilter{All: []*mesh.LogFilter{status(mesh.Equal, 503), flags("UF")}}, true},
 		{"not all", &mesh.LogFilter{All: []*mesh.LogFilter{status(mesh.Equal, 503), flags("NR")}}, false},
 		{"any", &mesh.LogFilter{Any: []*mesh.LogFilter{status(mesh.Equal, 1), flags("UF")}}, true},
 		{"not any", &mesh.LogFilter{Any: []*mesh.LogFilter{status(mesh.Equal, 1), flags("NR")}}, false},
-		{"flag", flags("NR", "UF"), true}, {"second flag", flags("URX"), true}, {"some flag", flags(), true},
+		{"flag", flags("NR", "UF"), true},
+		{"second flag", flags("URX"), true},
+		{"some flag", flags(), true},
 		{"header", &mesh.LogFilter{Header: &mesh.HeaderMatch{Name: "x", Present: true}}, true},
 		{"no header", &mesh.LogFilter{Header: &mesh.HeaderMatch{Name: "y", Present: true}}, false},
-		{"everything", &mesh.LogFilter{HasPercent: true, Percent: 1_000_000}, true}, {"nothing", &mesh.LogFilter{HasPercent: true}, false},
-		{"no health check", &mesh.LogFilter{NoHealthCheck: true}, true}, {"traced", &mesh.LogFilter{Traced: true}, false},
-		{"grpc", &mesh.LogFilter{GRPC: []int{14}}, true}, {"not grpc", &mesh.LogFilter{GRPC: []int{14}, Exclude: true}, false},
-		{"type", &mesh.LogFilter{Types: []string{"DownstreamEnd"}}, true}, {"other type", &mesh.LogFilter{Types: []string{"DownstreamEnd"}, Exclude: true}, false},
+		{"everything", &mesh.LogFilter{HasPercent: true, Percent: 1_000_000}, true},
+		{"nothing", &mesh.LogFilter{HasPercent: true}, false},
+		{"no health check", &mesh.LogFilter{NoHealthCheck: true}, true},
+		{"traced", &mesh.LogFilter{Traced: true}, false},
+		{"grpc", &mesh.LogFilter{GRPC: []int{14}}, true},
+		{"not grpc", &mesh.LogFilter{GRPC: []int{14}, Exclude: true}, false},
+		{"type", &mesh.LogFilter{Types: []string{"DownstreamEnd"}}, true},
+		{"other type", &mesh.LogFilter{Types: []string{"DownstreamEnd"}, Exclude: true}, false},
 		{"metadata", meta(mesh.LogMetadata{Path: []string{"k"}, Value: mesh.StringMatch{Exact: "v"}}), true},
 		{"other metadata", meta(mesh.LogMetadata{Path: []string{"k"}, Value: mesh.StringMatch{Exact: "w"}}), false},
 		{"not other metadata", meta(mesh.LogMetadata{Path: []string{"k"}, Value: mesh.StringMatch{Exact: "w"}, Invert: true}), true},

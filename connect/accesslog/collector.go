@@ -106,7 +106,9 @@ func stringValue(s string) *commonv1.AnyValue {
 
 // compileValue reads a value as resource has made it: strings are texts.
 func compileValue(of any) (value, error) {
-	fixed := func(v *commonv1.AnyValue) (value, error) { return func(*format.Input) *commonv1.AnyValue { return v }, nil }
+	fixed := func(v *commonv1.AnyValue) (value, error) {
+		return func(*format.Input) *commonv1.AnyValue { return v }, nil
+	}
 	switch of := of.(type) {
 	case string:
 		text, err := format.Compile(of)

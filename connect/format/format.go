@@ -93,18 +93,16 @@ func (t *Text) Plain() (plain string, ok bool) {
 
 // Append appends the text; what is not known is "-".
 func (t *Text) Append(dst []byte, in *Input) []byte {
-	dst, _ = t.append(dst, in, false)
-	return dst
+	return t.append(dst, in, false)
 }
 
 // AppendKnown appends the text without anything for what is not known
 // (omit_empty_values).
 func (t *Text) AppendKnown(dst []byte, in *Input) []byte {
-	dst, _ = t.append(dst, in, true)
-	return dst
+	return t.append(dst, in, true)
 }
 
-func (t *Text) append(dst []byte, in *Input, omit bool) ([]byte, kind) {
+func (t *Text) append(dst []byte, in *Input, omit bool) []byte {
 	for i := range t.parts {
 		p := &t.parts[i]
 		if p.op == nil {
@@ -116,7 +114,7 @@ func (t *Text) append(dst []byte, in *Input, omit bool) ([]byte, kind) {
 			dst = append(dst, unknown)
 		}
 	}
-	return dst, text
+	return dst
 }
 
 // single is the only part, if it is an operator.

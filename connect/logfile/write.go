@@ -16,7 +16,7 @@ type Destination struct {
 	// when that was looked at last.
 	path   string
 	looked time.Time
-	rest   []byte    // lines that were meant for it when it was swapped out
+	rest   []byte // lines that were meant for it when it was swapped out
 	// torn says that the last write broke off within a line.
 	torn bool
 }

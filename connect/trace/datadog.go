@@ -79,6 +79,7 @@ func appendText(b []byte, s string) []byte {
 }
 
 func appendUint(b []byte, n uint64) []byte { return binary.BigEndian.AppendUint64(append(b, 0xcf), n) }
+
 func appendInt(b []byte, n int64) []byte {
 	return binary.BigEndian.AppendUint64(append(b, 0xd3), uint64(n)) //nolint:gosec // the same bits
 }

@@ -48,12 +48,14 @@ func TestB3(t *testing.T) {
 		{[]string{"b3: 80f198ee56343ba864fe8b2a57d3eff7-e457b5a2e4d86bd1-1-05e3ac9a4f6e3b90"}, ids(0x80f198ee56343ba8, 0x64fe8b2a57d3eff7, 0xe457b5a2e4d86bd1, 0x05e3ac9a4f6e3b90, true), true},
 		{[]string{"b3: 64fe8b2a57d3eff7-e457b5a2e4d86bd1"}, ids(0, 0x64fe8b2a57d3eff7, 0xe457b5a2e4d86bd1, 0, false), false},
 		{[]string{"b3: 64fe8b2a57d3eff7-e457b5a2e4d86bd1-d"}, ids(0, 0x64fe8b2a57d3eff7, 0xe457b5a2e4d86bd1, 0, true), true},
-		{[]string{"b3: 0"}, trace.Context{}, true}, {[]string{"b3: 1"}, trace.Context{Sampled: true}, true},
+		{[]string{"b3: 0"}, trace.Context{}, true},
+		{[]string{"b3: 1"}, trace.Context{Sampled: true}, true},
 		{[]string{"b3: x-y", "x-b3-sampled: 1"}, trace.Context{Sampled: true}, true},
 		{[]string{"b3: 0000000000000000-e457b5a2e4d86bd1-1"}, trace.Context{}, false},
 		{[]string{"x-b3-traceid: 64fe8b2a57d3eff7", "x-b3-spanid: e457b5a2e4d86bd1", "x-b3-sampled: 1"}, ids(0, 0x64fe8b2a57d3eff7, 0xe457b5a2e4d86bd1, 0, true), true},
 		{[]string{"x-b3-traceid: 1", "x-b3-spanid: 2", "x-b3-parentspanid: 3", "x-b3-flags: 1"}, ids(0, 1, 2, 3, true), true},
-		{[]string{"x-b3-traceid: xyz", "x-b3-spanid: 2"}, trace.Context{}, false}, {[]string{"x-b3-traceid: +1", "x-b3-spanid: 2"}, trace.Context{}, false},
+		{[]string{"x-b3-traceid: xyz", "x-b3-spanid: 2"}, trace.Context{}, false},
+		{[]string{"x-b3-traceid: +1", "x-b3-spanid: 2"}, trace.Context{}, false},
 	} {
 		got, asked := trace.B3(header(row.fields...))
 		if diff := cmp.Diff(row.want, got); diff != "" || asked != row.asked {
@@ -182,7 +184,7 @@ func TestZipkin(t *testing.T) {
 		t.Error(c.heads[0])
 	}
 	s := spans[0]
-	tags, _ := s["tags"].(map[string]any) //nolint:errcheck // nil will fail below
+	tags, _ := s["tags"].(map[string]any) // nil will fail below
 	if up.Get("x-b3-traceid") != s["traceId"] || up.Get("x-b3-spanid") != s["id"] || up.Get("x-b3-sampled") != "1" || x.TraceID != s["traceId"] || s["parentId"] != nil {
 		t.Errorf("handed on %v, told %v", up, s)
 	}

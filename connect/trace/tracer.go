@@ -191,7 +191,9 @@ func (s *active) End(x *wire.Exchange) {
 // tagsOf are the tags of a span of x.
 func (t *Tracer) tagsOf(x *wire.Exchange) []tag {
 	all := make([]tag, 0, 20+len(t.tags))
-	add := func(name, value string) { all = append(all, tag{name, strings.ToValidUTF8(strings.Clone(value), "\ufffd")}) }
+	add := func(name, value string) {
+		all = append(all, tag{name, strings.ToValidUTF8(strings.Clone(value), "\ufffd")})
+	}
 	if req := x.Request; req != nil {
 		if id := req.Header.Get(requestID); id != "" {
 			add("guid:x-request-id", id)

@@ -86,7 +86,7 @@ func zipkinProto(service string, s *span) []byte {
 	}
 	b = protowire.AppendVarint(protowire.AppendTag(b, 4, protowire.VarintType), kind)
 	bytes(5, []byte(s.name))
-	b = protowire.AppendFixed64(protowire.AppendTag(b, 6, protowire.Fixed64Type), uint64(s.begin.UnixMicro()))                 //nolint:gosec // after 1970
+	b = protowire.AppendFixed64(protowire.AppendTag(b, 6, protowire.Fixed64Type), uint64(s.begin.UnixMicro()))         //nolint:gosec // after 1970
 	b = protowire.AppendVarint(protowire.AppendTag(b, 7, protowire.VarintType), uint64(max(1, s.took.Microseconds()))) //nolint:gosec // positive
 	bytes(8, zipkinEndpointProto(service, s))
 	for _, t := range s.tags {

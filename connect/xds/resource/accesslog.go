@@ -96,13 +96,13 @@ func (d *decoder) fileLog(msg *filev3.FileAccessLog, l *mesh.AccessLog) error {
 	switch f := msg.GetAccessLogFormat().(type) {
 	case nil:
 		l.Text = defaultLine
-	case *filev3.FileAccessLog_Format: //nolint:staticcheck // deprecated, but sent
+	case *filev3.FileAccessLog_Format:
 		if l.Text = f.Format; l.Text == "" {
 			l.Text = defaultLine
 		}
-	case *filev3.FileAccessLog_JsonFormat: //nolint:staticcheck // deprecated, but sent
+	case *filev3.FileAccessLog_JsonFormat:
 		l.JSON = f.JsonFormat.AsMap()
-	case *filev3.FileAccessLog_TypedJsonFormat: //nolint:staticcheck // deprecated, but sent
+	case *filev3.FileAccessLog_TypedJsonFormat:
 		l.JSON = f.TypedJsonFormat.AsMap()
 	case *filev3.FileAccessLog_LogFormat:
 		return d.logFormat(f.LogFormat, l)
@@ -123,7 +123,7 @@ func (d *decoder) logFormat(msg *corev3.SubstitutionFormatString, l *mesh.Access
 	}
 	l.OmitEmpty = msg.GetOmitEmptyValues()
 	switch f := msg.GetFormat().(type) {
-	case *corev3.SubstitutionFormatString_TextFormat: //nolint:staticcheck // deprecated, but sent
+	case *corev3.SubstitutionFormatString_TextFormat:
 		l.Text = f.TextFormat
 	case *corev3.SubstitutionFormatString_TextFormatSource:
 		if l.Text, err = d.text(f.TextFormatSource); err != nil {
@@ -165,7 +165,7 @@ func (d *decoder) otelLog(msg *otelv3.OpenTelemetryAccessLogConfig, l *mesh.Acce
 		}
 	}
 	service, flush, size := (*corev3.GrpcService)(nil), time.Duration(0), uint32(0)
-	if c := msg.GetCommonConfig(); c != nil { //nolint:staticcheck // deprecated, but what Consul sends
+	if c := msg.GetCommonConfig(); c != nil {
 		err := d.only(c, "log_name grpc_service transport_api_version buffer_flush_interval buffer_size_bytes",
 			"filter_state_objects_to_log grpc_stream_retry_policy custom_tags")
 		if err != nil {

@@ -167,7 +167,7 @@ func (d *decoder) zipkin(msg *tracev3.ZipkinConfig) (*mesh.TraceProvider, error)
 		Kind: mesh.Zipkin, Cluster: msg.GetCollectorCluster(), Path: msg.GetCollectorEndpoint(), Authority: msg.GetCollectorHostname(),
 		Wide: msg.GetTraceId_128Bit(),
 		// Of a split request each side has a span of its own, as without sharing.
-		Alone: msg.GetSharedSpanContext() != nil && !msg.GetSharedSpanContext().GetValue() || msg.GetSplitSpansForRequest(), //nolint:staticcheck // deprecated, but sent
+		Alone: msg.GetSharedSpanContext() != nil && !msg.GetSharedSpanContext().GetValue() || msg.GetSplitSpansForRequest(),
 	}
 	switch version := msg.GetCollectorEndpointVersion(); version {
 	case tracev3.ZipkinConfig_HTTP_JSON:
