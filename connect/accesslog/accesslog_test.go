@@ -50,7 +50,7 @@ func TestSinks(t *testing.T) {
 	t.Parallel()
 	folder := t.TempDir()
 	var out, told bytes.Buffer
-	s := accesslog.New(&out, io.Discard, nil, slog.New(slog.NewTextHandler(&told, nil)))
+	s := accesslog.New(accesslog.Node{ID: "n", Cluster: "c", Zone: "z"}, &out, io.Discard, nil, slog.New(slog.NewTextHandler(&told, nil)))
 	one, other := filepath.Join(folder, "one"), filepath.Join(folder, "other")
 	all := []*mesh.AccessLog{
 		text(one, "a %RESPONSE_CODE%\n"),
@@ -135,7 +135,7 @@ func TestFilters(t *testing.T) {
 		{"no metadata needed", meta(mesh.LogMetadata{Path: []string{"x"}, Present: true, Missing: true}), true},
 	} {
 		path := filepath.Join(t.TempDir(), "log")
-		s := accesslog.New(io.Discard, io.Discard, nil, slog.New(slog.DiscardHandler))
+		s := accesslog.New(accesslog.Node{ID: "n", Cluster: "c", Zone: "z"}, io.Discard, io.Discard, nil, slog.New(slog.DiscardHandler))
 		x := exchange()
 		x.Status, x.Flag, x.Exhausted = 503, wire.FlagUpstreamConnect, true
 		x.Request.Header.Add("x", "1")
@@ -155,7 +155,7 @@ func TestRotation(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "log")
-		s := accesslog.New(io.Discard, io.Discard, nil, slog.New(slog.DiscardHandler))
+		s := accesslog.New(accesslog.Node{ID: "n", Cluster: "c", Zone: "z"}, io.Discard, io.Discard, nil, slog.New(slog.DiscardHandler))
 		place := s.Compile([]*mesh.AccessLog{text(path, "x\n")}).At(accesslog.Exchanges, "")
 		place.End(exchange())
 		time.Sleep(5 * time.Second) //nolint:forbidigo // of a bubble
@@ -212,7 +212,7 @@ func TestOTLP(t *testing.T) {
 	t.Parallel()
 	for _, path := range []string{"", "/v1/logs"} {
 		c := &collector{}
-		s := accesslog.New(io.Discard, io.Discard, func(name string) wire.Service {
+		s := accesslog.New(accesslog.Node{ID: "n", Cluster: "c", Zone: "z"}, io.Discard, io.Discard, func(name string) wire.Service {
 			if name != "otel" {
 				return nil
 			}
@@ -240,7 +240,8 @@ func TestOTLP(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		const wantResource = `[{"key":"log_name","value":{"Value":{"StringValue":"l"}}},{"key":"type","value":{"Value":{"StringValue":"compute"}}}]`
+		const wantResource = `[{"key":"log_name","value":{"Value":{"StringValue":"l"}}},{"key":"zone_name","value":{"Value":{"StringValue":"z"}}},` +
+			`{"key":"cluster_name","value":{"Value":{"StringValue":"c"}}},{"key":"node_name","value":{"Value":{"StringValue":"n"}}},{"key":"type","value":{"Value":{"StringValue":"compute"}}}]`
 		if string(resource) != wantResource {
 			t.Errorf("%s", resource)
 		}
@@ -262,7 +263,7 @@ func TestOTLP(t *testing.T) {
 func TestOTLPLost(t *testing.T) {
 	t.Parallel()
 	c := &collector{fail: true}
-	s := accesslog.New(io.Discard, io.Discard, func(name string) wire.Service {
+	s := accesslog.New(accesslog.Node{ID: "n", Cluster: "c", Zone: "z"}, io.Discard, io.Discard, func(name string) wire.Service {
 		if name == "failing" {
 			return c
 		}
@@ -281,7 +282,7 @@ func TestOTLPLost(t *testing.T) {
 }
 
 func TestLogAllocatesNothing(t *testing.T) {
-	s := accesslog.New(io.Discard, io.Discard, nil, slog.New(slog.DiscardHandler))
+	s := accesslog.New(accesslog.Node{ID: "n", Cluster: "c", Zone: "z"}, io.Discard, io.Discard, nil, slog.New(slog.DiscardHandler))
 	defer s.Close()
 	place := s.Compile([]*mesh.AccessLog{
 		text("/dev/stdout", "%START_TIME% %REQ(:PATH)% %RESPONSE_CODE% %DURATION%\n"),

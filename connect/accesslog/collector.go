@@ -69,7 +69,7 @@ type attribute struct {
 // value makes a value of OTLP of an exchange.
 type value func(in *format.Input) *commonv1.AnyValue
 
-func newCollector(c *mesh.LogOTLP, find call.Find, log *slog.Logger) (*collector, error) {
+func newCollector(c *mesh.LogOTLP, node Node, find call.Find, log *slog.Logger) (*collector, error) {
 	o := &collector{
 		config: c, find: find, log: log, resource: &resourcev1.Resource{}, wake: make(chan struct{}, 1), end: make(chan struct{}),
 	}
@@ -87,7 +87,9 @@ func newCollector(c *mesh.LogOTLP, find call.Find, log *slog.Logger) (*collector
 		o.attributes = append(o.attributes, attribute{a.Name, v})
 	}
 	if !c.NoBuiltin {
-		o.resource.Attributes = append(o.resource.Attributes, &commonv1.KeyValue{Key: "log_name", Value: stringValue(c.Name)})
+		for _, label := range [][2]string{{"log_name", c.Name}, {"zone_name", node.Zone}, {"cluster_name", node.Cluster}, {"node_name", node.ID}} {
+			o.resource.Attributes = append(o.resource.Attributes, &commonv1.KeyValue{Key: label[0], Value: stringValue(label[1])})
+		}
 	}
 	for _, a := range c.Resource {
 		v, err := compileValue(a.Value)

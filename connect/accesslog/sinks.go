@@ -20,6 +20,7 @@ import (
 // names them. A nil Sinks takes nothing. It is safe for concurrent use.
 type Sinks struct {
 	// set by New
+	node           Node
 	stdout, stderr io.Writer
 	find           call.Find
 	log            *slog.Logger
@@ -42,11 +43,14 @@ type file struct {
 	used   bool
 }
 
-// New returns Sinks. find gives the clusters of collectors. Close flushes and ends
+// Node is who we are, for collectors.
+type Node struct{ ID, Cluster, Zone string }
+
+// New returns Sinks of a node. find gives the clusters of collectors. Close flushes and ends
 // what logs have opened.
-func New(stdout, stderr io.Writer, find call.Find, log *slog.Logger) *Sinks {
+func New(node Node, stdout, stderr io.Writer, find call.Find, log *slog.Logger) *Sinks {
 	return &Sinks{
-		stdout: stdout, stderr: stderr, find: find, log: log,
+		node: node, stdout: stdout, stderr: stderr, find: find, log: log,
 		known: map[string]*logger{}, told: map[string]bool{}, files: map[string]*file{},
 	}
 }
@@ -145,7 +149,7 @@ func (s *Sinks) compile(m *mesh.AccessLog) (*logger, error) {
 	}
 	if m.OTLP != nil {
 		if l.collector == nil {
-			if l.collector, err = newCollector(m.OTLP, s.find, s.log); err != nil {
+			if l.collector, err = newCollector(m.OTLP, s.node, s.find, s.log); err != nil {
 				return nil, err
 			}
 			s.group.Go(l.collector.run)

@@ -90,7 +90,7 @@ func New(config Config, observe *telemetry.Observer, log *slog.Logger) (*Proxy, 
 		failed: func() bool { return p.unhealthy.Load() || p.draining.Load() },
 	}
 	p.chains.traces = trace.New(tracingOf(config.Bootstrap), config.XDS.ADS.Node.ID, config.XDS.ADS.Node.Cluster, p.find, log)
-	p.chains.logs = accesslog.New(os.Stdout, os.Stderr, p.find, log)
+	p.chains.logs = accesslog.New(accesslog.Node{ID: config.XDS.ADS.Node.ID, Cluster: config.XDS.ADS.Node.Cluster}, os.Stdout, os.Stderr, p.find, log)
 	if config.XDS.Dial == nil {
 		config.XDS.Dial = p.dial
 	}
