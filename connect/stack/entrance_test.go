@@ -5,11 +5,13 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"net/netip"
 	"testing"
 	"time"
 
 	"github.com/serai-net/serai/connect/mesh"
 	"github.com/serai-net/serai/connect/stack"
+	"github.com/serai-net/serai/connect/upstream"
 	"github.com/serai-net/serai/connect/wire"
 )
 
@@ -141,5 +143,61 @@ func TestQuiet(t *testing.T) {
 	hello := make([]byte, 5)
 	if _, err := waits.Read(hello); err != nil || string(hello) != "hello" {
 		t.Errorf("%q, %v", hello, err)
+	}
+}
+
+// tcp_proxy spreads connections over clusters by weight, and with hash_policy
+// source_ip sends those of one address to one endpoint.
+func TestTCPWeightsAndHash(t *testing.T) {
+	t.Parallel()
+	answers := func(name string) string {
+		return tcp(t, func(conn net.Conn) {
+			conn.Write([]byte(name)) //nolint:errcheck // the test will see
+		})
+	}
+	ask := func(r *relay) string {
+		one := make([]byte, 1)
+		if _, err := dial(t, r.address).Read(one); err != nil {
+			t.Error(err)
+		}
+		return string(one)
+	}
+	set := clusters(t, map[string]string{"a": answers("a"), "b": answers("b"), "never": answers("n")})
+	weighted := listen(t, set, web(t))
+	weighted.update(t, &mesh.FilterChain{TCP: &mesh.TCPProxy{Targets: []mesh.Target{{Cluster: "a", Weight: 3}, {Cluster: "never"}, {Cluster: "b", Weight: 1}}}})
+	counts := map[string]int{}
+	for range 200 {
+		counts[ask(weighted)]++
+	}
+	if counts["n"] > 0 || counts["b"] < 20 || counts["a"] < 2*counts["b"]-20 {
+		t.Errorf("%v", counts)
+	}
+
+	ring := &mesh.Cluster{Name: "ring", Kind: mesh.ClusterStatic, Balance: mesh.Balance{Policy: mesh.RingHash}, Endpoints: &mesh.EndpointSet{}}
+	for _, name := range []string{"0", "1", "2", "3"} {
+		ring.Endpoints.Endpoints = append(ring.Endpoints.Endpoints, endpoint(answers(name)).Endpoints...)
+	}
+	rings := upstream.NewSet(slog.New(slog.DiscardHandler))
+	t.Cleanup(rings.Close)
+	commit, err := rings.Prepare(map[string]*mesh.Cluster{"ring": ring})
+	if err != nil {
+		t.Fatal(err)
+	}
+	commit()
+	hashed := listen(t, rings, &wire.Peer{})
+	hashed.update(t, &mesh.FilterChain{TCP: &mesh.TCPProxy{HashSource: true, Targets: []mesh.Target{{Cluster: "ring"}}}})
+	seen := map[string]bool{}
+	for i := range 30 {
+		hashed.peer.Store(&wire.Peer{Addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, 0, byte(i)}), 1)})
+		first := ask(hashed)
+		for range 3 {
+			if again := ask(hashed); again != first {
+				t.Errorf("the same peer comes to %s and %s", first, again)
+			}
+		}
+		seen[first] = true
+	}
+	if len(seen) < 3 {
+		t.Errorf("thirty peers come to %d endpoints", len(seen))
 	}
 }
