@@ -133,7 +133,7 @@ func newTwin(t *testing.T, specs map[string]chainSpec, clusters ...string) *twin
 		w.chains[name] = &pair{ours: w.serve(t, text, set), theirs: local(port + 1 + i)}
 	}
 	file := filepath.Join(env.Dir(), "envoy.json")
-	must(t, os.WriteFile(file, fmt.Appendf(nil, `{"admin":{"address":{"socketAddress":{"address":"127.0.0.1","portValue":%d}}},"staticResources":{"clusters":[%s],"listeners":[%s]}}`,
+	must(t, os.WriteFile(file, fmt.Appendf(nil, `{"admin":{"address":{"socketAddress":{"address":"127.0.0.1","portValue":%d}}},"layeredRuntime":{"layers":[{"name":"static","staticLayer":{"re2.max_program_size.error_level":1048576}}]},"staticResources":{"clusters":[%s],"listeners":[%s]}}`,
 		port, strings.Join(clusters, ","), strings.Join(listeners, ",")), 0o600))
 	_, err = env.Start(harness.Command{
 		Name: "envoy", Path: envoy, Args: []string{"-c", file, "--concurrency", "1", "--disable-hot-restart", "-l", "error", "--use-dynamic-base-id"},

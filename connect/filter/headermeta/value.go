@@ -68,10 +68,14 @@ func (v *value) of(found string) (any, bool) {
 	}
 }
 
-// number reads decimal numbers only.
+// number reads decimal and hexadecimal numbers as C does, which wants no exponent
+// and knows no underscores.
 func number(text string) (any, bool) {
-	if strings.ContainsAny(text, "xX_") {
+	if strings.Contains(text, "_") {
 		return nil, false
+	}
+	if strings.ContainsAny(text, "xX") && !strings.ContainsAny(text, "pP") {
+		text += "p0"
 	}
 	n, err := strconv.ParseFloat(text, 64)
 	return n, err == nil || errors.Is(err, strconv.ErrRange) // out of range it is infinite, or 0
