@@ -48,7 +48,7 @@ func connectCommand() *cli.Command {
 			&cli.DurationFlag{Name: "drain-delay", Value: time.Second, Usage: "how long connections are accepted after the signal to stop"},
 			&cli.DurationFlag{Name: "drain-timeout", Value: 4500 * time.Millisecond, Usage: "when what is left is killed, counted from the signal"},
 			&cli.BoolFlag{Name: "disable-hot-restart", Hidden: true, Usage: "Envoy's; there is nothing to disable"},
-		}, append(append(gatewayFlags(), envoyFlags()...), processFlags()...)...), consulFlags()...),
+		}, append(append(append(gatewayFlags(), placeFlags()...), envoyFlags()...), processFlags()...)...), consulFlags()...),
 		Action:          runConnect,
 		HideHelpCommand: true,
 		Subcommands:     connectSubcommands(),
@@ -116,6 +116,9 @@ func runConnect(c *cli.Context) error {
 		return nil
 	default:
 		return &usageError{command: "connect", err: fmt.Errorf("-mode %q: it can be serve or validate", mode)}
+	}
+	if err := placesOf(c, &config, log); err != nil {
+		return err
 	}
 	p, err := proxy.New(config, seen, log)
 	if err != nil {

@@ -46,6 +46,9 @@ type Config struct {
 	LogLevel *slog.LevelVar
 	// DrainTime is how long POST /drain_listeners?graceful takes; 0 means 60 s.
 	DrainTime time.Duration
+	// Places, if not nil, tells take until ctx ends where we and others are, so that
+	// endpoints of our own zone are preferred.
+	Places func(ctx context.Context, take func(*mesh.Map)) error
 	// DrainDelay is how long connections are still accepted after the signal
 	// to stop, so that callers can learn that we go; 0 means 1 s, below 0 not at all.
 	DrainDelay time.Duration
@@ -161,6 +164,9 @@ func (p *Proxy) Run(ctx context.Context) error {
 	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var running sync.WaitGroup
 	parts := []func(context.Context) error{adminServer.Run, p.clusters.Run, p.watcher.Run}
+	if places := p.config.Places; places != nil {
+		parts = append(parts, func(ctx context.Context) error { return places(ctx, p.clusters.Locate) })
+	}
 	for _, sink := range p.sinks() {
 		parts = append(parts, sink.Run)
 	}

@@ -78,7 +78,11 @@ func (c *Cluster) setEndpoints(set *mesh.EndpointSet, keep bool) {
 // plan puts all hosts in force as they are now. Callers hold the set's lock.
 func (c *Cluster) plan(all []*Host, now time.Time) {
 	next := &hosts{all: all}
-	next.plan(&c.config.Load().Balance, cmp.Or(c.factor, overprovision), c.config.Load().PanicPercent, now)
+	var where *mesh.Map
+	if c.config.Load().Kind == mesh.ClusterEDS {
+		where = c.set.where
+	}
+	next.plan(&c.config.Load().Balance, cmp.Or(c.factor, overprovision), where, c.config.Load().PanicPercent, now)
 	if next.panics {
 		c.panics.Add(1)
 	}
@@ -95,8 +99,8 @@ func (hs *hosts) set() *mesh.EndpointSet {
 }
 
 // plan makes the levels.
-func (hs *hosts) plan(b *mesh.Balance, factor, panicPercent uint32, now time.Time) {
-	hs.levels = levelsOf(hs.all, factor)
+func (hs *hosts) plan(b *mesh.Balance, factor uint32, where *mesh.Map, panicPercent uint32, now time.Time) {
+	hs.levels = levelsOf(hs.all, factor, where)
 	for i := range hs.levels {
 		l := &hs.levels[i]
 		hs.healthy += len(l.hosts)

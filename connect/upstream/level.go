@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"cmp"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -16,6 +17,9 @@ const overprovision = 140
 // level is the hosts of one priority that are healthy, or those that are degraded.
 type level struct {
 	priority uint32
+	// distance is how far away they are, where that is known: the near ones of a
+	// priority come before the far ones.
+	distance uint8
 	degraded bool
 	// all hosts of it, while a plan is made; hosts are those that it gives.
 	all, hosts []*Host
@@ -28,13 +32,15 @@ type level struct {
 // levelsOf groups hosts by priority, the best first, with those that are healthy.
 // After all of these come the levels of degraded hosts, as Envoy has it. factor is
 // the overprovisioning in percent.
-func levelsOf(all []*Host, factor uint32) []level {
+func levelsOf(all []*Host, factor uint32, where *mesh.Map) []level {
 	var levels []level
 	for _, h := range all {
-		priority := h.endpoint.Load().Priority
-		at, found := slices.BinarySearchFunc(levels, priority, func(l level, p uint32) int { return int(l.priority) - int(p) })
+		next := level{priority: h.endpoint.Load().Priority, distance: where.Distance(h.address)}
+		at, found := slices.BinarySearchFunc(levels, next, func(l, next level) int {
+			return cmp.Or(cmp.Compare(l.priority, next.priority), cmp.Compare(l.distance, next.distance))
+		})
 		if !found {
-			levels = slices.Insert(levels, at, level{priority: priority})
+			levels = slices.Insert(levels, at, next)
 		}
 		levels[at].all = append(levels[at].all, h)
 	}
@@ -46,7 +52,7 @@ func levelsOf(all []*Host, factor uint32) []level {
 		l.hosts = those(l.all, (*Host).healthy)
 		l.fit(factor)
 		if slices.ContainsFunc(l.all, (*Host).degraded) {
-			worse := level{priority: l.priority, degraded: true, all: l.all, hosts: those(l.all, (*Host).degraded)}
+			worse := level{priority: l.priority, distance: l.distance, degraded: true, all: l.all, hosts: those(l.all, (*Host).degraded)}
 			worse.fit(factor)
 			levels = append(levels, worse)
 		}

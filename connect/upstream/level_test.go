@@ -2,6 +2,8 @@ package upstream_test
 
 import (
 	"fmt"
+	"net/netip"
+	"slices"
 	"testing"
 
 	"github.com/serai-net/serai/connect/mesh"
@@ -61,5 +63,44 @@ func TestDegraded(t *testing.T) {
 			}
 		}
 		near(t, tt.name, tt.want, got, .03)
+	}
+}
+
+// TestZones: hosts of our zone take all as long as enough of them are healthy, then
+// those of our region help, then the others.
+func TestZones(t *testing.T) {
+	t.Parallel()
+	place := func(host string) netip.Addr { return netip.MustParseAddr(host) }
+	where := &mesh.Map{Own: mesh.Place{Region: "r", Zone: "a"}, Places: map[netip.Addr]mesh.Place{
+		place("10.0.0.1"): {Region: "r", Zone: "a"}, place("10.0.0.2"): {Region: "r", Zone: "a"},
+		place("10.0.0.3"): {Region: "r", Zone: "b"}, place("10.0.0.4"): {Region: "s", Zone: "a"},
+	}}
+	hosts := []string{"10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80", "10.0.0.4:80", "10.0.0.5:80"}
+	for _, tt := range []struct {
+		name string
+		sick []int
+		want []float64
+	}{
+		{"all are well", nil, []float64{.5, .5, 0, 0, 0}},
+		{"half of our zone", []int{0}, []float64{0, .7, .3, 0, 0}},
+		{"nobody in our zone", []int{0, 1}, []float64{0, 0, 1, 0, 0}},
+		{"nobody in our region", []int{0, 1, 2}, []float64{0, 0, 0, .5, .5}},
+	} {
+		endpoints := set("c")
+		for i, host := range hosts {
+			e := at(host)
+			if slices.Contains(tt.sick, i) {
+				e.Health = mesh.Unhealthy
+			}
+			endpoints.Endpoints = append(endpoints.Endpoints, e)
+		}
+		s := newSet(t, eds("c"))
+		s.SetEndpoints(endpoints)
+		s.Locate(where)
+		near(t, tt.name, tt.want, shares(s.Cluster("c"), 20000, nil), .03)
+		s.Locate(nil)
+		if got := shares(s.Cluster("c"), 1000, nil); got[4] < .1 {
+			t.Errorf("%s: a host is left out though no place is known: %.2f", tt.name, got)
+		}
 	}
 }

@@ -39,6 +39,8 @@ type Set struct {
 	// endpoints are the latest sets by name, also those whose cluster is still
 	// to come.
 	endpoints map[string]*mesh.EndpointSet
+	// where tells how far away hosts are; nil for nothing.
+	where *mesh.Map
 }
 
 // NewSet returns a Set without clusters.
@@ -218,6 +220,21 @@ func (s *Set) SetEndpoints(set *mesh.EndpointSet) {
 	for _, c := range *s.clusters.Load() {
 		if cfg := c.config.Load(); cfg.Kind == mesh.ClusterEDS && cfg.endpointName() == set.Name {
 			c.setEndpoints(set, true)
+		}
+	}
+}
+
+// Locate tells where we and others are: of the hosts that the control plane names,
+// those of our own zone are taken as long as enough of them are healthy, then those
+// of our region, then all others, as between priorities.
+func (s *Set) Locate(where *mesh.Map) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.where = where
+	now := time.Now()
+	for _, c := range *s.clusters.Load() {
+		if c.config.Load().Kind == mesh.ClusterEDS {
+			c.plan(c.hosts.Load().all, now)
 		}
 	}
 }
