@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/url"
 	"slices"
+	"strings"
 
 	"github.com/serai-net/serai/connect/match"
 	"github.com/serai-net/serai/connect/mesh"
@@ -47,7 +48,7 @@ func (e *expected) check(leaf *x509.Certificate) error {
 		}
 	}
 	for _, name := range e.dns {
-		if leaf.VerifyHostname(name) == nil {
+		if hasDNS(leaf, name) {
 			return nil
 		}
 	}
@@ -102,12 +103,21 @@ func (n *name) of(leaf *x509.Certificate) bool {
 		return slices.ContainsFunc(leaf.IPAddresses, func(ip net.IP) bool { return n.value.Match(ip.String()) })
 	case mesh.NameDNS:
 		if n.host != "" {
-			return leaf.VerifyHostname(n.host) == nil
+			return hasDNS(leaf, n.host)
 		}
 		return slices.ContainsFunc(leaf.DNSNames, n.value.Match)
 	default:
 		return false
 	}
+}
+
+// hasDNS tells whether leaf has a DNS name, by the rules for host names. What looks
+// like an address is no address here.
+func hasDNS(leaf *x509.Certificate, name string) bool {
+	if net.ParseIP(strings.Trim(name, "[]")) != nil {
+		return slices.Contains(leaf.DNSNames, name)
+	}
+	return leaf.VerifyHostname(name) == nil
 }
 
 // pinned tells whether the certificate or its key is one of those in p.

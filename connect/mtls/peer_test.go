@@ -48,6 +48,7 @@ func TestPeerNames(t *testing.T) {
 		{"IPv6", mesh.PeerName{Kind: mesh.NameIP, Value: exact("fd00::1")}, true},
 		{"another IP", mesh.PeerName{Kind: mesh.NameIP, Value: exact("10.1.2.4")}, false},
 		{"DNS name as IP", mesh.PeerName{Kind: mesh.NameIP, Value: exact("db.example")}, false},
+		{"IP as DNS name", mesh.PeerName{Kind: mesh.NameDNS, Value: exact("10.1.2.3")}, false},
 		{"unknown kind", mesh.PeerName{Kind: 99, Value: exact("db.example")}, false},
 	}
 	for _, tt := range tests {
