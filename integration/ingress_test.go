@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	consulapi "github.com/hashicorp/consul/api"
+
+	"github.com/serai-net/serai/integration/harness"
 )
 
 // TestIngressAsEnvoy: an ingress gateway of ours beside one of Envoy, registered and started as a user would. Services by
@@ -118,4 +120,26 @@ func TestIngressAsEnvoy(t *testing.T) {
 		sds.set("late", chain, key)
 		g.same(t, "the late one", late, gatewayShows("late.example"))
 	})
+}
+
+// TestIngressByFlags: a gateway that registers itself passes Consul's check, which asks where nothing of xDS listens.
+func TestIngressByFlags(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	w.allow(t, "ingress", "db")
+	w.run(t, "db-1", "db")
+	ports := w.ports(t, 3)
+	w.write(t, &consulapi.IngressGatewayConfigEntry{
+		Kind: consulapi.IngressGateway, Name: "ingress",
+		Listeners: []consulapi.IngressListener{{Port: ports, Protocol: "tcp", Services: []consulapi.IngressService{{Name: "db"}}}},
+	})
+	g := &twinGateway{
+		w: w, kind: "ingress", service: "ingress", ready: ports + 1, admin: map[string]int{"serai": ports + 2},
+		process: map[string]*harness.Process{}, onLoopback: true,
+	}
+	g.start(t, "serai", nil)
+	waitStatus(t, "http://"+local(g.ready)+"/ready", http.StatusOK)
+	waitStatus(t, "http://"+local(g.ready)+"/stats", http.StatusNotFound)
+	waitTCP(t, local(ports))
+	must(t, w.consul.WaitHealthy(t.Context(), "ingress", 1))
 }

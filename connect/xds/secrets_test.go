@@ -1,14 +1,20 @@
 package xds_test
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
+	"encoding/json"
 	"encoding/pem"
+	"errors"
+	"fmt"
+	"log/slog"
 	"math/big"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,6 +24,8 @@ import (
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 
 	"github.com/serai-net/serai/connect/mesh"
+	"github.com/serai-net/serai/connect/xds"
+	"github.com/serai-net/serai/connect/xds/ads"
 	"github.com/serai-net/serai/connect/xds/resource"
 )
 
@@ -182,6 +190,61 @@ func TestSecretThatNeverComes(t *testing.T) {
 		r.pass(15 * time.Second)
 		if got := r.chain().Refusal; got == "" {
 			t.Error("an old listener is served for ever")
+		}
+	})
+}
+
+// Static listeners show certificates of static secrets, and of files, which change;
+// neither needs a word of the control plane.
+func TestStaticSecrets(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		first := writePair(t, dir)
+		files := fmt.Sprintf(`{"certificate_chain": {"filename": %q}, "private_key": {"filename": %q}}`, filepath.Join(dir, "chain"), filepath.Join(dir, "key"))
+		listener := func(name, common string) json.RawMessage {
+			return json.RawMessage(strings.Replace(strings.Replace(bootListener, `"ready"`, `"`+name+`"`, 1), `"filter_chains": {`,
+				`"filter_chains": {"transport_socket": {"name": "tls", "typed_config": {"@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+				"common_tls_context": {`+common+`}}}, `, 1))
+		}
+		r := &rig{t: t, source: &source{started: make(chan struct{})}, store: &mesh.Store{}, sets: map[string]*mesh.EndpointSet{}, dead: map[string]bool{}}
+		watcher, err := xds.New(xds.Config{
+			Source: r.source, Probe: r.probe, ADS: ads.Config{Node: ads.Node{ID: "web1"}},
+			Static: xds.Static{
+				Clusters: []json.RawMessage{json.RawMessage(bootCluster)},
+				Secrets:  []json.RawMessage{json.RawMessage(`{"name": "named", "tls_certificate": ` + files + `}`)},
+				Listeners: []json.RawMessage{
+					listener("files", `"tls_certificates": `+files),
+					listener("named", `"tls_certificate_sds_secret_configs": {"name": "named"}`),
+					listener("unknown", `"tls_certificate_sds_secret_configs": {"name": "unknown"}`),
+				},
+			},
+		}, r.store, r, nil, slog.New(slog.NewTextHandler(r, nil)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- watcher.Run(ctx) }()
+		synctest.Wait()
+		shows := func(want string) {
+			t.Helper()
+			for _, name := range []string{"files", "named"} {
+				if c := r.store.Load().Listeners[name].Chains[0]; c.Refusal != "" || c.TLS.Leaves[0].CertificatePEM != want {
+					t.Errorf("%s: refusal %q, or another certificate", name, c.Refusal)
+				}
+			}
+		}
+		shows(first)
+		if got := r.store.Load().Listeners["unknown"].Chains[0].Refusal; got != "tls: static secret unknown: the bootstrap file has no secret of that name" {
+			t.Errorf("refusal %q", got)
+		}
+		second := writePair(t, dir)
+		r.pass(2 * time.Second)
+		shows(second)
+		cancel()
+		if err := <-done; !errors.Is(err, context.Canceled) {
+			t.Error(err)
 		}
 	})
 }
