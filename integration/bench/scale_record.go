@@ -147,7 +147,9 @@ func (s *scale) streamAlone(ctx context.Context, m *crowd) (*scaleRow, error) {
 		row.effects, err = s.effects(ctx, nil, func(context.Context) (byte, error) { return byte(now.Load()), nil }, m.turn)
 	}
 	cancel()
-	<-ended
+	if why := <-ended; err != nil {
+		err = errors.Join(err, why)
+	}
 	return row, err
 }
 
