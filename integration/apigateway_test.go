@@ -192,7 +192,7 @@ func livingConnections(t *testing.T, p int, config *tls.Config) map[string]func(
 			}
 			body, err := io.ReadAll(resp.Body)
 			must(t, err)
-			drop(resp.Body)
+			must(t, resp.Body.Close())
 			if resp.StatusCode != http.StatusOK || string(body) != "web-1" {
 				t.Errorf("%s on a connection from before: %d %s", plane, resp.StatusCode, body)
 			}

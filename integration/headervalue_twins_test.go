@@ -104,7 +104,7 @@ func TestHeaderValuesAsEnvoy(t *testing.T) {
 				if json.NewDecoder(resp.Body).Decode(&h) == nil {
 					s.Up = append(sortedFields(h.Header), h.URI, h.Host)
 				}
-				drop(resp.Body)
+				must(t, resp.Body.Close())
 				for _, own := range []string{"Content-Length", "Content-Type", "Transfer-Encoding"} { // of texts of our own
 					resp.Header.Del(own)
 				}

@@ -78,7 +78,7 @@ func verifySigV4(r *http.Request, body []byte) error {
 		return h.Sum(nil)
 	}
 	key := []byte("AWS4" + lambdaSecret)
-	for _, step := range strings.Split(scope, "/") {
+	for step := range strings.SplitSeq(scope, "/") {
 		key = mac(key, step)
 	}
 	want := hex.EncodeToString(mac(key, "AWS4-HMAC-SHA256\n"+date+"\n"+scope+"\n"+hex.EncodeToString(hashed[:])))

@@ -31,11 +31,11 @@ type external struct {
 	asked, clients map[string]bool
 }
 
-// outsider starts an external service at an address. clients is who may sign a client's certificate; nil for no matter.
-func outsider(t *testing.T, name, host string, p int, ca *outsideCA, mutual bool, names ...string) *external {
+// outsider starts an external service at a port. clients is who may sign a client's certificate; nil for no matter.
+func outsider(t *testing.T, name string, p int, ca *outsideCA, mutual bool, names ...string) *external {
 	t.Helper()
 	e := &external{name: name, port: p, asked: map[string]bool{}, clients: map[string]bool{}}
-	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", net.JoinHostPort(host, port(p)))
+	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", local(p))
 	must(t, err)
 	server := &http.Server{
 		ReadHeaderTimeout: patience,
@@ -110,11 +110,11 @@ func TestTerminatingGateway_Trap21(t *testing.T) {
 	must(t, os.Mkdir(clientDir, 0o700))
 	chain, key := ca.write(t, clientDir, "gateway-one")
 	ports := w.ports(t, 6)
-	outsider(t, "plain", "127.0.0.1", ports, nil, false)
-	secure := outsider(t, "secure", "127.0.0.1", ports+1, ca, true, "secure.example")
-	outsider(t, "named", "127.0.0.1", ports+2, nil, false)
-	outsider(t, "v1", "127.0.0.1", ports+3, nil, false)
-	outsider(t, "v2", "127.0.0.1", ports+4, nil, false)
+	outsider(t, "plain", ports, nil, false)
+	secure := outsider(t, "secure", ports+1, ca, true, "secure.example")
+	outsider(t, "named", ports+2, nil, false)
+	outsider(t, "v1", ports+3, nil, false)
+	outsider(t, "v2", ports+4, nil, false)
 	w.catalogExternal(t, "plain", "plain-1", "127.0.0.1", ports, nil)
 	w.catalogExternal(t, "secure", "secure-1", "127.0.0.1", ports+1, nil)
 	w.catalogExternal(t, "named", "named-1", "localhost", ports+2, nil)
@@ -136,7 +136,9 @@ func TestTerminatingGateway_Trap21(t *testing.T) {
 			}},
 		},
 		&consulapi.TerminatingGatewayConfigEntry{Kind: consulapi.TerminatingGateway, Name: "leave", Services: []consulapi.LinkedService{
-			{Name: "plain"}, {Name: "named"}, {Name: "parts"},
+			{Name: "plain"},
+			{Name: "named"},
+			{Name: "parts"},
 			{Name: "secure", CAFile: caFile, CertFile: chain, KeyFile: key, SNI: "secure.example"},
 		}},
 	)

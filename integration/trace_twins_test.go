@@ -110,14 +110,15 @@ func TestZipkinAsEnvoy(t *testing.T) {
 		if inbound == "" {
 			inbound = local(ports[1]) // ours, which is first: both send to it
 		}
-		return []json.RawMessage{
-				clusterAt("zipkin", z.Listener.Addr().String()), clusterAt("app", app.Listener.Addr().String()), clusterAt("next", inbound),
-			}, []json.RawMessage{
-				tracedListener("out", "OUTBOUND", ports[0], "app", fmt.Sprintf(tracing, 100, true)),
-				tracedListener("in", "INBOUND", ports[1], "app", fmt.Sprintf(tracing, 100, true)),
-				tracedListener("through", "OUTBOUND", ports[2], "next", fmt.Sprintf(tracing, 100, true)),
-				tracedListener("never", "OUTBOUND", ports[3], "app", fmt.Sprintf(tracing, 0, false)),
-			}
+		clusters = []json.RawMessage{
+			clusterAt("zipkin", z.Listener.Addr().String()), clusterAt("app", app.Listener.Addr().String()), clusterAt("next", inbound),
+		}
+		return clusters, []json.RawMessage{
+			tracedListener("out", "OUTBOUND", ports[0], "app", fmt.Sprintf(tracing, 100, true)),
+			tracedListener("in", "INBOUND", ports[1], "app", fmt.Sprintf(tracing, 100, true)),
+			tracedListener("through", "OUTBOUND", ports[2], "next", fmt.Sprintf(tracing, 100, true)),
+			tracedListener("never", "OUTBOUND", ports[3], "app", fmt.Sprintf(tracing, 0, false)),
+		}
 	})
 	ask := func(port int, path string, fields ...string) http.Header {
 		t.Helper()

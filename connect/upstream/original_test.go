@@ -12,7 +12,9 @@ import (
 	"github.com/serai-net/serai/connect/wire"
 )
 
-func original(name string) *mesh.Cluster { return &mesh.Cluster{Name: name, Kind: mesh.ClusterOriginalDst} }
+func original(name string) *mesh.Cluster {
+	return &mesh.Cluster{Name: name, Kind: mesh.ClusterOriginalDst}
+}
 
 // wanting is a peer that wanted to go to an address.
 func wanting(address string, redirected bool) *wire.Peer {

@@ -304,11 +304,11 @@ func tcpListener(t *testing.T, name string, port uint32, cluster string) *listen
 	return listenerOf(t, name, port, &tcpv3.TcpProxy{StatPrefix: name, ClusterSpecifier: &tcpv3.TcpProxy_Cluster{Cluster: cluster}})
 }
 
-func rdsListener(t *testing.T, name string, port uint32, route string) *listenerv3.Listener {
+func rdsListener(t *testing.T, name string, port uint32) *listenerv3.Listener {
 	t.Helper()
 	return listenerOf(t, name, port, &hcmv3.HttpConnectionManager{
 		RouteSpecifier: &hcmv3.HttpConnectionManager_Rds{Rds: &hcmv3.Rds{
-			RouteConfigName: route,
+			RouteConfigName: "api",
 			ConfigSource:    &corev3.ConfigSource{ConfigSourceSpecifier: &corev3.ConfigSource_Ads{Ads: &corev3.AggregatedConfigSource{}}},
 		}},
 		HttpFilters: []*hcmv3.HttpFilter{{

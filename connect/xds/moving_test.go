@@ -14,7 +14,7 @@ func TestListenerMoves(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(r *rig) {
 				r.bring()
-				r.change(resource.ListenerType, []string{"api:1"}, rdsListener(r.t, "api:2", 2, "api"))
+				r.change(resource.ListenerType, []string{"api:1"}, rdsListener(r.t, "api:2", 2))
 				r.wantForce("listeners [api:1] routes [] clusters [api]")
 				if comes {
 					r.update(resource.RouteType, routeTo("api", "api"))
@@ -32,7 +32,7 @@ func TestListenerMoves(t *testing.T) {
 func TestListenerGoes(t *testing.T) {
 	bubble(t, func(r *rig) {
 		r.bring()
-		r.change(resource.ListenerType, []string{"api:1"}, rdsListener(r.t, "web:2", 2, "api"))
+		r.change(resource.ListenerType, []string{"api:1"}, rdsListener(r.t, "web:2", 2))
 		r.wantForce("listeners [] routes [] clusters [api]")
 	})
 }

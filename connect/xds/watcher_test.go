@@ -32,7 +32,7 @@ func TestFirstSnapshotIsWhole(t *testing.T) {
 		t := r.t
 		r.update(resource.ClusterType, edsCluster("api", 1), staticCluster("local_app"))
 		r.wantForce("none")
-		r.update(resource.ListenerType, rdsListener(t, "api:1", 1, "api"))
+		r.update(resource.ListenerType, rdsListener(t, "api:1", 1))
 		r.wantForce("none")
 		r.update(resource.EndpointsType, claWith("api", 2))
 		r.wantForce("none")
@@ -70,7 +70,7 @@ func TestWaitsEndAfter15Seconds(t *testing.T) {
 	bubble(t, func(r *rig) {
 		r.update(resource.ClusterType, edsCluster("api", 1))
 		r.pass(5 * time.Second)
-		r.update(resource.ListenerType, rdsListener(r.t, "api:1", 1, "api"))
+		r.update(resource.ListenerType, rdsListener(r.t, "api:1", 1))
 		r.pass(14 * time.Second) // the route's wait ends last
 		r.wantForce("none")
 		r.pass(time.Second)
@@ -181,7 +181,7 @@ func TestRemovedRouteOutlivesItsListener(t *testing.T) {
 		t := r.t
 		r.update(resource.ClusterType, staticCluster("api"))
 		r.update(resource.RouteType, routeTo("api", "api"))
-		r.update(resource.ListenerType, rdsListener(t, "api:1", 1, "api"))
+		r.update(resource.ListenerType, rdsListener(t, "api:1", 1))
 		r.change(resource.RouteType, []string{"api"})
 		r.change(resource.ClusterType, []string{"api"})
 		r.pass(time.Minute)

@@ -147,7 +147,8 @@ func (s *scale) streamAlone(ctx context.Context, m *crowd) (*scaleRow, error) {
 		row.effects, err = s.effects(ctx, nil, func(context.Context) (byte, error) { return byte(now.Load()), nil }, m.turn)
 	}
 	cancel()
-	if why := <-ended; err != nil {
+	why := <-ended // that we have cancelled it is no error
+	if err != nil {
 		err = errors.Join(err, why)
 	}
 	return row, err
