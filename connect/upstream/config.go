@@ -36,6 +36,14 @@ func (c *config) endpointName() string {
 	return c.Name
 }
 
+// usedName is the name of the set of endpoints that c uses; "" for none, and for a nil c.
+func (c *config) usedName() string {
+	if c == nil || c.Kind != mesh.ClusterEDS {
+		return ""
+	}
+	return c.endpointName()
+}
+
 func (c *config) connectTimeout() time.Duration {
 	if c.ConnectTimeout > 0 {
 		return c.ConnectTimeout

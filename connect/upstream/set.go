@@ -39,13 +39,15 @@ type Set struct {
 	// endpoints are the latest sets by name, also those whose cluster is still
 	// to come.
 	endpoints map[string]*mesh.EndpointSet
+	// users are the clusters whose hosts a set of endpoints is, by its name.
+	users map[string][]*Cluster
 	// where tells how far away hosts are; nil for nothing.
 	where *mesh.Map
 }
 
 // NewSet returns a Set without clusters.
 func NewSet(log *slog.Logger) *Set {
-	s := &Set{lookup: net.DefaultResolver.LookupNetIP, log: log, nudged: make(chan struct{}, 1), wanted: make(chan want, maxWanted), endpoints: map[string]*mesh.EndpointSet{}}
+	s := &Set{lookup: net.DefaultResolver.LookupNetIP, log: log, nudged: make(chan struct{}, 1), wanted: make(chan want, maxWanted), endpoints: map[string]*mesh.EndpointSet{}, users: map[string][]*Cluster{}}
 	s.clusters.Store(&map[string]*Cluster{})
 	return s
 }
@@ -68,7 +70,7 @@ func (s *Set) Cluster(name string) *Cluster { return (*s.clusters.Load())[name] 
 // cluster that cannot be compiled refuses its traffic and does not fail the
 // others.
 func (s *Set) Prepare(next map[string]*mesh.Cluster) (commit func(), err error) {
-	compiled := make(map[string]*config, len(next))
+	compiled := map[string]*config{} // mostly it is few that change
 	for name, definition := range next {
 		if c := s.Cluster(name); c != nil && c.config.Load().Cluster == definition {
 			continue
@@ -147,30 +149,69 @@ func (s *Set) commit(next map[string]*mesh.Cluster, compiled map[string]*config)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	current := *s.clusters.Load()
-	clusters := make(map[string]*Cluster, len(next))
-	wanted := make(map[string]bool, len(next))
-	for name := range next {
-		c := current[name]
-		if c == nil {
-			c = &Cluster{name: strings.Clone(name), set: s}
-			c.hosts.Store(&hosts{})
+	clusters := current
+	if !sameKeys(current, next) {
+		clusters = make(map[string]*Cluster, len(next))
+		for name := range next {
+			c := current[name]
+			if c == nil {
+				c = &Cluster{name: strings.Clone(name), set: s}
+				c.hosts.Store(&hosts{})
+			}
+			clusters[name] = c
 		}
-		if fresh := compiled[name]; fresh != nil {
-			s.configure(c, fresh)
-		}
-		clusters[name] = c
-		wanted[c.config.Load().endpointName()] = true
+	}
+	var left []string // sets of endpoints that somebody has used
+	for name, fresh := range compiled {
+		c := clusters[name]
+		left = s.use(c, c.config.Load(), fresh, left)
+		s.configure(c, fresh)
 	}
 	s.clusters.Store(&clusters)
 	for name, gone := range current {
-		if clusters[name] != nil {
-			continue
+		if clusters[name] == nil {
+			left = s.use(gone, gone.config.Load(), nil, left)
+			gone.close()
 		}
-		if endpoints := gone.config.Load().endpointName(); !wanted[endpoints] {
-			delete(s.endpoints, endpoints)
-		}
-		gone.close()
 	}
+	for _, name := range left {
+		if s.users[name] == nil {
+			delete(s.endpoints, name)
+		}
+	}
+}
+
+// sameKeys tells whether clusters neither come nor go.
+func sameKeys(current map[string]*Cluster, next map[string]*mesh.Cluster) bool {
+	if len(current) != len(next) {
+		return false
+	}
+	for name := range next {
+		if current[name] == nil {
+			return false
+		}
+	}
+	return true
+}
+
+// use notes which set of endpoints c uses from now on, and which no more: that it adds
+// to left. old and fresh may be nil. Callers hold the lock.
+func (s *Set) use(c *Cluster, old, fresh *config, left []string) []string {
+	before, now := old.usedName(), fresh.usedName()
+	if before == now {
+		return left
+	}
+	if now != "" {
+		s.users[now] = append(s.users[now], c)
+	}
+	if before == "" {
+		return left
+	}
+	users := slices.DeleteFunc(s.users[before], func(other *Cluster) bool { return other == c })
+	if s.users[before] = users; len(users) == 0 {
+		delete(s.users, before)
+	}
+	return append(left, before)
 }
 
 // configure puts fresh in force. Callers hold the lock.
@@ -217,10 +258,8 @@ func (s *Set) SetEndpoints(set *mesh.EndpointSet) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.endpoints[set.Name] = set
-	for _, c := range *s.clusters.Load() {
-		if cfg := c.config.Load(); cfg.Kind == mesh.ClusterEDS && cfg.endpointName() == set.Name {
-			c.setEndpoints(set, true)
-		}
+	for _, c := range s.users[set.Name] {
+		c.setEndpoints(set, true)
 	}
 }
 

@@ -326,3 +326,84 @@ func TestHostAddress(t *testing.T) {
 		t.Errorf("%q, %q", host.Address(), host.Name())
 	}
 }
+
+// A cluster that takes other endpoints leaves those that it had, which are forgotten
+// when nobody uses them, and gets what came before it asked.
+func TestEndpointsOfAnotherName(t *testing.T) {
+	t.Parallel()
+	uses := func(cluster, endpoints string) *mesh.Cluster {
+		return &mesh.Cluster{Name: cluster, EndpointName: endpoints}
+	}
+	one, two := at(port(1)), at(port(2))
+	s := newSet(t, uses("a", "first"), uses("b", "first"))
+	s.SetEndpoints(set("first", one))
+	s.SetEndpoints(set("second", one, two))
+	counts := func() [2]int { return [2]int{s.Cluster("a").Healthy(), s.Cluster("b").Healthy()} }
+	for _, step := range []struct {
+		what string
+		do   func()
+		want [2]int
+	}{
+		{"both use the first", func() {}, [2]int{1, 1}},
+		{"one moves", func() { commit(t, s, uses("a", "second"), uses("b", "first")) }, [2]int{2, 1}},
+		{"the first is another", func() { s.SetEndpoints(set("first", one, two)) }, [2]int{2, 2}},
+		{"the second is another", func() { s.SetEndpoints(set("second", one)) }, [2]int{1, 2}},
+		{"they change places", func() { commit(t, s, uses("a", "first"), uses("b", "second")) }, [2]int{2, 1}},
+		{"nobody uses the second", func() { commit(t, s, uses("a", "first"), uses("b", "first")) }, [2]int{2, 2}},
+		{"it is forgotten", func() { commit(t, s, uses("a", "first"), uses("b", "second")) }, [2]int{2, 0}},
+		{"one has its own", func() { commit(t, s, static("a", one), uses("b", "second")) }, [2]int{1, 0}},
+		{"which the stream does not change", func() { s.SetEndpoints(set("first")) }, [2]int{1, 0}},
+	} {
+		step.do()
+		if got := counts(); got != step.want {
+			t.Errorf("%s: %v healthy endpoints, not %v", step.what, got, step.want)
+		}
+	}
+}
+
+// thousand are a thousand clusters with ten endpoints each.
+func thousand(b *testing.B) (map[string]*mesh.Cluster, []*mesh.EndpointSet) {
+	b.Helper()
+	all := map[string]*mesh.Cluster{}
+	var sets []*mesh.EndpointSet
+	for i := range 1000 {
+		name := fmt.Sprintf("service-%d.default.dc1.internal.consul", i)
+		all[name] = eds(name)
+		var endpoints []mesh.Endpoint
+		for j := range 10 {
+			endpoints = append(endpoints, at(fmt.Sprintf("10.0.%d.%d:80", i%250, j)))
+		}
+		sets = append(sets, set(name, endpoints...))
+	}
+	return all, sets
+}
+
+// BenchmarkSetEndpoints is a change of one set of endpoints among 1,000 clusters.
+func BenchmarkSetEndpoints(b *testing.B) {
+	all, sets := thousand(b)
+	s := newSet(b)
+	put, err := s.Prepare(all)
+	if err != nil {
+		b.Fatal(err)
+	}
+	put()
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		s.SetEndpoints(sets[i%len(sets)])
+	}
+}
+
+// BenchmarkPrepareOne is a change of one cluster among 1,000.
+func BenchmarkPrepareOne(b *testing.B) {
+	all, sets := thousand(b)
+	s := newSet(b)
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		all[sets[i%len(sets)].Name] = eds(sets[i%len(sets)].Name)
+		put, err := s.Prepare(all)
+		if err != nil {
+			b.Fatal(err)
+		}
+		put()
+	}
+}
