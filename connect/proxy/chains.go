@@ -264,7 +264,7 @@ func (cs *chains) http(l *mesh.Listener, d *mesh.FilterChain, routes map[string]
 	logs := cs.logs.Compile(d.HTTP.AccessLogs).At(accesslog.Exchanges, d.Name)
 	return wire.Stack(
 		service, named, cs.counter(l, d).Layer, cs.observe.HTTP(cs.place(l)), logs.Layer(), stack.Conduct(d.HTTP.Conduct),
-		cs.traces.Compile(d.HTTP.Tracing, l.Direction == mesh.Outbound).Layer(), stack.Connection(policy),
+		cs.traces.Compile(d.HTTP.Tracing, l.Direction == mesh.Outbound).Count(cs.tracing(d)).Layer(), stack.Connection(policy),
 	), nil
 }
 

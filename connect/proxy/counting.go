@@ -6,11 +6,17 @@ import (
 	"github.com/serai-net/serai/connect/mesh"
 	"github.com/serai-net/serai/connect/stack"
 	"github.com/serai-net/serai/connect/stats"
+	"github.com/serai-net/serai/connect/trace"
 )
 
 // counter counts by Envoy's names what passes an HTTP chain.
 func (cs *chains) counter(l *mesh.Listener, d *mesh.FilterChain) *stack.HTTPCounter {
 	return stack.CountHTTP(cs.clusters.Registry(), d.HTTP.StatPrefix, l.Address.String())
+}
+
+// tracing counts why requests of an HTTP chain are traced.
+func (cs *chains) tracing(d *mesh.FilterChain) *trace.Counts {
+	return stats.Own(cs.clusters.Registry().Scope("http."+stats.Name(d.HTTP.StatPrefix)+".tracing."), (*trace.Counts).Each)
 }
 
 // counts are the counters of a living chain.

@@ -2,16 +2,20 @@ package stack
 
 import (
 	"net"
+	"net/http"
+	"sync"
 	"time"
 
 	"github.com/serai-net/serai/connect/stats"
 	"github.com/serai-net/serai/connect/wire"
+	"github.com/serai-net/serai/connect/wire/http1"
+	"github.com/serai-net/serai/connect/wire/http2"
 )
 
 // HTTPStats counts what passes HTTP connection managers of one stat prefix, by
 // Envoy's names below http.<stat_prefix>. The zero value is ready for use.
 type HTTPStats struct {
-	requests, http1, http2, routed, direct, noRoute, noCluster, resets, timeouts stats.Counter
+	requests, http1, http2, routed, direct, noRoute, noCluster, resets, upgrades stats.Counter
 	codes                                                                        classes
 	active                                                                       stats.Gauge
 	times, lifetimes                                                             stats.Histogram
@@ -21,6 +25,10 @@ type HTTPStats struct {
 	open, openSecured    stats.Gauge
 	// bytes of bodies
 	in, out stats.Counter
+
+	// codec1 and codec2 are what codecs count of what is no exchange.
+	codec1 http1.Stats
+	codec2 http2.Stats
 }
 
 // classes counts responses by the first digit of their status, less one.
@@ -48,16 +56,15 @@ func (c *classes) each(prefix string, yield func(stats.Stat) bool) (more bool) {
 // here, or is not told apart.
 const never = "downstream_cx_delayed_close_timeout downstream_cx_destroy_active_rq downstream_cx_destroy_local downstream_cx_destroy_local_active_rq" +
 	" downstream_cx_destroy_remote_active_rq downstream_cx_drain_close downstream_cx_http1_soft_drain downstream_cx_http3_total" +
-	" downstream_cx_idle_timeout downstream_cx_max_duration_reached downstream_cx_max_requests_reached downstream_cx_overload_disable_keepalive" +
-	" downstream_cx_upgrades_total downstream_flow_control_paused_reading_total downstream_flow_control_resumed_reading_total" +
-	" downstream_rq_failed_path_normalization downstream_rq_http3_total downstream_rq_idle_timeout" +
+	" downstream_cx_max_requests_reached downstream_cx_overload_disable_keepalive" +
+	" downstream_flow_control_paused_reading_total downstream_flow_control_resumed_reading_total" +
+	" downstream_rq_failed_path_normalization downstream_rq_http3_total" +
 	" downstream_rq_max_duration_reached downstream_rq_non_relative_path downstream_rq_overload_close downstream_rq_redirected_with_normalized_path" +
 	" downstream_rq_rejected_via_ip_detection downstream_rq_response_before_rq_complete downstream_rq_too_large" +
 	" downstream_rq_too_many_premature_resets downstream_rq_tx_reset downstream_rq_ws_on_non_ws_route" +
 	" passthrough_internal_redirect_bad_location passthrough_internal_redirect_no_route passthrough_internal_redirect_predicate" +
 	" passthrough_internal_redirect_too_many_redirects passthrough_internal_redirect_unsafe_scheme rq_overload_local_reply" +
-	" rq_reset_after_downstream_response_started rq_redirect rs_too_large downstream_cx_protocol_error downstream_rq_header_timeout" +
-	" tracing.client_enabled tracing.health_check tracing.random_sampling tracing.service_forced tracing.not_traceable rbac.shadow_allowed rbac.shadow_denied"
+	" rq_reset_after_downstream_response_started rq_redirect rs_too_large rbac.shadow_allowed rbac.shadow_denied"
 
 // Each yields all that it counts.
 func (s *HTTPStats) Each(yield func(stats.Stat) bool) {
@@ -78,7 +85,7 @@ func (s *HTTPStats) Each(yield func(stats.Stat) bool) {
 		{"downstream_rq_http1_total", s.http1.Load()},
 		{"downstream_rq_http2_total", s.http2.Load()},
 		{"downstream_rq_rx_reset", s.resets.Load()},
-		{"downstream_rq_timeout", s.timeouts.Load()},
+		{"downstream_cx_upgrades_total", s.upgrades.Load()},
 		{"rq_total", s.routed.Load()},
 		{"rq_direct_response", s.direct.Load()},
 		{"no_route", s.noRoute.Load()},
@@ -100,16 +107,69 @@ func (s *HTTPStats) Each(yield func(stats.Stat) bool) {
 		{"downstream_cx_rx_bytes_buffered", 0},
 		{"downstream_cx_tx_bytes_buffered", 0},
 		{"downstream_cx_http3_active", 0},
-		{"downstream_cx_upgrades_active", 0},
 	} {
 		if !yield(stats.Stat{Name: one.name, Kind: stats.KindGauge, Value: one.value}) {
 			return
 		}
 	}
-	_ = s.codes.each("", yield) &&
+	_ = s.codecs(yield) && s.codes.each("", yield) &&
 		yield(stats.Stat{Name: "downstream_rq_time", Kind: stats.KindHistogram, Histogram: s.times.Read()}) &&
 		yield(stats.Stat{Name: "downstream_cx_length_ms", Kind: stats.KindHistogram, Histogram: s.lifetimes.Read()}) &&
 		stats.Zeros("", never, yield)
+}
+
+// codecs yields what codecs count of connections and of what is no exchange.
+func (s *HTTPStats) codecs(yield func(stats.Stat) bool) (more bool) {
+	a, b := &s.codec1, &s.codec2
+	for _, one := range []struct {
+		name  string
+		value uint64
+	}{
+		// A flood is a matter of its own, as in Envoy.
+		{"downstream_cx_protocol_error", a.Malformed.Load() + b.Malformed.Load() + b.Broken.Load() - min(b.Floods.Load(), b.Broken.Load())},
+		{"downstream_cx_idle_timeout", a.IdleTimeouts.Load() + b.IdleTimeouts.Load()},
+		{"downstream_cx_max_duration_reached", a.Aged.Load() + b.Aged.Load()},
+		{"downstream_rq_header_timeout", a.HeaderTimeouts.Load() + b.HeaderTimeouts.Load()},
+		{"downstream_rq_idle_timeout", a.BodyTimeouts.Load() + b.BodyTimeouts.Load()},
+		{"downstream_rq_timeout", a.RequestTimeouts.Load() + b.RequestTimeouts.Load()},
+	} {
+		if !yield(stats.Stat{Name: one.name, Value: int64(one.value)}) {
+			return false
+		}
+	}
+	return true
+}
+
+// codecStats are what the HTTP/2 codecs of all connection managers count, below
+// http2., as Envoy has it.
+type codecStats struct {
+	mu  sync.Mutex // guards:
+	all map[*HTTPStats]bool
+}
+
+func (c *codecStats) add(s *HTTPStats) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.all == nil {
+		c.all = map[*HTTPStats]bool{}
+	}
+	c.all[s] = true
+}
+
+// each yields the sums.
+func (c *codecStats) each(yield func(stats.Stat) bool) {
+	var malformed, tooLarge, silent uint64
+	c.mu.Lock()
+	for s := range c.all {
+		b := &s.codec2
+		malformed += b.Malformed.Load() + b.Broken.Load() - min(b.Floods.Load(), b.Broken.Load())
+		tooLarge += b.TooLarge.Load()
+		silent += b.KeepaliveTimeouts.Load()
+	}
+	c.mu.Unlock()
+	_ = yield(stats.Stat{Name: "rx_messaging_error", Value: int64(malformed)}) &&
+		yield(stats.Stat{Name: "header_overflow", Value: int64(tooLarge)}) &&
+		yield(stats.Stat{Name: "keepalive_timeout", Value: int64(silent)})
 }
 
 // ListenerHTTPStats is what of HTTPStats is counted for each listener besides.
@@ -128,8 +188,10 @@ type HTTPCounter struct {
 // and below listener.<address>.http.<prefix>. What was counted before counts on.
 func CountHTTP(r *stats.Registry, prefix, address string) *HTTPCounter {
 	name := "http." + stats.Name(prefix) + "."
+	all := stats.Own(r.Scope(name), (*HTTPStats).Each)
+	stats.Own(r.Scope("http2."), (*codecStats).each).add(all)
 	return &HTTPCounter{
-		all:  stats.Own(r.Scope(name), (*HTTPStats).Each),
+		all:  all,
 		here: stats.Own(r.Scope("listener."+stats.Name(address)+"."+name), (*ListenerHTTPStats).Each),
 	}
 }
@@ -158,6 +220,9 @@ func (c *HTTPCounter) End(x *wire.Exchange) {
 	all.codes.count(x.Status)
 	c.here.codes.count(x.Status)
 	all.times.Observe(x.Finish.Sub(x.Start))
+	if x.Status == http.StatusSwitchingProtocols {
+		all.upgrades.Add(1)
+	}
 	if x.BytesIn > 0 {
 		all.in.Add(x.BytesIn)
 	}
@@ -186,6 +251,7 @@ func (c *HTTPCounter) End(x *wire.Exchange) {
 func (c *HTTPCounter) Connections(h Handler) Handler {
 	if server, ok := h.(*Server); ok {
 		server.second = &c.all.second
+		server.h1.Also, server.h2.Also = &c.all.codec1, &c.all.codec2
 	}
 	return countedHandler{c.all, h}
 }

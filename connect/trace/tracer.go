@@ -33,6 +33,7 @@ type tag struct{ name, value string }
 type Tracer struct {
 	config   *mesh.Tracing
 	provider *mesh.TraceProvider
+	counts   *Counts // nil for nobody
 	out      *exporter
 	egress   bool
 	node     string
@@ -96,6 +97,7 @@ var _ wire.End = (*active)(nil)
 // begin makes the span of a request and hands it on.
 func (t *Tracer) begin(x *wire.Exchange, req *wire.Request) *active {
 	traced := decide(t.config, x, &req.Header) || t.provider.AlwaysOn
+	t.counts.count(&req.Header)
 	from, asked := t.extract(&req.Header)
 	s := &active{tracer: t, shared: t.shares()}
 	s.own = from

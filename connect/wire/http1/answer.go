@@ -239,7 +239,7 @@ func (c *conn) closesAfter(ex *exchange) bool {
 // for complete: if the end of the connection is the end of the body, the
 // connection is reset.
 func (c *conn) cut(ex *exchange, f frame, readErr, writeErr error) {
-	c.srv.Stats.Aborted.Add(1)
+	c.srv.count(func(s *Stats) { s.Aborted.Add(1) })
 	c.hard = true
 	x := &ex.x
 	flag, err := wire.FlagDownstreamReset, writeErr
@@ -265,7 +265,12 @@ func (c *conn) cut(ex *exchange, f frame, readErr, writeErr error) {
 
 // refuse answers a head that is no request.
 func (c *conn) refuse(p problem) {
-	c.srv.Stats.Rejected.Add(1)
+	c.srv.count(func(s *Stats) {
+		s.Rejected.Add(1)
+		if p != errHeadTimeout && p != errNoConnect { // which are well-formed, as far as they came
+			s.Malformed.Add(1)
+		}
+	})
 	if p == errNoVersion && c.srv.cfg.HTTP2 != nil {
 		// It may as well be a bad preface (RFC 9113 section 3.4), whose sender takes no answer of HTTP/1.
 		c.hard = true

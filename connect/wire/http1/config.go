@@ -102,6 +102,12 @@ type Stats struct {
 	Aborted atomic.Uint64
 	// Panics counts panics of services.
 	Panics atomic.Uint64
+	// Malformed counts what is no HTTP/1: heads, and bodies whose chunks are none.
+	Malformed atomic.Uint64
+	// IdleTimeouts counts connections that were closed since no request came,
+	// BodyTimeouts requests whose body paused for too long, RequestTimeouts those that
+	// took too long on the whole, Aged connections beyond MaxAge.
+	IdleTimeouts, BodyTimeouts, RequestTimeouts, Aged atomic.Uint64
 }
 
 func orDefault(d, otherwise time.Duration) time.Duration {

@@ -211,7 +211,7 @@ func (c *conn) readHead(ex *exchange, start time.Time) (p problem, err error) {
 		case err == nil:
 			c.slow = time.Since(start)
 		case errors.Is(err, os.ErrDeadlineExceeded):
-			c.srv.Stats.HeaderTimeouts.Add(1)
+			c.srv.count(func(s *Stats) { s.HeaderTimeouts.Add(1) })
 			return errHeadTimeout, nil
 		default:
 			return 0, err
@@ -273,7 +273,7 @@ func (c *conn) finish(ex *exchange, again bool) bool {
 
 // panicked answers and ends an exchange whose service has panicked.
 func (c *conn) panicked(ex *exchange, v any) {
-	c.srv.Stats.Panics.Add(1)
+	c.srv.count(func(s *Stats) { s.Panics.Add(1) })
 	c.srv.log.Error("panic while serving a request", "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
 	c.hard = true
 	if ex.done {

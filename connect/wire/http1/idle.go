@@ -33,7 +33,11 @@ func (c *conn) await() bool {
 	closing := c.closing
 	c.mu.Unlock()
 	if !closing {
-		c.hard = err != nil && !errors.Is(err, os.ErrDeadlineExceeded)
+		over := errors.Is(err, os.ErrDeadlineExceeded)
+		if over {
+			c.srv.count(func(s *Stats) { s.IdleTimeouts.Add(1) })
+		}
+		c.hard = err != nil && !over
 		return err == nil
 	}
 	c.rd.resume()

@@ -115,14 +115,32 @@ func (b *requestBody) fault(err error) error {
 	case b.c.rd.stop.Load():
 		return errClosedBody
 	case errors.As(err, &p):
+		b.c.srv.count(func(s *Stats) { s.Malformed.Add(1) })
 		return &wire.Fault{Status: p.status(), Flag: wire.FlagDownstreamProtocol, Text: p.Error(), Close: true, Err: p}
 	case errors.Is(err, os.ErrDeadlineExceeded):
+		b.c.countTimeout()
 		return &wire.Fault{
 			Status: http.StatusRequestTimeout, Flag: wire.FlagDownstreamReset,
 			Text: "request body timeout", Close: true, Err: err,
 		}
 	}
 	return gone(err)
+}
+
+// countTimeout counts a body that has not come in time.
+func (c *conn) countTimeout() {
+	if c.phase != phaseBody {
+		return // a tunnel's
+	}
+	d := c.srv.cfg.RequestTimeout
+	whole := d > 0 && !c.now.Before(c.ex.x.Start.Add(d))
+	c.srv.count(func(s *Stats) {
+		if whole {
+			s.RequestTimeouts.Add(1)
+		} else {
+			s.BodyTimeouts.Add(1)
+		}
+	})
 }
 
 // gone is the fault of a client that left before its request was complete.

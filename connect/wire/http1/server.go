@@ -18,6 +18,9 @@ import (
 type Server struct {
 	// Stats counts what happened.
 	Stats Stats
+	// Also, if not nil, counts the same: it may outlive the server, and be that of
+	// several. It is set before the first connection.
+	Also *Stats
 
 	// set by NewServer
 	cfg     Config
@@ -56,7 +59,10 @@ func (s *Server) Serve(nc net.Conn, peer *wire.Peer, drain *wire.Drain) {
 	drain.Add(c)
 	defer drain.Remove(c)
 	if d := s.cfg.MaxAge; d > 0 {
-		defer time.AfterFunc(d, c.CloseIdle).Stop()
+		defer time.AfterFunc(d, func() {
+			s.count(func(s *Stats) { s.Aged.Add(1) })
+			c.CloseIdle()
+		}).Stop()
 	}
 	mayHTTP2 := s.cfg.HTTP2 != nil && !agreed(nc)
 	for first := true; c.await(); first = false {
@@ -72,6 +78,14 @@ func (s *Server) Serve(nc net.Conn, peer *wire.Peer, drain *wire.Drain) {
 		}
 	}
 	c.end()
+}
+
+// count counts here, and where else it is to be counted.
+func (s *Server) count(f func(s *Stats)) {
+	f(&s.Stats)
+	if s.Also != nil {
+		f(s.Also)
+	}
 }
 
 // agreed tells whether ALPN has chosen a protocol, which is ours then.

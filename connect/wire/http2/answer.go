@@ -19,7 +19,7 @@ func (c *conn) answer(ex *exchange, resp *wire.Response, err error) {
 			resp.Body.Close()
 		}
 		x.Flag, x.Err = wire.FlagDownstreamReset, reason
-		c.srv.Stats.Aborted.Add(1)
+		c.srv.count(func(s *Stats) { s.Aborted.Add(1) })
 		return
 	}
 	switch {
@@ -223,7 +223,7 @@ func appendFields(enc *encoder, b []byte, h *wire.Header) []byte {
 // gaveUp ends an exchange whose response breaks off, so that the client does not
 // take it for complete.
 func (c *conn) gaveUp(ex *exchange, readErr, writeErr error) {
-	c.srv.Stats.Aborted.Add(1)
+	c.srv.count(func(s *Stats) { s.Aborted.Add(1) })
 	x := &ex.x
 	flag, err := wire.FlagDownstreamReset, writeErr
 	code := http2.ErrCodeCancel

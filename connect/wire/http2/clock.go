@@ -62,6 +62,7 @@ func (l *link) check() {
 		if until := l.pending.since.Add(l.headTime); now.Before(until) {
 			l.remind(until)
 		} else {
+			l.late(lateHead)
 			l.kill()
 			return
 		}
@@ -105,6 +106,7 @@ func (l *link) keepAlive(now time.Time) {
 		l.pinged = now
 		l.out = appendPing(l.out, 0, [8]byte{'a', 'l', 'i', 'v', 'e', '?'})
 	case !l.pinged.IsZero() && patience > 0 && now.Sub(l.pinged) >= patience:
+		l.late(latePong)
 		l.kill()
 		return
 	}
@@ -113,6 +115,21 @@ func (l *link) keepAlive(now time.Time) {
 		l.remind(l.lastRead.Add(interval))
 	case patience > 0:
 		l.remind(l.pinged.Add(patience))
+	}
+}
+
+// lateness is what has not come in time.
+type lateness uint8
+
+const (
+	lateHead lateness = iota
+	latePong
+)
+
+// late tells whoever counts it. The lock is held.
+func (l *link) late(what lateness) {
+	if l.onLate != nil {
+		l.onLate(what)
 	}
 }
 

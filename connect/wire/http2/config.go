@@ -126,6 +126,15 @@ type Stats struct {
 	Broken, Floods atomic.Uint64
 	// Panics counts panics of services.
 	Panics atomic.Uint64
+	// HeaderTimeouts counts connections that ended since a head took too long,
+	// KeepaliveTimeouts those that did not answer a PING, IdleTimeouts those that were
+	// without a stream for too long, Aged those beyond MaxAge.
+	HeaderTimeouts, KeepaliveTimeouts, IdleTimeouts, Aged atomic.Uint64
+	// BodyTimeouts counts requests whose body paused for too long, RequestTimeouts
+	// those that took too long on the whole.
+	BodyTimeouts, RequestTimeouts atomic.Uint64
+	// TooLarge counts heads beyond the bounds, Malformed those that are none.
+	TooLarge, Malformed atomic.Uint64
 }
 
 func orDefault(d *time.Duration, otherwise time.Duration) {

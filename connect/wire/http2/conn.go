@@ -55,8 +55,20 @@ func newConn(s *Server, nc net.Conn, peer *wire.Peer, drain *wire.Drain) *conn {
 	c := &conn{srv: s, peer: peer, drain: drain}
 	c.init(nc, &s.cfg.Bounds, c)
 	c.pingIdle, c.headTime, c.tick, c.pong, c.dispatch = true, s.cfg.HeaderTimeout, c.onTick, c.onPong, c.onDispatch
+	c.onLate = c.countLate
 	c.idleSince = c.lastRead
 	return c
+}
+
+// countLate counts what has not come in time.
+func (c *conn) countLate(what lateness) {
+	c.srv.count(func(s *Stats) {
+		if what == lateHead {
+			s.HeaderTimeouts.Add(1)
+		} else {
+			s.KeepaliveTimeouts.Add(1)
+		}
+	})
 }
 
 // run serves the connection to its end.
@@ -119,10 +131,12 @@ func (c *conn) preface(read []byte) error {
 func (c *conn) over(err error) {
 	bad, broken := errors.AsType[connError](err)
 	if broken {
-		c.srv.Stats.Broken.Add(1)
-		if bad.code == http2.ErrCodeEnhanceYourCalm {
-			c.srv.Stats.Floods.Add(1)
-		}
+		c.srv.count(func(s *Stats) {
+			s.Broken.Add(1)
+			if bad.code == http2.ErrCodeEnhanceYourCalm {
+				s.Floods.Add(1)
+			}
+		})
 	}
 	c.mu.Lock()
 	if broken {
@@ -203,7 +217,7 @@ func (c *conn) head(id uint32, p []byte, ended bool, bad breach) error {
 		return c.ignore(p)
 	}
 	if most := c.srv.cfg.MaxStreams; len(c.streams) >= most || c.live >= 2*most {
-		c.srv.Stats.Refused.Add(1)
+		c.srv.count(func(s *Stats) { s.Refused.Add(1) })
 		if err := c.ignore(p); err != nil {
 			return err
 		}
@@ -226,7 +240,10 @@ func (c *conn) request(id uint32, p []byte, ended bool, bad breach) error {
 	req := &ex.req
 	switch {
 	case bad != "":
-		c.srv.Stats.Rejected.Add(1)
+		c.srv.count(func(s *Stats) {
+			s.Rejected.Add(1)
+			s.Malformed.Add(1)
+		})
 		c.bounds.Buffers.exchanges.Put(ex)
 		return c.streamError(id, nil, http2.ErrCodeProtocol, nil)
 	case c.block.tooLarge != "":
@@ -256,7 +273,12 @@ func (c *conn) request(id uint32, p []byte, ended bool, bad breach) error {
 
 // reject answers a request that no service is asked about.
 func (c *conn) reject(id uint32, status int, ended bool) error {
-	c.srv.Stats.Rejected.Add(1)
+	c.srv.count(func(s *Stats) {
+		s.Rejected.Add(1)
+		if status == http.StatusRequestHeaderFieldsTooLarge {
+			s.TooLarge.Add(1)
+		}
+	})
 	start := c.beginHead(id, true)
 	c.out = appendStatus(c.enc, c.enc.begin(c.out), status)
 	c.endHead(start)

@@ -98,7 +98,7 @@ func (c *conn) finish(ex *exchange) {
 
 // panicked answers and ends an exchange whose service has panicked.
 func (c *conn) panicked(ex *exchange, v any) {
-	c.srv.Stats.Panics.Add(1)
+	c.srv.count(func(s *Stats) { s.Panics.Add(1) })
 	c.srv.log.Error("panic while serving a request", "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
 	c.mu.Lock()
 	over := ex.done

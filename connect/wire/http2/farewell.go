@@ -117,6 +117,9 @@ func (c *conn) onTick(now time.Time) {
 		}
 	}
 	if d := c.srv.cfg.IdleTimeout; d > 0 && !c.idleSince.IsZero() && now.Sub(c.idleSince) >= d {
+		if c.dead == nil {
+			c.srv.count(func(s *Stats) { s.IdleTimeouts.Add(1) })
+		}
 		c.part()
 	} else {
 		c.remindIdle()

@@ -44,6 +44,8 @@ type link struct {
 	headTime time.Duration
 	tick     func(now time.Time)
 	pong     func(data [8]byte)
+	// onLate, if not nil, is told with the lock held what has not come in time.
+	onLate func(what lateness)
 
 	// owned by the reader
 	input

@@ -58,6 +58,7 @@ func (b *requestBody) Read(p []byte) (int, error) {
 			continue
 		}
 		if until := ex.patience(since); !ex.await(&ex.readUntil, until) && !time.Now().Before(ex.patience(since)) {
+			ex.countTimeout()
 			return 0, &wire.Fault{
 				Status: http.StatusRequestTimeout, Flag: wire.FlagDownstreamReset,
 				Text: "request body timeout", Err: errStalled,
@@ -103,6 +104,22 @@ func (ex *exchange) patience(since time.Time) time.Time {
 		until = sooner(until, ex.x.Start.Add(d))
 	}
 	return until
+}
+
+// countTimeout counts a body that has not come in time.
+func (ex *exchange) countTimeout() {
+	if ex.switched {
+		return // a tunnel's
+	}
+	d := ex.c.srv.cfg.RequestTimeout
+	whole := d > 0 && !time.Now().Before(ex.x.Start.Add(d))
+	ex.c.srv.count(func(s *Stats) {
+		if whole {
+			s.RequestTimeouts.Add(1)
+		} else {
+			s.BodyTimeouts.Add(1)
+		}
+	})
 }
 
 // fault is what the end of a stream means to who reads the body.

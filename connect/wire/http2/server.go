@@ -15,6 +15,9 @@ import (
 type Server struct {
 	// Stats counts what happened.
 	Stats Stats
+	// Also, if not nil, counts the same: it may outlive the server, and be that of
+	// several. It is set before the first connection.
+	Also *Stats
 
 	// set by NewServer
 	cfg     Config
@@ -57,9 +60,20 @@ func (s *Server) Resume(nc net.Conn, read []byte, peer *wire.Peer, drain *wire.D
 	drain.Add(c)
 	defer drain.Remove(c)
 	if d := s.cfg.MaxAge; d > 0 {
-		defer time.AfterFunc(d, c.CloseIdle).Stop()
+		defer time.AfterFunc(d, func() {
+			s.count(func(s *Stats) { s.Aged.Add(1) })
+			c.CloseIdle()
+		}).Stop()
 	}
 	c.run(read)
+}
+
+// count counts here, and where else it is to be counted.
+func (s *Server) count(f func(s *Stats)) {
+	f(&s.Stats)
+	if s.Also != nil {
+		f(s.Also)
+	}
 }
 
 // dateAt returns the value of Date.
