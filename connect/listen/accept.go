@@ -192,12 +192,13 @@ func (l *listener) handshake(conn net.Conn, config *tls.Config, peer *wire.Peer)
 	if err := secured.HandshakeContext(ctx); err != nil {
 		if !silent(secured, err) {
 			l.badHandshakes.Add(1)
+			l.secured.Failed(err)
 			l.log.Debug("tls handshake", "listener", l.spec.Load().Name, "peer", conn.RemoteAddr().String(), "err", err)
 		}
 		return nil
 	}
 	state := secured.ConnectionState()
-	l.secured.count(&state)
+	l.secured.Succeeded(&state)
 	peer.TLS, peer.ServerName = true, strings.ToLower(state.ServerName)
 	peer.Version, peer.Cipher, peer.Ours = state.Version, state.CipherSuite, mtls.Shown(config, state.ServerName)
 	if len(state.PeerCertificates) > 0 {

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/serai-net/serai/connect/mesh"
+	"github.com/serai-net/serai/connect/mtls"
 	"github.com/serai-net/serai/connect/wire"
 	"github.com/serai-net/serai/connect/wire/bulk"
 )
@@ -153,8 +154,9 @@ type Stats struct {
 	Pending, FilterTimeouts, FilterErrors, Left int64
 	// Restored counts connections of which the address before a redirect is known.
 	Restored int64
-	// Secured are handshakes of TLS that were good.
-	Secured Secured
+	// Secured counts handshakes of TLS, of which those without a word are none. It
+	// goes on counting.
+	Secured *mtls.Handshakes
 	// TLS and HTTP are what the inspectors saw; nil where they do not look.
 	TLS  *TLSStats
 	HTTP *HTTPStats
@@ -177,7 +179,6 @@ func (s Stats) All() iter.Seq2[string, int64] {
 			yield("downstream_cx_active", s.Active) &&
 			yield("downstream_cx_overflow", s.Overflow) &&
 			yield("no_filter_chain_match", s.NoChain) &&
-			yield("ssl.connection_error", s.BadHandshakes) &&
 			yield("proxy_proto.denied", s.BadProxyHeaders) &&
 			yield("downstream_pre_cx_active", s.Pending) &&
 			yield("downstream_pre_cx_timeout", s.FilterTimeouts) &&
@@ -202,7 +203,7 @@ type listener struct {
 
 	accepted, active                 atomic.Int64
 	overflow, noChain, badHandshakes atomic.Int64
-	secured                          secured
+	secured                          mtls.Handshakes
 	badHeaders, left, filterErrors   atomic.Int64
 	inspected                        inspected
 	// pending are connections that have no chain yet.
@@ -220,7 +221,7 @@ func (l *listener) stats() Stats {
 		Name: spec.Name, Address: address, Bound: bound != nil,
 		Accepted: l.accepted.Load(), Active: l.active.Load(),
 		Overflow: l.overflow.Load(), NoChain: l.noChain.Load(), BadHandshakes: l.badHandshakes.Load(),
-		Secured: l.secured.read(), BadProxyHeaders: l.badHeaders.Load(), Pending: int64(l.pending.Len()),
+		Secured: &l.secured, BadProxyHeaders: l.badHeaders.Load(), Pending: int64(l.pending.Len()),
 		FilterTimeouts: in[timedOut].Load(), FilterErrors: l.filterErrors.Load(), Left: l.left.Load(), Restored: in[restored].Load(),
 	}
 	if spec.Inspect.TLS {

@@ -70,7 +70,7 @@ func TestServe(t *testing.T) {
 		got := maps.Collect(stats(t, s, l.Name).All())
 		want := map[string]int64{
 			"downstream_cx_total": 1, "downstream_cx_active": 1, "downstream_cx_overflow": 0,
-			"no_filter_chain_match": 0, "ssl.connection_error": 0, "proxy_proto.denied": 0,
+			"no_filter_chain_match": 0, "proxy_proto.denied": 0,
 			"downstream_pre_cx_active": 0, "downstream_pre_cx_timeout": 0,
 			"downstream_listener_filter_error": 0, "downstream_listener_filter_remote_close": 0,
 		}

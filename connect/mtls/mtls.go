@@ -84,7 +84,7 @@ func (l *Loader) Server(t *mesh.DownstreamTLS) (*tls.Config, error) {
 		if err != nil || len(names) == 0 || slices.ContainsFunc(names, func(n name) bool { return n.of(leaf) }) {
 			return err
 		}
-		return errNotNamed
+		return because(FailureName, errNotNamed)
 	}
 	return config, nil
 }
@@ -123,7 +123,7 @@ func (l *Loader) Client(t *mesh.UpstreamTLS) (*tls.Config, error) {
 		if err != nil {
 			return err
 		}
-		return expected.check(leaf)
+		return because(FailureName, expected.check(leaf))
 	}
 	return config, nil
 }
@@ -152,7 +152,7 @@ func ForHost(config *tls.Config, t *mesh.UpstreamTLS, host string) *tls.Config {
 			return err
 		}
 		if err := state.PeerCertificates[0].VerifyHostname(name); err != nil {
-			return fmt.Errorf("the peer is not who we asked for: %w", err)
+			return because(FailureName, fmt.Errorf("the peer is not who we asked for: %w", err))
 		}
 		return nil
 	}
@@ -198,10 +198,10 @@ func (l *Loader) trust(roots mesh.Roots, domains map[string]mesh.Roots, pins *me
 
 func (t *trust) verify(chain []*x509.Certificate, usage x509.ExtKeyUsage) (*x509.Certificate, error) {
 	if len(chain) == 0 {
-		return nil, errNoCertificate
+		return nil, because(FailureNoCertificate, errNoCertificate)
 	}
 	if !t.pins.IsZero() && !pinned(chain[0], &t.pins) {
-		return nil, errNotPinned
+		return nil, because(FailurePin, errNotPinned)
 	}
 	roots := t.roots
 	if roots == nil && t.domains == nil {
@@ -210,10 +210,10 @@ func (t *trust) verify(chain []*x509.Certificate, usage x509.ExtKeyUsage) (*x509
 	if t.domains != nil {
 		id, err := spiffe.FromCertificate(chain[0])
 		if err != nil {
-			return nil, err
+			return nil, because(FailureChain, err)
 		}
 		if roots = t.domains[id.TrustDomain()]; roots == nil {
-			return nil, fmt.Errorf("trust domain %q of %s is not known here", id.TrustDomain(), id)
+			return nil, because(FailureChain, fmt.Errorf("trust domain %q of %s is not known here", id.TrustDomain(), id))
 		}
 	}
 	intermediates := x509.NewCertPool()
@@ -224,7 +224,7 @@ func (t *trust) verify(chain []*x509.Certificate, usage x509.ExtKeyUsage) (*x509
 		Roots: roots, Intermediates: intermediates, KeyUsages: []x509.ExtKeyUsage{usage},
 	})
 	if err != nil {
-		return nil, fmt.Errorf("the peer's certificate: %w", err)
+		return nil, because(FailureChain, fmt.Errorf("the peer's certificate: %w", err))
 	}
 	return chain[0], nil
 }

@@ -12,7 +12,6 @@ import (
 
 	"github.com/serai-net/serai/agent/telemetry"
 	"github.com/serai-net/serai/connect/bootstrap"
-	"github.com/serai-net/serai/connect/listen"
 	"github.com/serai-net/serai/connect/mesh"
 	"github.com/serai-net/serai/connect/stats"
 )
@@ -78,10 +77,6 @@ const neverListener = "downstream_cx_overload_reject downstream_cx_transport_soc
 	" extension_config_missing" +
 	" network_extension_config_missing"
 
-// neverListenerTLS are those of one with TLS.
-const neverListenerTLS = "ssl.fail_verify_cert_hash ssl.fail_verify_error ssl.fail_verify_no_cert ssl.fail_verify_san ssl.no_certificate" +
-	" ssl.ocsp_staple_failed ssl.ocsp_staple_omitted ssl.ocsp_staple_requests ssl.ocsp_staple_responses ssl.was_key_usage_invalid"
-
 func (p *Proxy) countedListeners(yield func(stats.Stat) bool) bool {
 	for _, l := range p.listeners.Stats() {
 		prefix := "listener." + stats.Name(l.Address) + "."
@@ -99,31 +94,11 @@ func (p *Proxy) countedListeners(yield func(stats.Stat) bool) bool {
 			}
 		}
 		if !scoped(stats.Stat{Name: "downstream_cx_destroy", Value: max(0, l.Accepted-l.Active)}) ||
-			!stats.Zeros("", neverListener, scoped) || !secured(l.Secured, scoped) {
+			!stats.Zeros("", neverListener, scoped) || !l.Secured.Each(scoped) {
 			return false
 		}
 	}
 	return true
-}
-
-func secured(s listen.Secured, yield func(stats.Stat) bool) bool {
-	for _, one := range []struct {
-		name  string
-		value int64
-	}{{"ssl.handshake", s.Handshakes}, {"ssl.session_reused", s.Resumed}} {
-		if !yield(stats.Stat{Name: one.name, Value: one.value}) {
-			return false
-		}
-	}
-	for _, one := range []struct {
-		name  string
-		value int64
-	}{{"ssl.versions.TLSv1.2", s.TLS12}, {"ssl.versions.TLSv1.3", s.TLS13}} {
-		if one.value > 0 && !yield(stats.Stat{Name: one.name, Value: one.value}) {
-			return false
-		}
-	}
-	return stats.Zeros("", neverListenerTLS, yield)
 }
 
 // countedManagers tells how configuration comes. What Envoy counts for each

@@ -96,14 +96,19 @@ func (p *retryPlace) keep(x *wire.Exchange) {
 func (p *retryPlace) End(*wire.Exchange) { p.cluster.EndRetry(p.succeeded) }
 
 // serveTry limits one try to perTry, if that is not 0, until its head is there.
-func serveTry(next wire.Service, perTry time.Duration, x *wire.Exchange, req *wire.Request) (*wire.Response, error) {
+func serveTry(next *upstream.Cluster, perTry time.Duration, x *wire.Exchange, req *wire.Request) (*wire.Response, error) {
 	if perTry <= 0 {
 		return next.Serve(x, req)
 	}
 	deadline, timeout := x.Deadline, x.Timeout
 	limit(x, time.Now(), perTry)
+	own := deadline.IsZero() || x.Deadline.Before(deadline)
 	defer func() { x.Deadline, x.Timeout = deadline, timeout }()
-	return next.Serve(x, req)
+	resp, err := next.Serve(x, req)
+	if own && err != nil && wire.AsFault(err).Flag == wire.FlagUpstreamTimeout {
+		next.TryTimedOut()
+	}
+	return resp, err
 }
 
 // hasTime tells whether there is time for a pause and another try.

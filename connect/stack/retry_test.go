@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/serai-net/serai/connect/mesh"
+	"github.com/serai-net/serai/connect/stats"
 	"github.com/serai-net/serai/connect/upstream"
 	"github.com/serai-net/serai/connect/wire"
 )
@@ -272,7 +273,9 @@ func TestRetryPerTry(t *testing.T) {
 		}
 		fmt.Fprint(w, "well")
 	})
-	service := retrying(t, mesh.Retry{On: mesh.Retry5xx, Retries: 1, PerTry: 100 * time.Millisecond}, address)
+	set := clusters(t, map[string]string{"c": address})
+	policy := mesh.Retry{On: mesh.Retry5xx, Retries: 1, PerTry: 100 * time.Millisecond}
+	service := compile(t, &mesh.HTTP{Route: toward(func(r *mesh.Rule) { r.Retry = &policy })}, set)
 	x := exchange(&wire.Peer{})
 	whole := time.Now().Add(time.Minute)
 	x.Deadline = whole
@@ -281,6 +284,15 @@ func TestRetryPerTry(t *testing.T) {
 		t.Errorf("%+v, deadline %v", got, x.Deadline)
 	}
 	x.Done(time.Now())
+	counts := map[string]int64{}
+	all := set.Clusters()
+	all[0].Each("", func(s stats.Stat) bool {
+		counts[s.Name] = s.Value
+		return true
+	})
+	if counts["upstream_rq_per_try_timeout"] != 1 || counts["upstream_rq_timeout"] != 0 || counts["membership_change"] != 1 {
+		t.Errorf("per try %d, whole %d, membership %d", counts["upstream_rq_per_try_timeout"], counts["upstream_rq_timeout"], counts["membership_change"])
+	}
 }
 
 func TestRetryEnds(t *testing.T) {

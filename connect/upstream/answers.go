@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 
 	"github.com/serai-net/serai/connect/mesh"
+	"github.com/serai-net/serai/connect/mtls"
 	"github.com/serai-net/serai/connect/stats"
 	"github.com/serai-net/serai/connect/wire"
 )
@@ -22,13 +23,12 @@ type answers struct {
 	connected stats.Histogram
 
 	// requests had a connection.
-	requests, timeouts, resets, connectTimeouts, badHandshakes stats.Counter
+	requests, timeouts, resets, perTry, connectTimeouts, protocolErrors, membership stats.Counter
 	// received and sent are bytes of bodies, and of raw connections.
 	received, sent stats.Counter
-	// http1 and http2 count connections by what is spoken on them, handshakes
-	// those of TLS, resumed those that a session was resumed on.
-	http1, http2, handshakes, resumed stats.Counter
-	versions                          [2]stats.Counter // TLS 1.2 and 1.3
+	// http1 and http2 count connections by what is spoken on them.
+	http1, http2 stats.Counter
+	handshakes   mtls.Handshakes
 }
 
 // count counts what an exchange ended with, if its last try was made here. A
@@ -59,12 +59,18 @@ func (a *answers) count(name string, x *wire.Exchange) {
 	a.times.Observe(x.Finish.Sub(x.Received()))
 	switch x.Flag {
 	case wire.FlagUpstreamTimeout:
-		a.timeouts.Add(1)
+		// That of one try among several is counted when it is over.
+		if x.Deadline.IsZero() || !x.Finish.Before(x.Deadline) {
+			a.timeouts.Add(1)
+		}
 	case wire.FlagUpstreamReset:
 		a.resets.Add(1)
 	default:
 	}
 }
+
+// TryTimedOut counts a try that was given up while the exchange had time left.
+func (c *Cluster) TryTimedOut() { c.answers.perTry.Add(1) }
 
 // secured notes what a new connection is secured by.
 func (a *answers) secured(conn net.Conn) {
@@ -73,16 +79,7 @@ func (a *answers) secured(conn net.Conn) {
 		return
 	}
 	state := secure.ConnectionState()
-	a.handshakes.Add(1)
-	if state.DidResume {
-		a.resumed.Add(1)
-	}
-	switch state.Version {
-	case tls.VersionTLS12:
-		a.versions[0].Add(1)
-	case tls.VersionTLS13:
-		a.versions[1].Add(1)
-	}
+	a.handshakes.Succeeded(&state)
 }
 
 // Moved tells how many bytes were sent and received on a raw connection that is

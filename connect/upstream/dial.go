@@ -103,7 +103,7 @@ func (c *Cluster) dial(ctx context.Context, cfg *config, host *Host, http2 bool)
 			c.answers.connectTimeouts.Add(1)
 		}
 		if secure != nil && wasTLS(err) {
-			c.answers.badHandshakes.Add(1)
+			c.answers.handshakes.Failed(err)
 		}
 		switch {
 		case isLate(ctx):

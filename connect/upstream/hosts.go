@@ -63,6 +63,9 @@ func (c *Cluster) setEndpoints(set *mesh.EndpointSet, keep bool) {
 			all = append(all, h)
 		}
 	}
+	if len(fresh) > 0 || len(gone) > 0 {
+		c.answers.membership.Add(1)
+	}
 	c.factor = 0
 	if set != nil {
 		c.factor = set.Overprovisioning

@@ -11,19 +11,15 @@ const never = "assignment_stale assignment_timeout_received assignment_use_cache
 	" lb_local_cluster_not_ok lb_recalculate_zone_structures lb_subsets_created lb_subsets_fallback lb_subsets_fallback_panic" +
 	" lb_subsets_removed lb_subsets_selected lb_zone_cluster_too_small lb_zone_no_capacity_left lb_zone_routing_all_directly" +
 	" lb_zone_routing_cross_zone lb_zone_routing_sampled original_dst_host_invalid retry_or_shadow_abandoned" +
-	" update_attempt update_empty update_failure update_rejected update_success init_fetch_timeout membership_change default.total_match_count update_no_rebuild upstream_cx_close_notify" +
+	" update_attempt update_empty update_failure update_rejected update_success init_fetch_timeout default.total_match_count update_no_rebuild upstream_cx_close_notify" +
 	" upstream_cx_connect_attempts_exceeded upstream_cx_connect_with_0_rtt upstream_cx_destroy_local upstream_cx_destroy_local_with_active_rq" +
 	" upstream_cx_destroy_remote upstream_cx_destroy_remote_with_active_rq upstream_cx_destroy_with_active_rq upstream_cx_http3_total" +
-	" upstream_cx_max_duration_reached upstream_cx_pool_overflow upstream_cx_protocol_error" +
+	" upstream_cx_max_duration_reached upstream_cx_pool_overflow" +
 	" upstream_flow_control_backed_up_total upstream_flow_control_drained_total upstream_flow_control_paused_reading_total" +
 	" upstream_flow_control_resumed_reading_total upstream_http3_broken upstream_internal_redirect_failed_total" +
 	" upstream_internal_redirect_succeeded_total upstream_rq_0rtt upstream_rq_cancelled upstream_rq_maintenance_mode" +
-	" upstream_rq_max_duration_reached upstream_rq_pending_failure_eject upstream_rq_per_try_idle_timeout upstream_rq_per_try_timeout" +
+	" upstream_rq_max_duration_reached upstream_rq_pending_failure_eject upstream_rq_per_try_idle_timeout" +
 	" upstream_rq_retry_backoff_exponential upstream_rq_retry_backoff_ratelimited upstream_rq_retry_limit_exceeded upstream_rq_tx_reset"
-
-// neverTLS are those of a cluster with TLS.
-const neverTLS = "ssl.fail_verify_cert_hash ssl.fail_verify_error ssl.fail_verify_no_cert ssl.fail_verify_san ssl.no_certificate" +
-	" ssl.ocsp_staple_failed ssl.ocsp_staple_omitted ssl.ocsp_staple_requests ssl.ocsp_staple_responses ssl.was_key_usage_invalid"
 
 // StatName is what the cluster is called in Envoy's names.
 func (s *ClusterStats) StatName() string {
@@ -61,6 +57,9 @@ func (s *ClusterStats) Each(prefix string, all func(stats.Stat) bool) (more bool
 		{"upstream_cx_tx_bytes_total", a.sent.Load()},
 		{"upstream_cx_connect_timeout", a.connectTimeouts.Load()},
 		{"upstream_rq_timeout", a.timeouts.Load()},
+		{"upstream_rq_per_try_timeout", a.perTry.Load()},
+		{"upstream_cx_protocol_error", a.protocolErrors.Load()},
+		{"membership_change", a.membership.Load()},
 		{"upstream_rq_rx_reset", a.resets.Load()},
 	} {
 		if !yield(stats.Stat{Name: one.name, Value: one.value}) {
@@ -98,23 +97,7 @@ func (s *ClusterStats) tls(yield func(stats.Stat) bool) bool {
 	if s.Definition.TLS == nil {
 		return true
 	}
-	a := s.answers
-	for _, one := range []struct {
-		name  string
-		value int64
-	}{
-		{"ssl.handshake", a.handshakes.Load()}, {"ssl.session_reused", a.resumed.Load()}, {"ssl.connection_error", a.badHandshakes.Load()},
-	} {
-		if !yield(stats.Stat{Name: one.name, Value: one.value}) {
-			return false
-		}
-	}
-	for i, name := range []string{"ssl.versions.TLSv1.2", "ssl.versions.TLSv1.3"} {
-		if n := a.versions[i].Load(); n > 0 && !yield(stats.Stat{Name: name, Value: n}) {
-			return false
-		}
-	}
-	return stats.Zeros("", neverTLS, yield)
+	return s.answers.handshakes.Each(yield)
 }
 
 // kindOf tells which of the names of All go up and down.

@@ -59,6 +59,9 @@ func (c *Cluster) Serve(x *wire.Exchange, req *wire.Request) (*wire.Response, er
 			return resp, nil
 		}
 		repeat := n < maxTries && mayRepeat(x, req, err) && again(req, replay)
+		if wire.AsFault(err).Flag == wire.FlagUpstreamProtocol {
+			c.answers.protocolErrors.Add(1)
+		}
 		if !repeat || !reused {
 			c.faulted(host, err)
 			host.answers.broke(err)

@@ -1,0 +1,115 @@
+package mtls
+
+import (
+	"crypto/tls"
+	"errors"
+	"strings"
+
+	"github.com/serai-net/serai/connect/stats"
+)
+
+// Failure is why a peer was not believed.
+type Failure uint8
+
+// Failures. FailureOther is none of the peer's certificate: no common version, an
+// alert of the other side, a connection that broke.
+const (
+	FailureOther Failure = iota
+	FailureNoCertificate
+	// FailureChain is a certificate that none of ours has signed, or of a trust domain
+	// that is not known; FailureName one that is another's, FailurePin one that is not
+	// among those named by their hash.
+	FailureChain
+	FailureName
+	FailurePin
+)
+
+// failure is an error of one kind; its text is that of its cause.
+type failure struct {
+	kind Failure
+	error
+}
+
+func (f *failure) Unwrap() error { return f.error }
+
+// because makes err a failure of this kind; nil stays nil.
+func because(kind Failure, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &failure{kind, err}
+}
+
+// FailureOf tells why a handshake failed, which one of our configurations was used for.
+func FailureOf(err error) Failure {
+	if f, ok := errors.AsType[*failure](err); ok {
+		return f.kind
+	}
+	// crypto/tls has no name for it, and answers it with an alert of its own.
+	if err != nil && strings.HasSuffix(err.Error(), "client didn't provide a certificate") {
+		return FailureNoCertificate
+	}
+	return FailureOther
+}
+
+// Handshakes counts handshakes of TLS. The zero value is ready for use, by any
+// goroutine.
+type Handshakes struct {
+	good, resumed, anonymous stats.Counter
+	versions                 [2]stats.Counter // TLS 1.2 and 1.3
+	bad                      stats.Counter
+	failures                 [FailurePin + 1]stats.Counter
+}
+
+// Succeeded counts a handshake that was good.
+func (h *Handshakes) Succeeded(state *tls.ConnectionState) {
+	h.good.Add(1)
+	if state.DidResume {
+		h.resumed.Add(1)
+	}
+	if len(state.PeerCertificates) == 0 {
+		h.anonymous.Add(1)
+	}
+	switch state.Version {
+	case tls.VersionTLS12:
+		h.versions[0].Add(1)
+	case tls.VersionTLS13:
+		h.versions[1].Add(1)
+	}
+}
+
+// Failed counts one that was not.
+func (h *Handshakes) Failed(err error) {
+	h.bad.Add(1)
+	h.failures[FailureOf(err)].Add(1)
+}
+
+// Each yields what was counted by Envoy's names, and tells whether to go on.
+func (h *Handshakes) Each(yield func(stats.Stat) bool) (more bool) {
+	for _, one := range [...]struct {
+		name string
+		*stats.Counter
+	}{
+		{"ssl.handshake", &h.good},
+		{"ssl.session_reused", &h.resumed},
+		{"ssl.no_certificate", &h.anonymous},
+		{"ssl.connection_error", &h.bad},
+		{"ssl.fail_verify_no_cert", &h.failures[FailureNoCertificate]},
+		{"ssl.fail_verify_error", &h.failures[FailureChain]},
+		{"ssl.fail_verify_san", &h.failures[FailureName]},
+		{"ssl.fail_verify_cert_hash", &h.failures[FailurePin]},
+	} {
+		if !yield(stats.Stat{Name: one.name, Value: one.Load()}) {
+			return false
+		}
+	}
+	for i, name := range [...]string{"ssl.versions.TLSv1.2", "ssl.versions.TLSv1.3"} {
+		if n := h.versions[i].Load(); n > 0 && !yield(stats.Stat{Name: name, Value: n}) {
+			return false
+		}
+	}
+	return stats.Zeros("", neverTLS, yield)
+}
+
+// neverTLS are Envoy's counters for what does not happen here: nothing is stapled.
+const neverTLS = "ssl.ocsp_staple_failed ssl.ocsp_staple_omitted ssl.ocsp_staple_requests ssl.ocsp_staple_responses ssl.was_key_usage_invalid"
