@@ -185,8 +185,7 @@ func (r *router) forward(x *wire.Exchange, req *wire.Request, rule *route.Rule, 
 			Err: fmt.Errorf("cluster %q is not known", target.Cluster),
 		}
 	}
-	var ask asked
-	ask.take(x, req)
+	dropAsked(&req.Header)
 	if x.Request == nil { // of a codec that does not tell
 		x.Request = req
 	}
@@ -209,16 +208,13 @@ func (r *router) forward(x *wire.Exchange, req *wire.Request, rule *route.Rule, 
 	rule.Rewrite(req)
 	x.Choice.AutoHost = rule.AutoHost
 	timeout := rule.Timeout
-	if ask.hasTimeout {
-		timeout = ask.timeout
-	}
 	if timeout > 0 && !req.Raw() {
 		limit(x, x.Received(), timeout)
 	}
 	if x.IdleTimeout == 0 { // unless who stands before us has said
 		x.IdleTimeout = r.pause(rule)
 	}
-	policy := ask.policy(r.retries[rule.Retry])
+	policy := r.retries[rule.Retry]
 	if !r.suppress {
 		tellTimeout(x, req, cmp.Or(policy.tryTimeout(), timeout))
 	}

@@ -220,8 +220,9 @@ func DatadogFields(h *wire.Header) (c Context, asked, ok bool) {
 	return c, asked, true
 }
 
-// injectDatadog hands the span on in Datadog's fields, and in W3C's.
-func injectDatadog(c *Context, h *wire.Header) {
+// injectDatadog hands the span on in Datadog's fields, and in W3C's. begun says that
+// the trace is ours.
+func injectDatadog(c *Context, begun bool, h *wire.Header) {
 	h.Set("x-datadog-trace-id", strconv.FormatUint(c.low(), 10))
 	h.Set("x-datadog-parent-id", strconv.FormatUint(c.Span, 10))
 	priority := "0"
@@ -229,8 +230,15 @@ func injectDatadog(c *Context, h *wire.Header) {
 		priority = "1"
 	}
 	h.Set("x-datadog-sampling-priority", priority)
-	if c.high() != 0 && !strings.Contains(h.Get("x-datadog-tags"), "_dd.p.tid=") {
-		h.Set("x-datadog-tags", strings.TrimPrefix(h.Get("x-datadog-tags")+",_dd.p.tid="+hex16(c.high()), ","))
+	tags := h.Get("x-datadog-tags")
+	if begun && c.Sampled {
+		tags += "," + decisionTag + "=" + decidedHere
+	}
+	if c.high() != 0 && !strings.Contains(tags, "_dd.p.tid=") {
+		tags += ",_dd.p.tid=" + hex16(c.high())
+	}
+	if tags != "" {
+		h.Set("x-datadog-tags", strings.TrimPrefix(tags, ","))
 	}
 	injectTraceparent(c, h)
 }

@@ -20,6 +20,9 @@ func traces(spans []*span) [][]*span {
 	return all
 }
 
+// The tag that says who has decided on sampling: here, it is nobody but the default.
+const decisionTag, decidedHere = "_dd.p.dm", "-0"
+
 // appendDatadog appends spans as version 0.4 of the agent's API has them: a list of
 // traces, each a list of spans, in MessagePack. Only what is written here is needed
 // of that, which is less than a library.
@@ -44,7 +47,7 @@ func appendDatadogSpan(b []byte, service string, s *span) []byte {
 	b = appendText(appendText(b, "service"), service)
 	b = appendText(appendText(b, "name"), "envoy.proxy")
 	b = appendText(appendText(b, "resource"), s.name)
-	b = appendText(appendText(b, "type"), "proxy")
+	b = appendText(appendText(b, "type"), "web") // as the library that Envoy uses has it
 	b = appendUint(appendText(b, "trace_id"), s.low())
 	b = appendUint(appendText(b, "span_id"), s.Span)
 	b = appendUint(appendText(b, "parent_id"), s.Parent)
@@ -52,15 +55,18 @@ func appendDatadogSpan(b []byte, service string, s *span) []byte {
 	b = appendInt(appendText(b, "duration"), max(0, s.took.Nanoseconds()))
 	b = appendInt(appendText(b, "error"), failed)
 	b = appendText(b, "meta")
-	tags := s.tags
+	tags := slices.DeleteFunc(slices.Clone(s.tags), func(t tag) bool { return t.name == "error" }) // told above
+	if s.Parent == 0 {
+		tags = append(tags, tag{decisionTag, decidedHere})
+	}
 	if s.high() != 0 {
-		tags = append(slices.Clip(tags), tag{"_dd.p.tid", hex16(s.high())})
+		tags = append(tags, tag{"_dd.p.tid", hex16(s.high())})
 	}
 	kind := "server"
 	if s.client {
 		kind = "client"
 	}
-	tags = append(slices.Clip(tags), tag{"span.kind", kind})
+	tags = append(tags, tag{"span.kind", kind})
 	b = binary.BigEndian.AppendUint16(append(b, 0xde), uint16(len(tags))) //nolint:gosec // a few dozen
 	for _, t := range tags {
 		b = appendText(appendText(b, t.name), t.value)

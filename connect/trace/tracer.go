@@ -133,7 +133,7 @@ func (t *Tracer) begin(x *wire.Exchange, req *wire.Request) *active {
 	case mesh.OpenTelemetry:
 		injectTraceparent(&s.upstream, &req.Header)
 	case mesh.Datadog:
-		injectDatadog(&s.upstream, &req.Header)
+		injectDatadog(&s.upstream, from.Root(), &req.Header)
 	}
 	return s
 }
