@@ -21,7 +21,8 @@ type fields struct {
 	walking int
 }
 
-// all are the fields in order.
+// all are the fields in order. Their strings die with the exchange: what a script
+// gets, it may keep, and so has to be a copy.
 func (f *fields) all() []wire.Field {
 	var out []wire.Field
 	r := f.run
@@ -55,6 +56,10 @@ func scheme(req *wire.Request) string {
 	}
 	return req.Scheme
 }
+
+// owned is a string for a script, which may keep it for longer than there is the
+// buffer that s points into.
+func owned(s string) lua.LString { return lua.LString(strings.Clone(s)) }
 
 func (f *fields) values(name string) []string {
 	if name == "host" {
@@ -140,8 +145,8 @@ func (f *fields) walk(l *lua.LState) int {
 			l.Push(lua.LNil)
 			return 1
 		}
-		l.Push(lua.LString(all[next].Name))
-		l.Push(lua.LString(all[next].Value))
+		l.Push(owned(all[next].Name))
+		l.Push(owned(all[next].Value))
 		next++
 		return 2
 	}))
@@ -168,7 +173,7 @@ func defineHeaders(v *vm) {
 				l.Push(lua.LNil)
 				return 1
 			}
-			l.Push(lua.LString(strings.Join(values, ",")))
+			l.Push(owned(strings.Join(values, ",")))
 			return 1
 		}),
 		"getAtIndex": on(func(l *lua.LState, f *fields) int {
@@ -178,7 +183,7 @@ func defineHeaders(v *vm) {
 				l.Push(lua.LNil)
 				return 1
 			}
-			l.Push(lua.LString(values[i]))
+			l.Push(owned(values[i]))
 			return 1
 		}),
 		"getNumValues": on(func(l *lua.LState, f *fields) int {

@@ -21,7 +21,7 @@ func (v *vm) defineInfo() {
 	text := func(get func(r *run) string) method {
 		return func(l *lua.LState, self any) int {
 			r, _ := self.(*run)
-			l.Push(lua.LString(get(r)))
+			l.Push(owned(get(r)))
 			return 1
 		}
 	}
@@ -116,7 +116,7 @@ func (v *vm) defineMetadata() {
 func toLua(l *lua.LState, value any) lua.LValue {
 	switch v := value.(type) {
 	case string:
-		return lua.LString(v)
+		return owned(v)
 	case float64:
 		return lua.LNumber(v)
 	case bool:
@@ -130,7 +130,7 @@ func toLua(l *lua.LState, value any) lua.LValue {
 	case map[string]any:
 		t := l.NewTable()
 		for key, item := range v {
-			t.RawSetString(key, toLua(l, item))
+			t.RawSetString(strings.Clone(key), toLua(l, item))
 		}
 		return t
 	}
@@ -194,7 +194,7 @@ func (v *vm) defineTLS() {
 				l.Push(lua.LString(""))
 				return 1
 			}
-			l.Push(lua.LString(get(r.x.Peer)))
+			l.Push(owned(get(r.x.Peer)))
 			return 1
 		}
 	}
@@ -204,7 +204,7 @@ func (v *vm) defineTLS() {
 			t := l.NewTable()
 			if r.x.Peer.Certificate != nil {
 				for _, s := range get(r.x.Peer) {
-					t.Append(lua.LString(s))
+					t.Append(owned(s))
 				}
 			}
 			l.Push(t)

@@ -96,6 +96,9 @@ func (r *run) call(fn *lua.LFunction) {
 
 // next waits for a chunk, on the goroutine of the script; nil at the end.
 func (r *run) next(l *lua.LState) *buffer {
+	if r.killed { // and there is nobody who would go on with us
+		l.RaiseError("the body has broken off")
+	}
 	r.guard.pause()
 	r.parked <- struct{}{}
 	b := <-r.feed

@@ -12,7 +12,7 @@ import (
 const (
 	registryFirst, registryStep, registryMost = 1 << 10, 1 << 10, 1 << 16
 	callStack                                 = 200
-	// maxString is the largest string that string.rep makes, in bytes.
+	// maxString is the largest string that a function makes at once, in bytes.
 	maxString = 16 << 20
 )
 
@@ -90,10 +90,7 @@ func (f *Filter) sandbox(l *lua.LState) {
 			os.RawSet(key, lua.LNil)
 		}
 	}
-	if str, ok := l.GetGlobal(lua.StringLibName).(*lua.LTable); ok {
-		str.RawSetString("dump", lua.LNil)
-		str.RawSetString("rep", l.NewFunction(rep))
-	}
+	bounded(l)
 	pairs := l.GetGlobal("pairs")
 	l.SetGlobal("pairs", l.NewFunction(func(l *lua.LState) int {
 		if walk := l.GetMetaField(l.Get(1), "__pairs"); walk != lua.LNil {
@@ -107,20 +104,6 @@ func (f *Filter) sandbox(l *lua.LState) {
 		l.Call(1, 3)
 		return 3
 	}))
-}
-
-// rep is string.rep with a bound.
-func rep(l *lua.LState) int {
-	s, n := l.CheckString(1), l.CheckInt(2)
-	if n <= 0 || s == "" {
-		l.Push(lua.LString(""))
-		return 1
-	}
-	if n > maxString/len(s) {
-		l.RaiseError("resulting string too large")
-	}
-	l.Push(lua.LString(strings.Repeat(s, n)))
-	return 1
 }
 
 // method is a method of an object of Envoy's API.
@@ -162,11 +145,24 @@ func self(l *lua.LState, kind string) any {
 			if o.run != nil && o.run.over {
 				l.RaiseError("object used outside of proper scope")
 			}
+			if o.run != nil && o.run.streaming && ofExchange(kind) {
+				l.RaiseError("object used outside of proper scope")
+			}
 			return o.value
 		}
 	}
 	l.ArgError(1, kind+" expected")
 	return nil
+}
+
+// ofExchange tells whether objects of a kind look at the exchange, which belongs to
+// others once the script is called by whoever reads the body.
+func ofExchange(kind string) bool {
+	switch kind {
+	case "streamInfo", "connection", "connectionStreamInfo", "dynamicMetadata", "ssl":
+		return true
+	}
+	return false
 }
 
 // wrap makes a userdata; run is nil for one that outlives it.
