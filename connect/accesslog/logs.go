@@ -30,7 +30,8 @@ type logger struct {
 	known     bool // nothing is written for what is not known
 	out       *logfile.Writer
 	collector *collector
-	used      bool // guarded by Sinks.mu
+	file      *file // that out is of; nil for a collector
+	used      bool  // guarded by Sinks.mu
 }
 
 func newLogger(m *mesh.AccessLog) (*logger, error) {

@@ -29,8 +29,12 @@ type Sinks struct {
 
 	mu sync.Mutex // guards:
 	// known are compiled logs by what they say, told are refusals that were told.
-	known  map[string]*logger
-	told   map[string]bool
+	known map[string]*logger
+	told  map[string]bool
+	// nouns are compiled logs by what they were made of, as long as that is in use.
+	nouns map[*mesh.AccessLog]use
+	// round counts calls of Begin.
+	round  uint64
 	files  map[string]*file
 	closed bool
 	group  sync.WaitGroup
@@ -43,6 +47,12 @@ type file struct {
 	used   bool
 }
 
+// use is a log that was asked for, and in which round that was last.
+type use struct {
+	logger *logger
+	round  uint64
+}
+
 // Node is who we are, for collectors.
 type Node struct{ ID, Cluster, Zone string }
 
@@ -51,7 +61,7 @@ type Node struct{ ID, Cluster, Zone string }
 func New(node Node, stdout, stderr io.Writer, find call.Find, log *slog.Logger) *Sinks {
 	return &Sinks{
 		node: node, stdout: stdout, stderr: stderr, find: find, log: log,
-		known: map[string]*logger{}, told: map[string]bool{}, files: map[string]*file{},
+		known: map[string]*logger{}, nouns: map[*mesh.AccessLog]use{}, told: map[string]bool{}, files: map[string]*file{},
 	}
 }
 
@@ -62,6 +72,7 @@ func (s *Sinks) Begin() {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.round++
 	for _, l := range s.known {
 		l.used = false
 	}
@@ -81,6 +92,11 @@ func (s *Sinks) Sweep() {
 		if !l.used {
 			delete(s.known, key)
 			l.close()
+		}
+	}
+	for m, u := range s.nouns {
+		if u.round != s.round {
+			delete(s.nouns, m)
 		}
 	}
 	for path, f := range s.files {
@@ -113,6 +129,36 @@ func (s *Sinks) Compile(all []*mesh.AccessLog) *Logs {
 		return nil
 	}
 	return &logs
+}
+
+// Keep asks for logs that Compile has made, as Compile would, without making them. It
+// is false if there is one that was not made: one of a file that could not be opened.
+func (s *Sinks) Keep(all []*mesh.AccessLog) bool {
+	if s == nil || len(all) == 0 {
+		return true
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, m := range all {
+		if m.Refusal == "" && m.Path != os.DevNull && !s.keepLocked(m) {
+			return false
+		}
+	}
+	return true
+}
+
+// keepLocked marks a log as used, if it was made.
+func (s *Sinks) keepLocked(m *mesh.AccessLog) bool {
+	l := s.nouns[m].logger
+	if l == nil {
+		return false
+	}
+	s.nouns[m] = use{l, s.round}
+	l.used = true
+	if l.file != nil {
+		l.file.used = true
+	}
+	return true
 }
 
 // tell says of a refusal once that it is one.
@@ -154,24 +200,25 @@ func (s *Sinks) compile(m *mesh.AccessLog) (*logger, error) {
 			}
 			s.group.Go(l.collector.run)
 		}
-	} else if l.out, err = s.openLocked(m.Path); err != nil {
+	} else if err := s.openLocked(l, m.Path); err != nil {
 		return nil, err
 	}
 	l.used = true
 	s.known[string(key)] = l
+	s.nouns[m] = use{l, s.round}
 	return l, nil
 }
 
-// openLocked gives the writer of a path, which it opens if that was not yet.
-func (s *Sinks) openLocked(path string) (*logfile.Writer, error) {
+// openLocked lets l write to a path, which it opens if that was not yet.
+func (s *Sinks) openLocked(l *logger, path string) error {
 	f := s.files[path]
 	if f == nil {
 		if s.closed {
-			return nil, errors.New("we are about to end")
+			return errors.New("we are about to end")
 		}
 		out, err := s.destination(path)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		ctx, stop := context.WithCancel(context.Background())
 		f = &file{writer: logfile.New(s.log), stop: stop}
@@ -184,7 +231,10 @@ func (s *Sinks) openLocked(path string) (*logfile.Writer, error) {
 		})
 	}
 	f.used = true
-	return f.writer, nil
+	if l.file != f { // or it is in use, and stays as it is
+		l.file, l.out = f, f.writer
+	}
+	return nil
 }
 
 func (s *Sinks) destination(path string) (*logfile.Destination, error) {

@@ -82,11 +82,15 @@ type Spec struct {
 }
 
 // key tells listeners apart: one without a socket may stand beside one that has it.
-func (s *Spec) key() string {
-	if s.Unbound {
-		return "unbound " + s.Address.String()
-	}
-	return s.Address.String()
+type key struct {
+	address mesh.Address // without its mode
+	unbound bool
+}
+
+func (s *Spec) key() key {
+	k := key{s.Address, s.Unbound}
+	k.address.Mode = 0
+	return k
 }
 
 // ProxyHeader is the header of the PROXY protocol, version 1 or 2, at the beginning

@@ -29,17 +29,17 @@ type Set struct {
 	// handshakes under way on all listeners
 	handshakes atomic.Int64
 
-	mu        sync.Mutex           // guards:
-	listeners map[string]*listener // by address
-	prepared  map[string]*listener // bound by a Prepare that was not committed
-	leaving   map[*Chain]bool      // chains that are gone, whose connections are not
+	mu        sync.Mutex        // guards:
+	listeners map[key]*listener // by address
+	prepared  map[key]*listener // bound by a Prepare that was not committed
+	leaving   map[*Chain]bool   // chains that are gone, whose connections are not
 	closed    bool
 }
 
 // NewSet returns a Set without listeners.
 func NewSet(config Config, log *slog.Logger) *Set {
 	config.defaults()
-	return &Set{config: config, log: log, listeners: map[string]*listener{}, leaving: map[*Chain]bool{}}
+	return &Set{config: config, log: log, listeners: map[key]*listener{}, leaving: map[*Chain]bool{}}
 }
 
 // Prepare binds what next adds; commit then accepts on it, swaps the chains of
@@ -68,16 +68,16 @@ func (s *Set) Prepare(next []*Spec) (commit func(), err error) {
 
 // prepare returns the listeners that next adds, by address. It takes those that
 // are bound before.
-func (s *Set) prepare(next []*Spec, before map[string]*listener) (map[string]*listener, error) {
-	owner := map[string]string{}
+func (s *Set) prepare(next []*Spec, before map[key]*listener) (map[key]*listener, error) {
+	owner := make(map[key]string, len(next))
 	for _, spec := range next {
 		address := spec.key()
 		if other, taken := owner[address]; taken {
-			return nil, fmt.Errorf("listeners %q and %q both want address %s", other, spec.Name, address)
+			return nil, fmt.Errorf("listeners %q and %q both want address %s", other, spec.Name, spec.Address.String())
 		}
 		owner[address] = spec.Name
 	}
-	added := map[string]*listener{}
+	added := map[key]*listener{}
 	for _, spec := range next {
 		address := spec.key()
 		if s.listeners[address] != nil {
@@ -117,15 +117,15 @@ func (s *Set) bind(spec *Spec) (*listener, error) {
 	return l, nil
 }
 
-func (s *Set) commit(next []*Spec, added map[string]*listener) {
+func (s *Set) commit(next []*Spec, added map[key]*listener) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.prepared = nil
 	if s.closed { // between Prepare and now; Shutdown has closed what was added
 		return
 	}
-	wanted := map[string]*Spec{}
-	kept := map[*Chain]bool{}
+	wanted := make(map[key]*Spec, len(next))
+	kept := make(map[*Chain]bool, len(next))
 	for _, spec := range next {
 		wanted[spec.key()] = spec
 		for chain := range spec.Chains.All() {

@@ -26,37 +26,32 @@ const (
 type building struct {
 	chains  *chains
 	routes  map[string]*mesh.Route
-	living  map[string]*chain
-	names   map[string][]string // of the living chains of each listener
-	known   map[*mesh.FilterChain]string
-	index   *index
+	built   index
 	refused []xds.Refusal // what cannot be compiled
 	commits []func()
+	changed bool // something was compiled
 }
 
 // newBuilding begins the chains of next.
 func (cs *chains) newBuilding(next *mesh.Snapshot) *building {
-	return &building{
-		chains: cs, routes: next.Routes,
-		living: map[string]*chain{}, names: map[string][]string{}, known: map[*mesh.FilterChain]string{}, index: newIndex(),
-	}
+	return &building{chains: cs, routes: next.Routes, built: make(index, len(next.Listeners))}
 }
 
-// identity is that of a definition. One that has not changed is still the same value.
-func (b *building) identity(l *mesh.Listener, d *mesh.FilterChain) string {
-	if key, ok := b.known[d]; ok {
-		return key
-	}
-	key, ok := b.chains.known[d]
-	if !ok {
-		key = identity(l, d)
-	}
-	b.known[d] = key
-	return key
-}
-
-// listener makes the chains of l and says what the listener should be.
+// listener says what l should be. What would be made again as it is, is not.
 func (b *building) listener(l *mesh.Listener) *listen.Spec {
+	made := b.chains.built[l.Name]
+	if made == nil || !made.stands(l, b) {
+		made = b.make(l, made)
+		b.changed = true
+	}
+	b.built[l.Name] = made
+	b.refused = append(b.refused, made.refused...)
+	return made.spec
+}
+
+// make makes the chains of l out of those that it had; before is nil if it is new.
+func (b *building) make(l *mesh.Listener, before *built) *built {
+	b.chains.compiled.Add(1)
 	spec := &listen.Spec{
 		Name: l.Name, Address: l.Address, Outbound: l.Direction == mesh.Outbound,
 		Inspect: l.Inspect, HandOff: l.HandOff, Unbound: l.Unbound, ReusePort: !l.Exclusive,
@@ -67,25 +62,32 @@ func (b *building) listener(l *mesh.Listener) *listen.Spec {
 	if logs := b.chains.logs.Compile(l.AccessLogs).At(accesslog.Listener, ""); logs != nil {
 		spec.Unmatched = func(peer *wire.Peer) { unmatched(logs, peer) }
 	}
-	old := &relatives{building: b, listener: l}
-	var entries []listen.Entry
+	m := &making{building: b, now: &built{listener: l, spec: spec}, old: newRelatives(l, before)}
+	m.now.names(b.routes)
 	var otherwise *listen.Chain
 	chains, fallback := definitions(l)
 	for _, d := range chains {
-		entries = append(entries, listen.Entry{Match: d.Match, Chain: b.chain(l, d, old)})
+		m.now.entries = append(m.now.entries, listen.Entry{Match: d.Match, Chain: m.chain(d)})
 	}
 	if fallback != nil {
-		otherwise = b.chain(l, fallback, old)
+		otherwise = m.chain(fallback)
 	}
-	table, err := listen.NewTable(entries, otherwise)
+	table, err := listen.NewTable(m.now.entries, otherwise)
 	if err != nil {
-		// Which of them is meant cannot be told.
-		b.refused = append(b.refused, xds.Refusal{Kind: "listener", Name: l.Name, Reason: err.Error()})
-		table = listen.Single(b.refuse(l, l.Default, err.Error()))
+		// Which of them is meant cannot be told, and none of them lives on.
+		m.now.parts = nil
+		m.now.refused = append(m.now.refused, xds.Refusal{Kind: "listener", Name: l.Name, Reason: err.Error()})
+		table = listen.Single(m.refuse(l.Default, err.Error()))
 	}
 	spec.Chains = table
-	b.index.listeners[l.Name] = &indexed{listener: l, entries: entries, table: table}
-	return spec
+	return m.now
+}
+
+// making is the chains of one listener in the making.
+type making struct {
+	*building
+	now *built
+	old *relatives
 }
 
 // definitions are the chains of l, and the one for what matches none of them.
@@ -98,42 +100,38 @@ func definitions(l *mesh.Listener) (chains []*mesh.FilterChain, fallback *mesh.F
 
 // chain returns the living chain of a definition. It never fails: what is not
 // understood closes its connections, and says so in the log, while the rest serves.
-func (b *building) chain(l *mesh.Listener, d *mesh.FilterChain, old *relatives) *listen.Chain {
+func (m *making) chain(d *mesh.FilterChain) *listen.Chain {
 	if d.Refusal != "" {
-		return b.refuse(l, d, d.Refusal)
+		return m.refuse(d, d.Refusal)
 	}
-	c, commit, err := b.chains.compile(l, d, b.routes, old.of(d))
+	c, commit, err := m.chains.compile(m.now.listener, d, m.routes, m.old.of(d))
 	if err != nil {
-		b.refused = append(b.refused, xds.Refusal{Kind: "filter chain", Name: l.Name, Reason: err.Error()})
-		return b.refuse(l, d, err.Error())
+		m.now.refused = append(m.now.refused, xds.Refusal{Kind: "filter chain", Name: m.now.listener.Name, Reason: err.Error()})
+		return m.refuse(d, err.Error())
 	}
 	if c.behind != "" {
-		b.refused = append(b.refused, xds.Refusal{Kind: "filter chain", Name: l.Name, Reason: c.behind})
+		m.now.refused = append(m.now.refused, xds.Refusal{Kind: "filter chain", Name: m.now.listener.Name, Reason: c.behind})
 	}
-	key := b.identity(l, d)
-	b.living[key] = c
-	b.names[l.Name] = append(b.names[l.Name], key)
-	b.commits = append(b.commits, commit)
-	b.index.chains[c.listen] = d
+	m.now.parts = append(m.now.parts, part{definition: d, key: m.old.identity(d), chain: c})
+	m.commits = append(m.commits, commit)
 	return c.listen
 }
 
 // refuse is a chain that closes every connection. d may be nil.
-func (b *building) refuse(l *mesh.Listener, d *mesh.FilterChain, reason string) *listen.Chain {
-	cs, match := b.chains, "the default"
+func (m *making) refuse(d *mesh.FilterChain, reason string) *listen.Chain {
+	cs, l, match := m.chains, m.now.listener, "the default"
 	if d != nil && d != l.Default {
 		match = d.Match.String()
 	}
 	key := fmt.Sprintf("%s/refused/%s/%s", l.Name, match, reason)
-	c := cs.living[key]
+	c := m.old.living[key]
 	if c == nil {
 		c = &chain{kin: key, listen: &listen.Chain{Name: key, Handler: refusing{cs.observe.TCP(cs.place(l))}}}
-		b.commits = append(b.commits, func() {
+		m.commits = append(m.commits, func() {
 			cs.log.Error("filter chain refused: it closes every connection", "listener", l.Name, "chain", match, "reason", reason)
 		})
 	}
-	b.living[key] = c
-	b.index.chains[c.listen] = &mesh.FilterChain{Refusal: reason}
+	m.now.parts = append(m.now.parts, part{definition: &mesh.FilterChain{Refusal: reason}, key: key, chain: c})
 	return c.listen
 }
 
@@ -175,56 +173,6 @@ func kin(l *mesh.Listener, d *mesh.FilterChain) string {
 		purpose = d.HTTP.StatPrefix + " " + d.HTTP.RouteName
 	}
 	return fmt.Sprintf("%s/%t/%s/%s", shape(l, d), d == l.Default, purpose, d.Match.Source())
-}
-
-// relatives are the living chains of a listener that may become those of the next
-// snapshot.
-type relatives struct {
-	building *building
-	listener *mesh.Listener
-	// orphans are those whose match nobody has any more, by their kin; nil until
-	// somebody looks for one.
-	orphans map[string][]*chain
-}
-
-// of is the living chain that d goes on with, nil if it is a new one.
-func (r *relatives) of(d *mesh.FilterChain) *chain {
-	living := r.building.chains.living
-	if c := living[r.building.identity(r.listener, d)]; c != nil {
-		return c
-	}
-	if r.orphans == nil {
-		r.find(living)
-	}
-	key := kin(r.listener, d)
-	left := r.orphans[key]
-	if len(left) == 0 {
-		return nil
-	}
-	r.orphans[key] = left[1:]
-	return left[0]
-}
-
-// find finds the orphans.
-func (r *relatives) find(living map[string]*chain) {
-	r.orphans = map[string][]*chain{}
-	before := r.building.chains.before[r.listener.Name]
-	if len(before) == 0 {
-		return
-	}
-	wanted := map[string]bool{}
-	chains, fallback := definitions(r.listener)
-	for _, d := range chains {
-		wanted[r.building.identity(r.listener, d)] = true
-	}
-	if fallback != nil {
-		wanted[r.building.identity(r.listener, fallback)] = true
-	}
-	for _, key := range before {
-		if c := living[key]; c != nil && !wanted[key] {
-			r.orphans[c.kin] = append(r.orphans[c.kin], c)
-		}
-	}
 }
 
 // quiet is how long a chain waits for the first byte. Where TLS comes first, a check

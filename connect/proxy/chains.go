@@ -45,14 +45,13 @@ type chains struct {
 	// index is how connections find their chains, for who explains it
 	index atomic.Pointer[index]
 
+	// compiled counts the listeners whose chains were made, anew or again
+	compiled atomic.Int64
+
 	// owned by the goroutine that prepares and commits
-	living map[string]*chain
+	built index
 	// refused is what of the snapshot in force could not be compiled
 	refused []xds.Refusal
-	// before are the identities of the chains of each listener
-	before map[string][]string
-	// known are the identities of their definitions
-	known map[*mesh.FilterChain]string
 }
 
 // chain is one living filter chain.
@@ -101,9 +100,12 @@ func (cs *chains) Prepare(next *mesh.Snapshot) (commit func(), err error) {
 		for _, commit := range building.commits {
 			commit()
 		}
-		cs.living, cs.before, cs.known = building.living, building.names, building.known
-		cs.publishCodecs()
-		cs.index.Store(building.index)
+		gone := len(cs.built) > len(building.built)
+		cs.built = building.built
+		if building.changed || gone {
+			cs.publishCodecs()
+			cs.index.Store(&building.built)
+		}
 		cs.refused = building.refused
 		commitListeners()
 		cs.logs.Sweep()
@@ -114,9 +116,11 @@ func (cs *chains) Prepare(next *mesh.Snapshot) (commit func(), err error) {
 // publishCodecs lets the counters of living chains be read.
 func (cs *chains) publishCodecs() {
 	var all []telemetry.Codec
-	for _, c := range sorted(cs.living) {
-		if c.codec.Stats != nil {
-			all = append(all, c.codec)
+	for _, b := range sorted(cs.built) {
+		for _, p := range b.parts {
+			if p.chain.codec.Stats != nil {
+				all = append(all, p.chain.codec)
+			}
 		}
 	}
 	cs.codecs.Store(&all)

@@ -225,7 +225,7 @@ func TestTrap05IntentionsOnHTTP(t *testing.T) {
 	lines := bufio.NewReader(resp.Body)
 	more := func() error { _, err := lines.ReadString('\n'); return err }
 	allow(`{"policies":{"p":{"permissions":[{"url_path":{"path":{"exact":"/other"}}}],"principals":[{"any":true}]}}}`)
-	eventually(t, "the new intentions hold", func() bool { return status(t, address, "/") == http.StatusForbidden })
+	eventually(t, "the new intentions hold", func() bool { return status(t, address) == http.StatusForbidden })
 	deadline := time.Now().Add(2 * time.Second)
 	for time.Now().Before(deadline) {
 		if err := more(); err != nil {
@@ -244,10 +244,10 @@ func TestTrap05IntentionsOnHTTP(t *testing.T) {
 	}
 }
 
-// status is that of one request; 0 if there was no answer.
-func status(t *testing.T, address, path string) int {
+// status is that of one request for /; 0 if there was no answer.
+func status(t *testing.T, address string) int {
 	t.Helper()
-	resp, err := http.Get("http://" + address + path)
+	resp, err := http.Get("http://" + address + "/")
 	if err != nil {
 		return 0
 	}

@@ -28,12 +28,14 @@ type counts struct {
 // publishCounts lets the counters of living chains be read.
 func (cs *chains) publishCounts() {
 	var all []counts
-	for _, c := range cs.living {
-		switch {
-		case c.tcp != nil:
-			all = append(all, counts{c.tcp.Stats, c.tcp.Entrance})
-		case c.guard != nil:
-			all = append(all, counts{nil, c.guard.Entrance})
+	for _, b := range cs.built {
+		for _, p := range b.parts {
+			switch c := p.chain; {
+			case c.tcp != nil:
+				all = append(all, counts{c.tcp.Stats, c.tcp.Entrance})
+			case c.guard != nil:
+				all = append(all, counts{nil, c.guard.Entrance})
+			}
 		}
 	}
 	cs.counts.Store(&all)

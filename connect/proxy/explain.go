@@ -17,24 +17,6 @@ import (
 	"github.com/serai-net/serai/connect/wire"
 )
 
-// index is the very tables by which connections find their chains, and what these
-// were made of.
-type index struct {
-	listeners map[string]*indexed
-	chains    map[*listen.Chain]*mesh.FilterChain
-}
-
-// indexed is one listener.
-type indexed struct {
-	listener *mesh.Listener
-	entries  []listen.Entry
-	table    *listen.Table
-}
-
-func newIndex() *index {
-	return &index{listeners: map[string]*indexed{}, chains: map[*listen.Chain]*mesh.FilterChain{}}
-}
-
 // Question is a request, or a connection, of which is asked what would become.
 type Question struct {
 	// Listener is the name of the listener, or Upstream the service whose local
@@ -93,18 +75,18 @@ func (p *Proxy) Explain(q Question) (*Explanation, error) {
 	if err != nil {
 		return nil, err
 	}
-	arrival, err := found.arrival(&q, in)
+	arrival, err := found.arrival(&q, *in)
 	if err != nil {
 		return nil, err
 	}
 	e := &Explanation{
-		Version: now.Version, Listener: found.listener.Name, Address: found.listener.Address.String(), From: arrival.Peer.ID.String(), Chains: found.verdicts(arrival, in),
+		Version: now.Version, Listener: found.listener.Name, Address: found.listener.Address.String(), From: arrival.Peer.ID.String(), Chains: found.verdicts(arrival),
 	}
-	chain := found.table.Find(arrival)
+	chain := found.spec.Chains.Find(arrival)
 	if chain == nil {
 		return e, nil
 	}
-	d := in.chains[chain]
+	d := found.definition(chain)
 	e.Refusal, e.TLS = d.Refusal, d.TLS != nil
 	e.ClientCertificate = d.TLS != nil && d.TLS.RequireClient
 	return e, p.explainChain(e, d, now.Routes, arrival.Peer, &q)
@@ -142,14 +124,14 @@ func (p *Proxy) explainChain(e *Explanation, d *mesh.FilterChain, routes map[str
 }
 
 // find returns the listener that is meant.
-func (in *index) find(q *Question) (*indexed, error) {
+func (in index) find(q *Question) (*built, error) {
 	if q.Listener != "" {
-		if l := in.listeners[q.Listener]; l != nil {
+		if l := in[q.Listener]; l != nil {
 			return l, nil
 		}
 	}
 	var names []string
-	for name, l := range in.listeners {
+	for name, l := range in {
 		short, _, _ := strings.Cut(name, ":")
 		switch {
 		case q.Listener != "" && short == q.Listener, q.Listener == "" && q.Upstream != "" && short == q.Upstream,
@@ -159,7 +141,7 @@ func (in *index) find(q *Question) (*indexed, error) {
 		names = append(names, name)
 	}
 	if q.Listener == "" && q.Upstream == "" && len(names) == 1 {
-		return in.listeners[names[0]], nil
+		return in[names[0]], nil
 	}
 	all := make(map[string]string, len(names))
 	for _, name := range names {
@@ -169,7 +151,7 @@ func (in *index) find(q *Question) (*indexed, error) {
 }
 
 // arrival is the connection that q speaks of.
-func (l *indexed) arrival(q *Question, in *index) (*listen.Arrival, error) {
+func (l *built) arrival(q *Question, in index) (*listen.Arrival, error) {
 	peer := &wire.Peer{Addr: netip.MustParseAddrPort("127.0.0.1:1024"), Local: l.listener.Address.AddrPort}
 	var err error
 	if q.Source != "" {
@@ -203,12 +185,12 @@ func address(text string, port uint16) (netip.AddrPort, error) {
 
 // identity is a SPIFFE ID, or that of a service in our own trust domain and
 // datacenter.
-func (l *indexed) identity(from string, in *index) (spiffe.ID, error) {
+func (l *built) identity(from string, in index) (spiffe.ID, error) {
 	if strings.Contains(from, "://") {
 		return spiffe.Parse(from)
 	}
 	own := l.ourID()
-	for _, other := range sorted(in.listeners) {
+	for _, other := range sorted(in) {
 		if own == "" {
 			own = other.ourID()
 		}
@@ -221,7 +203,7 @@ func (l *indexed) identity(from string, in *index) (spiffe.ID, error) {
 }
 
 // ourID is who we are to those that connect; "" if no chain says so.
-func (l *indexed) ourID() string {
+func (l *built) ourID() string {
 	chains, fallback := definitions(l.listener)
 	for _, d := range append(append([]*mesh.FilterChain(nil), chains...), fallback) {
 		if d == nil || d.TLS == nil {
@@ -241,12 +223,12 @@ func (l *indexed) ourID() string {
 }
 
 // verdicts says of each chain whether it is the one.
-func (l *indexed) verdicts(a *listen.Arrival, in *index) []ChainVerdict {
-	chosen := l.table.Find(a)
+func (l *built) verdicts(a *listen.Arrival) []ChainVerdict {
+	chosen := l.spec.Chains.Find(a)
 	var all []ChainVerdict
 	for i := range l.entries {
 		e := &l.entries[i]
-		v := ChainVerdict{Match: e.Match.String(), Kind: kindOf(in.chains[e.Chain]), Chosen: e.Chain == chosen}
+		v := ChainVerdict{Match: e.Match.String(), Kind: kindOf(l.definition(e.Chain)), Chosen: e.Chain == chosen}
 		if !v.Chosen {
 			v.Why = "its match does not fit"
 			if alone, err := listen.NewTable([]listen.Entry{*e}, nil); err == nil && alone.Find(a) != nil {
@@ -259,11 +241,11 @@ func (l *indexed) verdicts(a *listen.Arrival, in *index) []ChainVerdict {
 	for _, v := range all {
 		found = found || v.Chosen
 	}
-	for chain := range l.table.All() {
+	for chain := range l.spec.Chains.All() {
 		if l.entryOf(chain) {
 			continue
 		}
-		v := ChainVerdict{Match: "the default", Kind: kindOf(in.chains[chain]), Chosen: !found && chain == chosen}
+		v := ChainVerdict{Match: "the default", Kind: kindOf(l.definition(chain)), Chosen: !found && chain == chosen}
 		if !v.Chosen {
 			v.Why = "another one fits"
 		}
@@ -272,7 +254,7 @@ func (l *indexed) verdicts(a *listen.Arrival, in *index) []ChainVerdict {
 	return all
 }
 
-func (l *indexed) entryOf(chain *listen.Chain) bool {
+func (l *built) entryOf(chain *listen.Chain) bool {
 	for i := range l.entries {
 		if l.entries[i].Chain == chain {
 			return true

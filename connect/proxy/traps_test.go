@@ -98,7 +98,7 @@ func TestTrap30BeforeTheApplication(t *testing.T) {
 	d.clusters(t, map[string]string{"local_app": app})
 	d.push(t, resource.ListenerType, nil, listener("l", address, "", tcpChain("", "local_app")), listener("web", web, "", httpChain("", "local_app", everybody)))
 	closes(t, reach(t, address))
-	eventually(t, "503", func() bool { return status(t, web, "/") == 503 })
+	eventually(t, "503", func() bool { return status(t, web) == 503 })
 	l, err := net.Listen("tcp", app)
 	if err != nil {
 		t.Skipf("SKIPPED %s: somebody has taken the port: %v", t.Name(), err)
@@ -118,7 +118,7 @@ func TestTrap30BeforeTheApplication(t *testing.T) {
 		}
 	}()
 	expect(t, reach(t, address), "x", "HTTP/1.1 200")
-	eventually(t, "200", func() bool { return status(t, web, "/") == 200 })
+	eventually(t, "200", func() bool { return status(t, web) == 200 })
 }
 
 // pair is a certificate for a name, with its key, as JSON has it.

@@ -103,6 +103,11 @@ func (d *data) push(t *testing.T, typ string, removed []string, resources ...str
 		}
 		u.Resources = append(u.Resources, ads.Resource{Name: name, Version: "1", Body: body})
 	}
+	d.send(t, u)
+}
+
+func (d *data) send(t *testing.T, u *ads.Update) {
+	t.Helper()
 	select {
 	case d.source.updates <- u:
 		<-d.source.taken

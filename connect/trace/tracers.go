@@ -23,6 +23,10 @@ type Tracers struct {
 	// exporters by what their providers say, told are refusals that were told; lost
 	// counts of exporters that are gone.
 	exporters map[string]*exporter
+	// providers are the exporters by what they were made of, as long as that is in use;
+	// round counts calls of Begin.
+	providers map[*mesh.TraceProvider]use
+	round     uint64
 	told      map[string]bool
 	gone      Stats
 	closed    bool
@@ -33,7 +37,8 @@ type Tracers struct {
 // and service say who we are; find gives the clusters of collectors.
 func New(fallback *mesh.TraceProvider, node, service string, find call.Find, log *slog.Logger) *Tracers {
 	return &Tracers{
-		fallback: fallback, node: node, service: service, find: find, log: log, exporters: map[string]*exporter{}, told: map[string]bool{},
+		fallback: fallback, node: node, service: service, find: find, log: log, exporters: map[string]*exporter{},
+		providers: map[*mesh.TraceProvider]use{}, told: map[string]bool{},
 	}
 }
 
@@ -45,6 +50,7 @@ func (t *Tracers) Begin() {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.round++
 	for _, e := range t.exporters {
 		e.used = false
 	}
@@ -64,6 +70,46 @@ func (t *Tracers) Sweep() {
 			t.gone = sum(t.gone, e.stats())
 		}
 	}
+	for p, u := range t.providers {
+		if u.round != t.round {
+			delete(t.providers, p)
+		}
+	}
+}
+
+// use is an exporter that was asked for, and in which round that was last.
+type use struct {
+	exporter *exporter
+	round    uint64
+}
+
+// Keep asks for the exporter of a tracer that Compile has made, as Compile would,
+// without making it. It is false if there is none.
+func (t *Tracers) Keep(c *mesh.Tracing) bool {
+	if t == nil || c == nil {
+		return true
+	}
+	provider := t.provider(c)
+	if provider == nil || provider.Refusal != "" {
+		return true
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	e := t.providers[provider].exporter
+	if e == nil {
+		return false
+	}
+	t.providers[provider] = use{e, t.round}
+	e.used = true
+	return true
+}
+
+// provider is where the spans of a chain go; nil for nowhere.
+func (t *Tracers) provider(c *mesh.Tracing) *mesh.TraceProvider {
+	if c.Provider != nil {
+		return c.Provider
+	}
+	return t.fallback
 }
 
 // Compile makes the tracer of a chain; nil if it does not trace. egress says that
@@ -72,10 +118,7 @@ func (t *Tracers) Compile(c *mesh.Tracing, egress bool) *Tracer {
 	if t == nil || c == nil {
 		return nil
 	}
-	provider := c.Provider
-	if provider == nil {
-		provider = t.fallback
-	}
+	provider := t.provider(c)
 	if provider == nil {
 		return nil
 	}
@@ -119,6 +162,7 @@ func (t *Tracers) exporter(p *mesh.TraceProvider) *exporter {
 		}
 	}
 	e.used = true
+	t.providers[p] = use{e, t.round}
 	return e
 }
 
