@@ -24,39 +24,51 @@ func TestHandshakes(t *testing.T) {
 	}{
 		{
 			"good", ca.leaf(t, web, nil), ca.leaf(t, api, nil), nil,
-			map[string]int64{"ssl.handshake": 1}, map[string]int64{"ssl.handshake": 1},
+			map[string]int64{"ssl.handshake": 1},
+			map[string]int64{"ssl.handshake": 1},
 		},
 		{
-			"nobody", mesh.Leaf{}, ca.leaf(t, api, nil), func(d *mesh.DownstreamTLS, _ *mesh.UpstreamTLS) { d.RequireClient = false; d.Roots = mesh.Roots{} },
-			map[string]int64{"ssl.handshake": 1, "ssl.no_certificate": 1}, map[string]int64{"ssl.handshake": 1},
+			"nobody",
+			mesh.Leaf{},
+			ca.leaf(t, api, nil), func(d *mesh.DownstreamTLS, _ *mesh.UpstreamTLS) { d.RequireClient = false; d.Roots = mesh.Roots{} },
+			map[string]int64{"ssl.handshake": 1, "ssl.no_certificate": 1},
+			map[string]int64{"ssl.handshake": 1},
 		},
 		{
-			"no client certificate", mesh.Leaf{}, ca.leaf(t, api, nil), nil,
-			map[string]int64{"ssl.connection_error": 1, "ssl.fail_verify_no_cert": 1}, nil,
+			"no client certificate",
+			mesh.Leaf{},
+			ca.leaf(t, api, nil), nil,
+			map[string]int64{"ssl.connection_error": 1, "ssl.fail_verify_no_cert": 1},
+			nil,
 		},
 		{
 			"client of another root", other.leaf(t, web, nil), ca.leaf(t, api, nil), nil,
-			map[string]int64{"ssl.connection_error": 1, "ssl.fail_verify_error": 1}, nil,
+			map[string]int64{"ssl.connection_error": 1, "ssl.fail_verify_error": 1},
+			nil,
 		},
 		{
 			"client of another name", ca.leaf(t, web, nil), ca.leaf(t, api, nil), func(d *mesh.DownstreamTLS, _ *mesh.UpstreamTLS) {
 				d.Names = []mesh.PeerName{{Kind: mesh.NameURI, Value: exact(api)}}
 			},
-			map[string]int64{"ssl.connection_error": 1, "ssl.fail_verify_san": 1}, nil,
+			map[string]int64{"ssl.connection_error": 1, "ssl.fail_verify_san": 1},
+			nil,
 		},
 		{
 			"server of another name", ca.leaf(t, web, nil), ca.leaf(t, web, nil), nil,
-			map[string]int64{"ssl.connection_error": 1}, map[string]int64{"ssl.connection_error": 1, "ssl.fail_verify_san": 1},
+			map[string]int64{"ssl.connection_error": 1},
+			map[string]int64{"ssl.connection_error": 1, "ssl.fail_verify_san": 1},
 		},
 		{
 			"server of another root", ca.leaf(t, web, nil), other.leaf(t, api, nil), nil,
-			map[string]int64{"ssl.connection_error": 1}, map[string]int64{"ssl.connection_error": 1, "ssl.fail_verify_error": 1},
+			map[string]int64{"ssl.connection_error": 1},
+			map[string]int64{"ssl.connection_error": 1, "ssl.fail_verify_error": 1},
 		},
 		{
 			"another server than that of the hash", ca.leaf(t, web, nil), ca.leaf(t, api, nil), func(_ *mesh.DownstreamTLS, u *mesh.UpstreamTLS) {
 				u.Pins.Certificates = []string{strings.Repeat("ab", 32)}
 			},
-			map[string]int64{"ssl.connection_error": 1}, map[string]int64{"ssl.connection_error": 1, "ssl.fail_verify_cert_hash": 1},
+			map[string]int64{"ssl.connection_error": 1},
+			map[string]int64{"ssl.connection_error": 1, "ssl.fail_verify_cert_hash": 1},
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

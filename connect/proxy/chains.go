@@ -40,7 +40,7 @@ type chains struct {
 
 	// codecs are those of living chains, for who reads their counters
 	codecs atomic.Pointer[[]telemetry.Codec]
-	counts atomic.Pointer[[]counts]
+	tally  tally
 
 	// index is how connections find their chains, for who explains it
 	index atomic.Pointer[index]

@@ -1,7 +1,9 @@
 package proxy
 
 import (
+	"slices"
 	"strings"
+	"sync"
 
 	"github.com/serai-net/serai/connect/mesh"
 	"github.com/serai-net/serai/connect/stack"
@@ -19,10 +21,23 @@ func (cs *chains) tracing(d *mesh.FilterChain) *trace.Counts {
 	return stats.Own(cs.clusters.Registry().Scope("http."+stats.Name(d.HTTP.StatPrefix)+".tracing."), (*trace.Counts).Each)
 }
 
-// counts are the counters of a living chain.
+// counts are the counters of a chain of network filters.
 type counts struct {
+	of       *chain
 	tcp      func() stack.TCPStats // nil for HTTP
 	entrance func() stack.EntranceStats
+}
+
+// tally is what chains of network filters count together that have one stat_prefix,
+// also those that are gone: counters do not go back as long as there is one of the
+// prefix.
+type tally struct {
+	mu     sync.Mutex // guards:
+	living []counts
+	// leaving are gone but for their last connections; kept is what those have counted
+	// that are gone for good, by what stands before their names.
+	leaving []counts
+	kept    map[string]*stats.Sum
 }
 
 // publishCounts lets the counters of living chains be read.
@@ -32,61 +47,162 @@ func (cs *chains) publishCounts() {
 		for _, p := range b.parts {
 			switch c := p.chain; {
 			case c.tcp != nil:
-				all = append(all, counts{c.tcp.Stats, c.tcp.Entrance})
+				all = append(all, counts{c, c.tcp.Stats, c.tcp.Entrance})
 			case c.guard != nil:
-				all = append(all, counts{nil, c.guard.Entrance})
+				all = append(all, counts{c, nil, c.guard.Entrance})
 			}
 		}
 	}
-	cs.counts.Store(&all)
+	cs.tally.turn(all)
 }
 
-// neverTCP are Envoy's counters of tcp_proxy for what is not told apart here.
-const neverTCP = "downstream_flow_control_paused_reading_total downstream_flow_control_resumed_reading_total early_data_received_count_total" +
-	" idle_timeout max_downstream_connection_duration upstream_flush_total"
+// turn makes next those that live.
+func (t *tally) turn(next []counts) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	stays := make(map[*chain]bool, len(next))
+	for i := range next {
+		stays[next[i].of] = true
+	}
+	for _, c := range t.living {
+		if !stays[c.of] {
+			t.leaving = append(t.leaving, c)
+		}
+	}
+	t.living = next
+	t.settle()
+	if len(t.kept) == 0 {
+		return
+	}
+	wanted := map[string]bool{}
+	for _, those := range [][]counts{t.living, t.leaving} {
+		for i := range those {
+			those[i].each(func(owner string, _ numbers) bool {
+				wanted[owner] = true
+				return true
+			})
+		}
+	}
+	for owner := range t.kept {
+		if !wanted[owner] {
+			delete(t.kept, owner)
+		}
+	}
+}
 
-// countedTCP yields what chains count together that have one stat_prefix.
-func (cs *chains) countedTCP(yield func(stats.Stat) bool) bool {
-	all := cs.counts.Load()
-	if all == nil {
+// settle keeps the numbers alone of what has no connections any more. The lock is held.
+func (t *tally) settle() {
+	left := t.leaving[:0]
+	for _, c := range t.leaving {
+		if c.entrance().Limit.Active > 0 || c.tcp != nil && c.active() > 0 {
+			left = append(left, c)
+			continue
+		}
+		c.each(func(owner string, all numbers) bool {
+			sum := t.kept[owner]
+			if sum == nil {
+				if t.kept == nil {
+					t.kept = map[string]*stats.Sum{}
+				}
+				sum = &stats.Sum{}
+				t.kept[owner] = sum
+			}
+			into(sum, all)
+			sum.Keep()
+			return true
+		})
+	}
+	clear(t.leaving[len(left):])
+	t.leaving = left
+}
+
+func (c *counts) active() int64 {
+	s := c.tcp()
+	return s.Active
+}
+
+// numbers yields numbers with names below that of their owner.
+type numbers func(yield func(stats.Stat) bool) (more bool)
+
+func into(sum *stats.Sum, all numbers) {
+	all(func(s stats.Stat) bool {
+		sum.Add(s)
 		return true
+	})
+}
+
+// read yields what all count.
+func (t *tally) read(yield func(stats.Stat) bool) bool {
+	t.mu.Lock()
+	t.settle()
+	all := slices.Concat(t.living, t.leaving)
+	sums := make(map[string]*stats.Sum, len(t.kept))
+	for owner, kept := range t.kept {
+		sums[owner] = &stats.Sum{}
+		sums[owner].AddAll(kept)
 	}
-	counters, gauges := map[string]int64{}, map[string]int64{}
-	for _, c := range *all {
-		if c.tcp != nil {
-			s := c.tcp()
-			prefix := "tcp." + stats.Name(s.StatPrefix) + "."
-			for name, value := range s.All() {
-				counters[prefix+name] += value
+	t.mu.Unlock()
+	owners := make(map[string]bool, len(all))
+	for i := range all {
+		all[i].each(func(owner string, _ numbers) bool {
+			if owners[owner] && sums[owner] == nil {
+				sums[owner] = &stats.Sum{}
 			}
-			for name := range strings.FieldsSeq(neverTCP) {
-				counters[prefix+name] += 0
-			}
-			gauges[prefix+"downstream_cx_active"] += s.Active
-		}
-		e := c.entrance()
-		if e.Intentions != "" {
-			prefix := stats.Name(strings.TrimSuffix(e.Intentions, ".")) + ".rbac."
-			counters[prefix+"allowed"] += e.Allowed
-			counters[prefix+"denied"] += e.Denied
-			counters[prefix+"shadow_allowed"] += 0
-			counters[prefix+"shadow_denied"] += 0
-		}
-		if e.Limit.StatPrefix != "" {
-			prefix := "connection_limit." + stats.Name(e.Limit.StatPrefix) + "."
-			counters[prefix+"limited_connections"] += e.Limit.Limited
-			gauges[prefix+"active_connections"] += e.Limit.Active
-		}
+			owners[owner] = true
+			return true
+		})
 	}
-	for name, value := range counters {
-		if !yield(stats.Stat{Name: name, Value: value}) {
+	for i := range all {
+		if !all[i].each(func(owner string, all numbers) bool {
+			if sum := sums[owner]; sum != nil {
+				into(sum, all)
+				return true
+			}
+			return all.below(owner, yield)
+		}) {
 			return false
 		}
 	}
-	for name, value := range gauges {
-		if !yield(stats.Stat{Name: name, Kind: stats.KindGauge, Value: value}) {
+	for owner, sum := range sums {
+		if !numbers(sum.Each).below(owner, yield) {
 			return false
 		}
 	}
 	return true
+}
+
+// below yields with owner before the names.
+func (n numbers) below(owner string, yield func(stats.Stat) bool) bool {
+	return n(func(s stats.Stat) bool {
+		s.Owner = owner
+		return yield(s)
+	})
+}
+
+// each tells of the owners that a chain has, and what each of them counts.
+func (c *counts) each(f func(owner string, all numbers) bool) bool {
+	if c.tcp != nil {
+		s := c.tcp()
+		if !f("tcp."+stats.Name(s.StatPrefix)+".", func(yield func(stats.Stat) bool) bool { return eachTCP(&s, yield) }) {
+			return false
+		}
+	}
+	e := c.entrance()
+	if e.Intentions != "" && !f(stats.Name(strings.TrimSuffix(e.Intentions, "."))+".rbac.", e.EachDecision) {
+		return false
+	}
+	return e.Limit.StatPrefix == "" || f("connection_limit."+stats.Name(e.Limit.StatPrefix)+".", e.Limit.Each)
+}
+
+// neverTCP are Envoy's counters of tcp_proxy for what is not told apart here.
+const neverTCP = "downstream_flow_control_paused_reading_total downstream_flow_control_resumed_reading_total early_data_received_count_total" +
+	" upstream_flush_total"
+
+func eachTCP(s *stack.TCPStats, yield func(stats.Stat) bool) bool {
+	for name, value := range s.All() {
+		if !yield(stats.Stat{Name: name, Value: value}) {
+			return false
+		}
+	}
+	return yield(stats.Stat{Name: "downstream_cx_active", Kind: stats.KindGauge, Value: s.Active}) && stats.Zeros("", neverTCP, yield)
 }

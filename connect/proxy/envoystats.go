@@ -54,18 +54,40 @@ func patterns(all []bootstrap.Pattern) []stats.Pattern {
 
 // counted is what the parts of the proxy count, by Envoy's names.
 func (p *Proxy) counted(yield func(stats.Stat) bool) {
-	_ = p.countedClusters(yield) && p.countedListeners(yield) && p.chains.countedTCP(yield) && p.countedManagers(yield) && p.countedServer(yield) &&
+	_ = p.countedClusters(yield) && p.countedListeners(yield) && p.chains.tally.read(yield) && p.countedManagers(yield) && p.countedServer(yield) &&
 		stats.Zeros("runtime.", "deprecated_feature_use load_error load_success override_dir_exists override_dir_not_exists", yield)
 }
 
+// countedClusters yields what clusters count; those with one alt_stat_name together,
+// as Envoy does, also what one of them has counted that is gone.
 func (p *Proxy) countedClusters(yield func(stats.Stat) bool) bool {
-	seen := map[string]bool{}
-	for _, c := range p.clusters.Clusters() {
-		name := "cluster." + c.StatName() + "."
-		if seen[name] {
-			continue // two clusters with one alt_stat_name: Envoy adds them up, here the first is shown
+	all := p.clusters.Clusters()
+	byName := make(map[string][]int, len(all))
+	for i := range all {
+		name := all[i].StatName()
+		byName[name] = append(byName[name], i)
+	}
+	for name, those := range byName {
+		owner := "cluster." + name + "."
+		gone := p.clusters.Gone(name)
+		if len(those) == 1 && gone == nil {
+			if !all[those[0]].Each(owner, yield) {
+				return false
+			}
+			continue
 		}
-		if seen[name] = true; !c.Each(name, yield) {
+		var sum stats.Sum
+		for _, i := range those {
+			all[i].Each("", func(one stats.Stat) bool {
+				sum.Add(one)
+				return true
+			})
+		}
+		sum.AddAll(gone)
+		if !sum.Each(func(one stats.Stat) bool {
+			one.Owner = owner
+			return yield(one)
+		}) {
 			return false
 		}
 	}
@@ -81,7 +103,7 @@ func (p *Proxy) countedListeners(yield func(stats.Stat) bool) bool {
 	for _, l := range p.listeners.Stats() {
 		prefix := "listener." + stats.Name(l.Address) + "."
 		scoped := func(s stats.Stat) bool {
-			s.Name, s.Scope = prefix+s.Name, len(prefix)
+			s.Owner = prefix
 			return yield(s)
 		}
 		for name, value := range l.All() {

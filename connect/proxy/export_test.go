@@ -1,6 +1,9 @@
 package proxy
 
-import "github.com/serai-net/serai/connect/mesh"
+import (
+	"github.com/serai-net/serai/connect/mesh"
+	"github.com/serai-net/serai/connect/stats"
+)
 
 // Compiled is how many listeners were compiled so far.
 func (p *Proxy) Compiled() int64 { return p.chains.compiled.Load() }
@@ -13,3 +16,6 @@ func (p *Proxy) Use(next *mesh.Snapshot) error {
 	}
 	return err
 }
+
+// Registry is what is counted.
+func (p *Proxy) Registry() *stats.Registry { return &p.registry }

@@ -69,8 +69,8 @@ func (j *journal) String() string {
 }
 
 // newData runs a proxy until the test ends. Chains that are gone end soon.
-func newData(t *testing.T) *data {
-	t.Helper()
+func newData(tb testing.TB) *data {
+	tb.Helper()
 	d := &data{source: source{make(chan *ads.Update), make(chan struct{})}, log: &journal{}}
 	var err error
 	d.proxy, err = proxy.New(proxy.Config{
@@ -78,41 +78,41 @@ func newData(t *testing.T) *data {
 		Listen: listen.Config{ChainDrain: 50 * time.Millisecond},
 	}, nil, slog.New(slog.NewTextHandler(d.log, nil)))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error)
 	go func() { done <- d.proxy.Run(ctx) }()
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {
-			t.Error(err)
+			tb.Error(err)
 		}
 	})
 	return d
 }
 
 // push sends resources, each in JSON, and takes others away by their names.
-func (d *data) push(t *testing.T, typ string, removed []string, resources ...string) {
-	t.Helper()
+func (d *data) push(tb testing.TB, typ string, removed []string, resources ...string) {
+	tb.Helper()
 	u := &ads.Update{Type: typ, Removed: removed}
 	for _, text := range resources {
 		name, body, err := resource.FromJSON(typ, []byte(text))
 		if err != nil {
-			t.Fatalf("%v in %s", err, text)
+			tb.Fatalf("%v in %s", err, text)
 		}
 		u.Resources = append(u.Resources, ads.Resource{Name: name, Version: "1", Body: body})
 	}
-	d.send(t, u)
+	d.send(tb, u)
 }
 
-func (d *data) send(t *testing.T, u *ads.Update) {
-	t.Helper()
+func (d *data) send(tb testing.TB, u *ads.Update) {
+	tb.Helper()
 	select {
 	case d.source.updates <- u:
 		<-d.source.taken
 	case <-time.After(10 * time.Second):
-		t.Fatal("the proxy takes no update")
+		tb.Fatal("the proxy takes no update")
 	}
 }
 

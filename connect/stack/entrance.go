@@ -9,6 +9,7 @@ import (
 
 	"github.com/serai-net/serai/connect/mesh"
 	"github.com/serai-net/serai/connect/rbac"
+	"github.com/serai-net/serai/connect/stats"
 	"github.com/serai-net/serai/connect/wire"
 )
 
@@ -114,6 +115,20 @@ type EntranceStats struct {
 	Intentions      string
 	Allowed, Denied int64
 	Limit           LimitStats
+}
+
+// Each yields them by Envoy's names, below connection_limit.<stat_prefix>., and tells
+// whether to go on.
+func (s *LimitStats) Each(yield func(stats.Stat) bool) (more bool) {
+	return yield(stats.Stat{Name: "limited_connections", Value: s.Limited}) &&
+		yield(stats.Stat{Name: "active_connections", Kind: stats.KindGauge, Value: s.Active})
+}
+
+// EachDecision yields those of intentions by Envoy's names, below <stat_prefix>rbac.,
+// and tells whether to go on.
+func (s *EntranceStats) EachDecision(yield func(stats.Stat) bool) (more bool) {
+	return yield(stats.Stat{Name: "allowed", Value: s.Allowed}) && yield(stats.Stat{Name: "denied", Value: s.Denied}) &&
+		stats.Zeros("", "shadow_allowed shadow_denied", yield)
 }
 
 func (e *entrance) stats() EntranceStats {

@@ -29,7 +29,7 @@ type TCP struct {
 	quiet    time.Duration
 	entrance entrance
 
-	accepted, active, denied, failed, noRoute, bytesIn, bytesOut atomic.Int64
+	accepted, active, denied, failed, noRoute, idled, aged, bytesIn, bytesOut atomic.Int64
 }
 
 type tcpConfig struct {
@@ -53,8 +53,9 @@ type TCPConfig struct {
 type TCPStats struct {
 	// Accepted connections; Active of them live; Denied by intentions or limit;
 	// Failed for want of an upstream, NoRoute of those since no cluster was named or
-	// known. Bytes are those from and to downstream.
-	Accepted, Active, Denied, Failed, NoRoute, BytesIn, BytesOut int64
+	// known. Idled ended since nothing moved, Aged since they had lived for as long as
+	// they may. Bytes are those from and to downstream.
+	Accepted, Active, Denied, Failed, NoRoute, Idled, Aged, BytesIn, BytesOut int64
 	// StatPrefix is that of tcp_proxy, Limit the connection limit.
 	StatPrefix string
 	Limit      LimitStats
@@ -65,6 +66,8 @@ func (s *TCPStats) All() iter.Seq2[string, int64] {
 	return func(yield func(string, int64) bool) {
 		_ = yield("downstream_cx_total", s.Accepted) &&
 			yield("downstream_cx_no_route", s.NoRoute) &&
+			yield("idle_timeout", s.Idled) &&
+			yield("max_downstream_connection_duration", s.Aged) &&
 			yield("downstream_cx_rx_bytes_total", s.BytesIn) &&
 			yield("downstream_cx_tx_bytes_total", s.BytesOut)
 	}
@@ -110,7 +113,7 @@ func (t *TCP) Prepare(chain *mesh.FilterChain, drain *wire.Drain, admissions ...
 func (t *TCP) Stats() TCPStats {
 	s := TCPStats{
 		Accepted: t.accepted.Load(), Active: t.active.Load(), Denied: t.denied.Load(),
-		Failed: t.failed.Load(), NoRoute: t.noRoute.Load(), BytesIn: t.bytesIn.Load(), BytesOut: t.bytesOut.Load(),
+		Failed: t.failed.Load(), NoRoute: t.noRoute.Load(), Idled: t.idled.Load(), Aged: t.aged.Load(), BytesIn: t.bytesIn.Load(), BytesOut: t.bytesOut.Load(),
 		Limit: t.entrance.limitStats(),
 	}
 	if c := t.config.Load(); c != nil {
@@ -168,6 +171,14 @@ func (t *TCP) Serve(conn net.Conn, peer *wire.Peer, drain *wire.Drain) {
 	}
 	defer up.Close()
 	t.pipe(r, up, cfg.proxy.IdleTimeout)
+	if ended := r.reason.Load(); ended != nil {
+		switch {
+		case errors.Is(ended.err, errIdle):
+			t.idled.Add(1)
+		case errors.Is(ended.err, errTooOld):
+			t.aged.Add(1)
+		}
+	}
 }
 
 // speaks waits for the first byte, but not for long: some wait for the server to

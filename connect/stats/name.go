@@ -5,7 +5,26 @@ import "strings"
 // Name is a name from a configuration as a part of a number's name: Envoy has no
 // colons in them.
 func Name(name string) string {
-	return strings.NewReplacer("://", "_", ":/", "_", ":", "_", "\x00", "_").Replace(name)
+	i := strings.IndexAny(name, ":\x00")
+	if i < 0 {
+		return name
+	}
+	out := append(make([]byte, 0, len(name)), name[:i]...)
+	for ; i < len(name); i++ {
+		switch c := name[i]; c {
+		case ':':
+			out = append(out, '_')
+			// "://" and ":/" are one.
+			for n := 0; n < 2 && i+1 < len(name) && name[i+1] == '/'; n++ {
+				i++
+			}
+		case 0:
+			out = append(out, '_')
+		default:
+			out = append(out, c)
+		}
+	}
+	return string(out)
 }
 
 // Zeros yields counters that have never counted anything here, since what they

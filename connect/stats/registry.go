@@ -12,6 +12,10 @@ import (
 type Stat struct {
 	// Name is Envoy's, with dots.
 	Name string
+	// Owner stands before Name as long as nobody wants the whole: most numbers are 0,
+	// and who leaves those out does not need their names. Who reads a Registry finds it
+	// in Name.
+	Owner string
 	// Scope is how many bytes of Name, its last dot included, are the owner's name,
 	// of which labels are mostly made; 0 if that is not known.
 	Scope int
@@ -135,8 +139,36 @@ func (r *Registry) keepLocked(name string, value any) {
 	r.named[strings.Clone(name)] = value
 }
 
+// whole puts the name together.
+func (s *Stat) whole() {
+	if s.Owner == "" {
+		return
+	}
+	if s.Scope == 0 {
+		s.Scope = len(s.Owner)
+	}
+	s.Name, s.Owner = s.Owner+s.Name, ""
+}
+
+// used tells whether anything was counted.
+func (s *Stat) used() bool {
+	return s.Value != 0 || s.Text != "" || s.Histogram != nil && s.Histogram.Count > 0
+}
+
 // All yields all numbers, in no order that means anything.
 func (r *Registry) All() iter.Seq[Stat] {
+	return func(yield func(Stat) bool) {
+		for s := range r.each() {
+			s.whole()
+			if !yield(s) {
+				return
+			}
+		}
+	}
+}
+
+// each yields all numbers, whose names are still to be put together.
+func (r *Registry) each() iter.Seq[Stat] {
 	return func(yield func(Stat) bool) {
 		if r == nil {
 			return
@@ -162,10 +194,7 @@ func (s Source) each(prefix string, yield func(Stat) bool) (more bool) {
 	more = true
 	s(func(stat Stat) bool {
 		if prefix != "" {
-			stat.Name = prefix + stat.Name
-			if stat.Scope == 0 {
-				stat.Scope = len(prefix)
-			}
+			stat.Owner = prefix + stat.Owner
 		}
 		more = yield(stat)
 		return more

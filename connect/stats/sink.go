@@ -39,16 +39,20 @@ type Sink struct {
 	// owned by Run:
 	conn    net.Conn
 	told    bool
-	last    map[string]int64 // what was sent
+	last    map[string]int64 // what was sent of counters
+	gauges  map[gauge]bool   // those that were sent
 	buckets map[string]*Reading
 }
+
+// gauge is one by the two parts of its name.
+type gauge struct{ owner, name string }
 
 // writeTimeout bounds one write.
 const writeTimeout = time.Second
 
 // Run sends until ctx ends, and then once more. It is called once.
 func (s *Sink) Run(ctx context.Context) error {
-	s.last, s.buckets = map[string]int64{}, map[string]*Reading{}
+	s.last, s.gauges, s.buckets = map[string]int64{}, map[gauge]bool{}, map[string]*Reading{}
 	if s.Prefix == "" {
 		s.Prefix = "envoy"
 	}
@@ -137,15 +141,30 @@ func (s *Sink) send(ctx context.Context) error {
 	return all
 }
 
+// worth are the numbers that are worth sending, in order. What was never counted is
+// not; a gauge that was sent is, also when it is 0 again.
+func (s *Sink) worth() []Stat {
+	var all []Stat
+	for stat := range s.View.Registry.each() {
+		key := gauge{stat.Owner, stat.Name}
+		if stat.Kind == KindText || !stat.used() && (stat.Kind != KindGauge || !s.gauges[key]) {
+			continue
+		}
+		if stat.whole(); !s.View.Matcher.Shows(stat.Name) {
+			continue
+		}
+		if stat.Kind == KindGauge {
+			s.gauges[key] = true
+		}
+		all = append(all, stat)
+	}
+	return inOrder(all)
+}
+
 // lines are those of one flush.
 func (s *Sink) lines() []string {
 	var lines []string
-	for _, stat := range s.View.Select(Query{Kinds: []Kind{KindCounter, KindGauge, KindHistogram}}) {
-		// What was never counted is not sent; a gauge that was sent is, also when it
-		// is 0 again.
-		if _, sent := s.last[stat.Name]; !sent && stat.Value == 0 && (stat.Histogram == nil || stat.Histogram.Count == 0) {
-			continue
-		}
+	for _, stat := range s.worth() {
 		name, tags := stat.Name, ""
 		if s.Tags && s.View.Tagger != nil {
 			var all []Tag
@@ -162,7 +181,6 @@ func (s *Sink) lines() []string {
 			s.last[stat.Name] = stat.Value
 			lines = append(lines, name+":"+strconv.FormatInt(came, 10)+"|c"+tags)
 		case KindGauge:
-			s.last[stat.Name] = stat.Value
 			lines = append(lines, name+":"+strconv.FormatInt(stat.Value, 10)+"|g"+tags)
 		default:
 			lines = s.timers(lines, &stat, name, tags)

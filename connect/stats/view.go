@@ -53,20 +53,10 @@ func (q *Query) shows(s *Stat) bool {
 	if q.Kinds != nil && !slices.Contains(q.Kinds, s.Kind) {
 		return false
 	}
-	if q.Used {
-		switch {
-		case s.Kind == KindText:
-			if s.Text == "" {
-				return false
-			}
-		case s.Histogram != nil:
-			if s.Histogram.Count == 0 {
-				return false
-			}
-		case s.Value == 0:
-			return false
-		}
-	}
+	return !q.Used || s.used()
+}
+
+func (q *Query) finds(s *Stat) bool {
 	return q.Filter == nil || q.Filter.MatchString(s.Name)
 }
 
@@ -77,14 +67,23 @@ func (v *View) Select(q Query) []Stat {
 	before := v.before
 	v.mu.Unlock()
 	var all []Stat
-	for s := range v.Registry.All() {
-		if s.Kind == KindCounter {
+	for s := range v.Registry.each() {
+		if !q.shows(&s) {
+			continue // whoever was reset is looked at again below
+		}
+		s.whole()
+		if s.Kind == KindCounter && len(before) > 0 {
 			s.Value = max(0, s.Value-before[s.Name])
 		}
-		if v.Matcher.Shows(s.Name) && q.shows(&s) {
+		if q.shows(&s) && v.Matcher.Shows(s.Name) && q.finds(&s) {
 			all = append(all, s)
 		}
 	}
+	return inOrder(all)
+}
+
+// inOrder sorts numbers as they are shown.
+func inOrder(all []Stat) []Stat {
 	rank := [...]int{KindCounter: 1, KindGauge: 1, KindHistogram: 2, KindText: 0}
 	slices.SortFunc(all, func(a, b Stat) int {
 		if by := rank[a.Kind] - rank[b.Kind]; by != 0 {
@@ -274,7 +273,11 @@ func written(tags []Tag) string {
 		}
 		out.WriteString(sanitized(tag.Name))
 		out.WriteString(`="`)
-		out.WriteString(strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`).Replace(strings.ToValidUTF8(tag.Value, "\ufffd")))
+		value := strings.ToValidUTF8(tag.Value, "\ufffd")
+		if strings.ContainsAny(value, "\\\"\n") { // few do, and a Replacer is made for each
+			value = strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`).Replace(value)
+		}
+		out.WriteString(value)
 		out.WriteByte('"')
 	}
 	return out.String()
@@ -282,9 +285,20 @@ func written(tags []Tag) string {
 
 // sanitized is a name that Prometheus takes.
 func sanitized(name string) string {
+	fine := func(c byte) bool {
+		return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '_'
+	}
+	if i := 0; name != "" && (name[0] < '0' || name[0] > '9') {
+		for i < len(name) && fine(name[i]) {
+			i++
+		}
+		if i == len(name) {
+			return name
+		}
+	}
 	out := []byte(name)
 	for i, c := range out {
-		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '_' {
+		if !fine(c) {
 			out[i] = '_'
 		}
 	}

@@ -148,11 +148,16 @@ type ClusterStats struct {
 	answers    *answers
 }
 
+// counted is what was counted of a cluster, without its endpoints.
+func (c *Cluster) counted() ClusterStats {
+	return ClusterStats{Stats: c.Stats(), Definition: c.config.Load().Cluster, answers: &c.answers}
+}
+
 // Clusters returns all clusters with their endpoints, by name.
 func (s *Set) Clusters() []ClusterStats {
 	var all []ClusterStats
 	for _, c := range *s.clusters.Load() {
-		one := ClusterStats{Stats: c.Stats(), Definition: c.config.Load().Cluster, answers: &c.answers}
+		one := c.counted()
 		for _, h := range c.hosts.Load().all {
 			o := h.outlier.Load()
 			one.Endpoints = append(one.Endpoints, HostStats{

@@ -1,6 +1,8 @@
 package upstream
 
 import (
+	"cmp"
+
 	"github.com/serai-net/serai/connect/mesh"
 	"github.com/serai-net/serai/connect/stats"
 )
@@ -22,19 +24,15 @@ const never = "assignment_stale assignment_timeout_received assignment_use_cache
 	" upstream_rq_retry_backoff_exponential upstream_rq_retry_backoff_ratelimited upstream_rq_retry_limit_exceeded upstream_rq_tx_reset"
 
 // StatName is what the cluster is called in Envoy's names.
-func (s *ClusterStats) StatName() string {
-	if s.Definition.StatName != "" {
-		return stats.Name(s.Definition.StatName)
-	}
-	return stats.Name(s.Name)
-}
+func (s *ClusterStats) StatName() string { return statName(s.Definition) }
+
+func statName(c *mesh.Cluster) string { return stats.Name(cmp.Or(c.StatName, c.Name)) }
 
 // Each yields what was counted by Envoy's names, below that of the cluster. It
 // tells whether to go on.
 func (s *ClusterStats) Each(prefix string, all func(stats.Stat) bool) (more bool) {
 	yield := func(stat stats.Stat) bool {
-		stat.Name = prefix + stat.Name
-		stat.Scope = len(prefix)
+		stat.Owner = prefix + stat.Owner
 		return all(stat)
 	}
 	for name, value := range s.All() {

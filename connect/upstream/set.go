@@ -41,13 +41,16 @@ type Set struct {
 	endpoints map[string]*mesh.EndpointSet
 	// users are the clusters whose hosts a set of endpoints is, by its name.
 	users map[string][]*Cluster
+	// gone is what clusters have counted that are no more while others of their
+	// stat name are, which is its key.
+	gone map[string]*stats.Sum
 	// where tells how far away hosts are; nil for nothing.
 	where *mesh.Map
 }
 
 // NewSet returns a Set without clusters.
 func NewSet(log *slog.Logger) *Set {
-	s := &Set{lookup: net.DefaultResolver.LookupNetIP, log: log, nudged: make(chan struct{}, 1), wanted: make(chan want, maxWanted), endpoints: map[string]*mesh.EndpointSet{}, users: map[string][]*Cluster{}}
+	s := &Set{lookup: net.DefaultResolver.LookupNetIP, log: log, nudged: make(chan struct{}, 1), wanted: make(chan want, maxWanted), endpoints: map[string]*mesh.EndpointSet{}, users: map[string][]*Cluster{}, gone: map[string]*stats.Sum{}}
 	s.clusters.Store(&map[string]*Cluster{})
 	return s
 }
@@ -171,9 +174,11 @@ func (s *Set) commit(next map[string]*mesh.Cluster, compiled map[string]*config)
 	for name, gone := range current {
 		if clusters[name] == nil {
 			left = s.use(gone, gone.config.Load(), nil, left)
+			s.keep(gone)
 			gone.close()
 		}
 	}
+	s.forget()
 	for _, name := range left {
 		if s.users[name] == nil {
 			delete(s.endpoints, name)

@@ -1,0 +1,49 @@
+package proxy_test
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/serai-net/serai/connect/xds/resource"
+)
+
+// Counters do not go back when what has counted them goes, as long as there is
+// something of their name, and two that have one name count together.
+func TestTotals(t *testing.T) {
+	t.Parallel()
+	d := newData(t)
+	app := says(t, "app:")
+	cluster := func(name string) string {
+		host, port := "127.0.0.1", app[len("127.0.0.1:"):]
+		return fmt.Sprintf(`{"name":%q,"altStatName":"both","type":"STATIC","loadAssignment":{"clusterName":%q,"endpoints":[{"lbEndpoints":[
+			{"endpoint":{"address":{"socketAddress":{"address":%q,"portValue":%s}}}}]}]}}`, name, name, host, port)
+	}
+	d.push(t, resource.ClusterType, nil, cluster("one"), cluster("two"))
+	chain := func(cluster string) string {
+		return fmt.Sprintf(`{"filters":[{"name":"t","typed_config":{"@type":"%snetwork.tcp_proxy.v3.TcpProxy","stat_prefix":"p","cluster":%q}}]}`, types, cluster)
+	}
+	first, second := freeAddress(t), freeAddress(t)
+	d.push(t, resource.ListenerType, nil, listener("first", first, "", chain("one")), listener("second", second, "", chain("two")))
+	says := func(when string, want map[string]int64) {
+		t.Helper()
+		for name, n := range want {
+			eventually(t, fmt.Sprintf("%s: %s is %d", when, name, n), func() bool { return d.stat(name) == n })
+		}
+	}
+	connect(t, first, "app:").Close()
+	living := connect(t, second, "app:")
+	says("both", map[string]int64{"tcp.p.downstream_cx_total": 2, "tcp.p.downstream_cx_active": 1, "cluster.both.upstream_cx_total": 2, "cluster.both.membership_total": 2})
+
+	d.push(t, resource.ListenerType, []string{"first"})
+	d.push(t, resource.ClusterType, []string{"one"})
+	says("the second", map[string]int64{"tcp.p.downstream_cx_total": 2, "tcp.p.downstream_cx_active": 1, "cluster.both.upstream_cx_total": 2, "cluster.both.membership_total": 1})
+
+	living.Close()
+	says("no connection", map[string]int64{"tcp.p.downstream_cx_total": 2, "tcp.p.downstream_cx_active": 0})
+	d.push(t, resource.ListenerType, []string{"second"}, listener("first", first, "", chain("two")))
+	connect(t, first, "app:").Close()
+	says("another", map[string]int64{"tcp.p.downstream_cx_total": 3, "cluster.both.upstream_cx_total": 3})
+
+	d.push(t, resource.ListenerType, []string{"first"})
+	says("none is left, once more is pushed", map[string]int64{"cluster.both.upstream_cx_total": 3})
+}
