@@ -24,7 +24,8 @@ func connectExplainCommand() *cli.Command {
 		ArgsUsage: "[METHOD] [URL]",
 		Description: "It prints the listener, filter chain, intentions, route, clusters and endpoints that a request\n" +
 			"would meet, by the very tables that serve, and why each alternative would not be taken.\n" +
-			"Nothing is sent, and filters that would call somebody else are not asked.\n\n" +
+			"Nothing is sent, and filters that would call somebody else are not asked: what is presumed of them\n" +
+			"is said. Tokens given with -H are verified, by keys that the sidecar has.\n\n" +
 			"Examples:\n\n" +
 			"  serai connect explain -from web GET /orders/7          # at our public listener\n" +
 			"  serai connect explain -upstream api GET http://api/v1 -H 'x-canary: 1'\n" +
@@ -151,6 +152,9 @@ func (w *explainer) all(e *proxy.Explanation) {
 	if e.Denied {
 		w.title("result", "%s", paint(os.Stdout, red, "the intentions do not allow this connection: it is closed"))
 	}
+	for _, note := range e.Presumed {
+		w.title("presumed", "%s", paint(os.Stdout, yellow, note))
+	}
 	if e.HTTP != nil {
 		w.http(e.HTTP)
 	}
@@ -177,6 +181,9 @@ func (w *explainer) http(e *stack.Explanation) {
 	w.title("request", "%s%s", e.Authority, e.Path)
 	for _, f := range e.Filters {
 		w.title("filter", "%s: %s", f.Name, f.Verdict)
+		for _, note := range f.Notes {
+			w.line(1, "  %s", paint(os.Stdout, yellow, note))
+		}
 		w.intentions(f.Intentions)
 	}
 	if len(e.Rules) > 0 {

@@ -71,6 +71,22 @@ func or(d *time.Duration, otherwise time.Duration) {
 	}
 }
 
+// Still is the keys that r has now, nil for none: it never fetches. r may be nil.
+func (r *Remote) Still() *Remote {
+	const ever = 100 * 365 * 24 * time.Hour
+	still := &Remote{rest: time.Now().Add(ever)}
+	if r != nil {
+		still.keys, _ = r.now(time.Now())
+	}
+	return still
+}
+
+// Empty tells whether there are no keys yet.
+func (r *Remote) Empty() bool {
+	keys, _ := r.now(time.Now())
+	return keys == nil
+}
+
 // get returns the keys, and waits for them if there are none that are good. The
 // wait ends with the context that wait makes, which is asked for only then.
 func (r *Remote) get(now time.Time, wait func() context.Context) (*keySet, error) {

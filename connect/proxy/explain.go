@@ -50,6 +50,9 @@ type Explanation struct {
 	// Intentions are the decisions on the connection, Denied that it is closed.
 	Intentions []rbac.Verdict `json:"intentions,omitempty"`
 	Denied     bool           `json:"denied"`
+	// Presumed says who would be asked about the connection, and was not: decisions
+	// presume that they allow it.
+	Presumed []string `json:"presumed,omitempty"`
 	// HTTP is how it goes on with a request; Targets with raw bytes.
 	HTTP    *stack.Explanation `json:"http,omitempty"`
 	Targets []stack.Share      `json:"targets,omitempty"`
@@ -89,11 +92,11 @@ func (p *Proxy) Explain(q Question) (*Explanation, error) {
 	d := found.definition(chain)
 	e.Refusal, e.TLS = d.Refusal, d.TLS != nil
 	e.ClientCertificate = d.TLS != nil && d.TLS.RequireClient
-	return e, p.explainChain(e, d, now.Routes, arrival.Peer, &q)
+	return e, p.explainChain(e, found.listener, d, now.Routes, arrival.Peer, &q)
 }
 
 // explainChain goes on behind the handshake.
-func (p *Proxy) explainChain(e *Explanation, d *mesh.FilterChain, routes map[string]*mesh.Route, peer *wire.Peer, q *Question) error {
+func (p *Proxy) explainChain(e *Explanation, l *mesh.Listener, d *mesh.FilterChain, routes map[string]*mesh.Route, peer *wire.Peer, q *Question) error {
 	if d.Refusal != "" {
 		return nil
 	}
@@ -104,6 +107,9 @@ func (p *Proxy) explainChain(e *Explanation, d *mesh.FilterChain, routes map[str
 	e.Intentions = policy.Explain(rbac.Input{Peer: peer})
 	for i := range e.Intentions {
 		e.Denied = e.Denied || !e.Intentions[i].Allowed
+	}
+	for _, gate := range d.Authz {
+		e.Presumed = append(e.Presumed, "ext_authz allows the connection: cluster "+gate.Service.Cluster+" would be asked")
 	}
 	switch {
 	case d.HTTP != nil:
@@ -116,7 +122,7 @@ func (p *Proxy) explainChain(e *Explanation, d *mesh.FilterChain, routes map[str
 		for _, field := range q.Header {
 			req.Header.Add(strings.ToLower(field[0]), field[1])
 		}
-		e.HTTP, err = stack.Explain(d.HTTP, routes, p.clusters, peer, req)
+		e.HTTP, err = stack.Explain(d.HTTP, routes, p.clusters, p.chains.at(l, d), peer, req)
 	case d.TCP != nil:
 		e.Targets = stack.ExplainTCP(d.TCP, p.clusters, peer)
 	}

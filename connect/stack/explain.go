@@ -39,6 +39,8 @@ type FilterVerdict struct {
 	// Verdict is "passes", "answers", or "not asked" for one that would call
 	// somebody else, or change something.
 	Verdict string `json:"verdict"`
+	// Notes say what was found out, or is presumed.
+	Notes []string `json:"notes,omitempty"`
 	// Intentions are the decisions of an RBAC filter.
 	Intentions []rbac.Verdict `json:"intentions,omitempty"`
 }
@@ -75,9 +77,10 @@ type Share struct {
 
 // Explain tells what the chain of h would do with req of the peer. It compiles what
 // HTTP compiles, by the same functions, and lets the request go through it; filters
-// that would call somebody are left out and said to be so. It changes req, and
-// nothing else.
-func Explain(h *mesh.HTTP, routes map[string]*mesh.Route, clusters *upstream.Set, peer *wire.Peer, req *wire.Request) (*Explanation, error) {
+// that would call somebody are left out and said to be so. Tokens are verified by keys
+// that are at hand, or were fetched for the chain that serves at place. It changes req,
+// and nothing else.
+func Explain(h *mesh.HTTP, routes map[string]*mesh.Route, clusters *upstream.Set, place Place, peer *wire.Peer, req *wire.Request) (*Explanation, error) {
 	table := h.Route
 	if table == nil {
 		table = routes[h.RouteName]
@@ -86,7 +89,8 @@ func Explain(h *mesh.HTTP, routes map[string]*mesh.Route, clusters *upstream.Set
 	if err != nil {
 		return nil, err
 	}
-	e := &explaining{Explanation: &Explanation{Table: r.name}, router: r}
+	place.router, place.clusters, place.scope, place.still = r, clusters, (&stats.Registry{}).Scope(""), true
+	e := &explaining{Explanation: &Explanation{Table: r.name}, router: r, place: &place}
 	layers, err := e.filters(h.Filters)
 	if err != nil {
 		return nil, err
@@ -110,22 +114,22 @@ func Explain(h *mesh.HTTP, routes map[string]*mesh.Route, clusters *upstream.Set
 type explaining struct {
 	*Explanation
 	router *router
+	place  *Place
 	by     string // whose turn it is to answer
 }
 
 // filters are the layers of those filters that can be asked without a consequence.
 func (e *explaining) filters(all []mesh.HTTPFilter) ([]wire.Layer, error) {
 	layers := make([]wire.Layer, 0, len(all))
-	scope := (&stats.Registry{}).Scope("")
 	for i := range all {
 		f := &all[i]
 		name := filterName(f)
-		harmless := f.Refusal != "" || f.Intention != nil || f.Metadata != nil
+		harmless := f.Refusal != "" || f.Intention != nil || f.Metadata != nil || f.JWT != nil
 		var layer []wire.Layer
 		var policy *rbac.Policy
 		var err error
 		if harmless {
-			if layer, err = compileFilters(all[i:i+1], &Place{scope: scope}); err != nil {
+			if layer, err = compileFilters(all[i:i+1], e.place); err != nil {
 				return nil, err
 			}
 		}
@@ -134,17 +138,17 @@ func (e *explaining) filters(all []mesh.HTTPFilter) ([]wire.Layer, error) {
 				return nil, err
 			}
 		}
-		layers = append(layers, e.told(name, harmless, policy))
+		layers = append(layers, e.told(name, harmless, policy, e.notes(f)))
 		layers = append(layers, layer...)
 	}
 	return layers, nil
 }
 
 // told is a layer that says that a filter is met.
-func (e *explaining) told(name string, asked bool, policy *rbac.Policy) wire.Layer {
+func (e *explaining) told(name string, asked bool, policy *rbac.Policy, notes func(*wire.Exchange, *wire.Request) []string) wire.Layer {
 	return func(next wire.Service) wire.Service {
 		return wire.ServiceFunc(func(x *wire.Exchange, req *wire.Request) (*wire.Response, error) {
-			v := FilterVerdict{Name: name, Verdict: "passes"}
+			v := FilterVerdict{Name: name, Verdict: "passes", Notes: notes(x, req)}
 			if !asked {
 				v.Verdict = "not asked"
 			}

@@ -68,7 +68,7 @@ func TestExplain(t *testing.T) {
 		for _, name := range header {
 			req.Header.Add(name, "1")
 		}
-		e, err := stack.Explain(explained(), nil, clusters, &wire.Peer{ID: id}, req)
+		e, err := stack.Explain(explained(), nil, clusters, stack.Place{}, &wire.Peer{ID: id}, req)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -34,8 +34,16 @@ func authenticate(config *mesh.JWT, place *Place) (wire.Layer, error) {
 			return index[rule.Rule]
 		},
 		Find: Find(place.clusters), Scope: place.scope, Log: place.log(),
-		Keep: func(source mesh.RemoteKeys, build func() *jwt.Remote) *jwt.Remote {
-			return find(place.Kept, fmt.Sprintf("jwt/%+v", source), build)
-		},
+		Keep: place.keys,
 	})
+}
+
+// keys are those of a source, as somebody has fetched them; who only explains has
+// none fetched.
+func (p *Place) keys(source mesh.RemoteKeys, build func() *jwt.Remote) *jwt.Remote {
+	name := fmt.Sprintf("jwt/%+v", source)
+	if p.still {
+		return peek[jwt.Remote](p.Kept, name).Still()
+	}
+	return find(p.Kept, name, build)
 }

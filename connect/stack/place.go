@@ -43,6 +43,8 @@ type Place struct {
 	router   *router
 	clusters *upstream.Set
 	scope    *stats.Scope
+	// still says that nobody is asked, and nothing fetched
+	still bool
 }
 
 // Find finds clusters for filters that call somebody.
@@ -222,6 +224,17 @@ func (h held[T]) alive() bool { return h.p.Value() != nil }
 func find[T any](k *Kept, name string, make func() *T) *T {
 	value, _ := tryFind(k, name, func() (*T, error) { return make(), nil })
 	return value
+}
+
+// peek returns what stands under a name; nil if there is nothing.
+func peek[T any](k *Kept, name string) *T {
+	if k == nil {
+		return nil
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	h, _ := k.all[name].(held[T])
+	return h.p.Value()
 }
 
 // tryFind is find for what can fail.

@@ -1,0 +1,84 @@
+package stack
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/serai-net/serai/connect/jwt"
+	"github.com/serai-net/serai/connect/mesh"
+	"github.com/serai-net/serai/connect/wire"
+)
+
+// notes says what is to be known of a filter's verdict beside it.
+func (e *explaining) notes(f *mesh.HTTPFilter) func(*wire.Exchange, *wire.Request) []string {
+	var note string
+	switch {
+	case f.JWT != nil:
+		return func(x *wire.Exchange, req *wire.Request) []string { return e.tokens(f.JWT, x, req) }
+	case f.ExtAuthz != nil:
+		note = "presumed to allow, and to change nothing: cluster " + f.ExtAuthz.Service.Cluster + " would be asked"
+	case f.Lua != nil, f.Lambda != nil:
+		note = "presumed to pass, and to change nothing: it is not run"
+	}
+	return func(*wire.Exchange, *wire.Request) []string {
+		if note == "" {
+			return nil
+		}
+		return []string{note}
+	}
+}
+
+// tokens says of each provider what becomes of its token in req, if it was the only
+// one, and whether decisions on what it says can be believed.
+func (e *explaining) tokens(all *mesh.JWT, x *wire.Exchange, req *wire.Request) []string {
+	audiences := map[string][]string{}
+	for i := range all.Rules {
+		if needs := all.Rules[i].Requires; needs != nil {
+			audiencesOf(needs, audiences)
+		}
+	}
+	var notes []string
+	for _, name := range slices.Sorted(maps.Keys(all.Providers)) {
+		notes = append(notes, "token of "+name+": "+e.token(all.Providers[name], audiences[name], x, req))
+	}
+	return notes
+}
+
+// audiencesOf finds the audiences that are required instead of a provider's own.
+func audiencesOf(needs *mesh.JWTRequirement, all map[string][]string) {
+	if needs.Provider != "" && len(needs.Audiences) > 0 {
+		all[needs.Provider] = needs.Audiences
+	}
+	for _, several := range [][]mesh.JWTRequirement{needs.Any, needs.All} {
+		for i := range several {
+			audiencesOf(&several[i], all)
+		}
+	}
+}
+
+// token is what becomes of the token of one provider.
+func (e *explaining) token(p *mesh.JWTProvider, audiences []string, x *wire.Exchange, req *wire.Request) string {
+	if p.Remote != nil && e.place.keys(*p.Remote, nil).Empty() {
+		return "it cannot be verified here, decisions presume that there is none: its keys have not been fetched yet, from " +
+			p.Remote.URI + " by cluster " + p.Remote.Cluster
+	}
+	alone := &mesh.JWT{
+		Providers: map[string]*mesh.JWTProvider{"it": p},
+		Rules:     []mesh.JWTRule{{Requires: &mesh.JWTRequirement{Provider: "it", Audiences: audiences}}},
+	}
+	layer, err := jwt.Layer(alone, jwt.Deps{Choose: func(*wire.Request) int { return 0 }, Find: Find(e.place.clusters), Scope: e.place.scope, Keep: e.place.keys})
+	if err != nil {
+		return "not good: " + err.Error()
+	}
+	var one wire.Exchange
+	one.Reset(nil, x.Peer, time.Now())
+	defer func() { one.Done(time.Now()) }()
+	copied := *req
+	copied.Header = req.Header.Clone()
+	pass := wire.ServiceFunc(func(*wire.Exchange, *wire.Request) (*wire.Response, error) { return wire.Text(200, ""), nil })
+	if _, err := layer(pass).Serve(&one, &copied); err != nil {
+		return "not good, decisions presume that there is none: " + wire.AsFault(err).Text
+	}
+	return "good"
+}
