@@ -251,7 +251,7 @@ func (m *measured) testProcess(t *testing.T) {
 			}
 		}
 		want := families["serai_listener_downstream_cx_total"]
-		stats := get(t, "http://"+one.admin+"/stats?filter=downstream_cx_total")
+		stats := get(t, "http://"+one.admin+"/stats?filter=^listener.*downstream_cx_total")
 		if stats.status != http.StatusOK || strings.Count(stats.body, "\n") != len(want.GetMetric()) {
 			t.Errorf("%s: /stats says %s", one.name, stats.body)
 		}
