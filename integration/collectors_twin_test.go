@@ -413,9 +413,40 @@ func TestCollectorsAsEnvoy(t *testing.T) {
 			t.Errorf("%s: %q", kind, c.broken)
 		}
 	}
+	names := map[string][]string{}
+	for kind, twin := range twins {
+		names[kind] = tracingStats(t, twin.admin)
+	}
+	t.Logf("Envoy counts %q", names["envoy"])
+	for _, name := range names["envoy"] {
+		if !slices.Contains(names["serai"], name) {
+			t.Errorf("%s is not counted", name)
+		}
+	}
 	if diff := cmp.Diff(all["envoy"], all["serai"]); diff != "" {
 		t.Errorf("-envoy +serai:\n%s", diff)
 	}
+}
+
+// tracingStats are the names below tracing. of what has been counted, with those of spans with how many.
+func tracingStats(t *testing.T, admin int) []string {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+local(admin)+"/stats?filter=^tracing\\.", http.NoBody)
+	must(t, err)
+	resp, err := http.DefaultClient.Do(req)
+	must(t, err)
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	must(t, err)
+	var all []string
+	for line := range strings.Lines(string(text)) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), ": ")
+		if strings.HasSuffix(name, "s_sent") && !strings.HasSuffix(name, "reports_sent") {
+			name += ": " + value
+		}
+		all = append(all, name)
+	}
+	return all
 }
 
 // turned is an identifier with its bytes in the other order.

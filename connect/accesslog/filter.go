@@ -44,8 +44,8 @@ func compileFilter(f *mesh.LogFilter) (filter, error) {
 		return func(in *format.Input) bool { return in.Exchange.Request != nil && m.Match(in.Exchange.Request) }, nil
 	case f.HasPercent:
 		return func(*format.Input) bool { return rand.Uint32N(1_000_000) < f.Percent }, nil //nolint:gosec // a sample
-	case f.NoHealthCheck: // what a filter answers as a health check says so
-		return func(in *format.Input) bool { return in.Exchange.Details != "health_check_ok" }, nil
+	case f.NoHealthCheck:
+		return func(in *format.Input) bool { return !in.Exchange.HealthCheck }, nil
 	case f.Traced:
 		return func(in *format.Input) bool { return in.TraceID != "" }, nil
 	case f.Metadata != nil:

@@ -8,11 +8,11 @@ import (
 	"log/slog"
 	"os"
 	"sync"
-	"sync/atomic"
 
 	"github.com/serai-net/serai/connect/call"
 	"github.com/serai-net/serai/connect/logfile"
 	"github.com/serai-net/serai/connect/mesh"
+	"github.com/serai-net/serai/connect/stats"
 )
 
 // Sinks are where logs go: files, shared by all logs of one path, and collectors,
@@ -25,9 +25,9 @@ type Sinks struct {
 	find           call.Find
 	log            *slog.Logger
 
-	dropped atomic.Int64 // of sinks that are gone
-
 	mu sync.Mutex // guards:
+	// gone is what sinks have counted that are gone: files and collectors.
+	gone [2]logfile.Stats
 	// known are compiled logs by what they say, told are refusals that were told.
 	known map[string]*logger
 	told  map[string]bool
@@ -92,6 +92,9 @@ func (s *Sinks) Sweep() {
 		if !l.used {
 			delete(s.known, key)
 			l.close()
+			if l.collector != nil {
+				add(&s.gone[1], l.collector.stats())
+			}
 		}
 	}
 	for m, u := range s.nouns {
@@ -102,7 +105,7 @@ func (s *Sinks) Sweep() {
 	for path, f := range s.files {
 		if !f.used {
 			delete(s.files, path)
-			s.dropped.Add(f.writer.Stats().Dropped)
+			add(&s.gone[0], f.writer.Stats())
 			f.stop()
 		}
 	}
@@ -247,26 +250,49 @@ func (s *Sinks) destination(path string) (*logfile.Destination, error) {
 	return logfile.Open(path)
 }
 
-// Stats are what all sinks count: records and lines that were written, that found
-// no room, and that could not be written.
-func (s *Sinks) Stats() logfile.Stats {
+func add(to *logfile.Stats, one logfile.Stats) {
+	to.Written += one.Written
+	to.Dropped += one.Dropped
+	to.Failed += one.Failed
+}
+
+// Stats are what files and collectors count: lines and records that were written, that
+// found no room, and that could not be written.
+func (s *Sinks) Stats() (files, collectors logfile.Stats) {
+	if s == nil {
+		return files, collectors
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	sum := logfile.Stats{Dropped: s.dropped.Load()}
-	add := func(one logfile.Stats) {
-		sum.Written += one.Written
-		sum.Dropped += one.Dropped
-		sum.Failed += one.Failed
-	}
+	files, collectors = s.gone[0], s.gone[1]
 	for _, f := range s.files {
-		add(f.writer.Stats())
+		add(&files, f.writer.Stats())
 	}
 	for _, l := range s.known {
 		if l.collector != nil {
-			add(l.collector.stats())
+			add(&collectors, l.collector.stats())
 		}
 	}
-	return sum
+	return files, collectors
+}
+
+// Each yields what is counted, by Envoy's names. Of files these count lines, where Envoy counts
+// writes; filesystem.write_dropped is our own: Envoy's buffers have no bound.
+func (s *Sinks) Each(yield func(stats.Stat) bool) {
+	files, collectors := s.Stats()
+	for _, one := range []stats.Stat{
+		{Name: "filesystem.write_completed", Value: files.Written},
+		{Name: "filesystem.write_failed", Value: files.Failed},
+		{Name: "filesystem.write_buffered", Value: files.Written + files.Failed},
+		{Name: "filesystem.write_dropped", Value: files.Dropped},
+		{Name: "access_logs.open_telemetry_access_log.logs_written", Value: collectors.Written},
+		{Name: "access_logs.open_telemetry_access_log.logs_dropped", Value: collectors.Dropped + collectors.Failed},
+	} {
+		if !yield(one) {
+			return
+		}
+	}
+	stats.Zeros("filesystem.", "flushed_by_timer reopen_failed", yield)
 }
 
 // Close writes what is pending, as far as it is taken in a short while, and ends

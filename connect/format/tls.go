@@ -12,10 +12,12 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"github.com/serai-net/serai/connect/spiffe"
 )
 
-// tlsOperator are those of TLS and certificates. Of our own certificate, and of
-// what an upstream has shown, nothing is kept.
+// tlsOperator are those of TLS and certificates. Of what an upstream has shown,
+// nothing is kept.
 func tlsOperator(name string) (definition, bool) {
 	switch name {
 	case "DOWNSTREAM_TLS_VERSION":
@@ -29,19 +31,32 @@ func tlsOperator(name string) (definition, bool) {
 	case "DOWNSTREAM_TLS_SESSION_ID", "UPSTREAM_TLS_SESSION_ID", "UPSTREAM_TLS_VERSION", "UPSTREAM_TLS_CIPHER",
 		"UPSTREAM_PEER_SUBJECT", "UPSTREAM_PEER_ISSUER", "UPSTREAM_PEER_CERT", "UPSTREAM_PEER_URI_SAN", "UPSTREAM_PEER_DNS_SAN",
 		"UPSTREAM_PEER_IP_SAN", "UPSTREAM_LOCAL_URI_SAN", "UPSTREAM_LOCAL_DNS_SAN", "UPSTREAM_LOCAL_IP_SAN",
-		"DOWNSTREAM_LOCAL_SUBJECT", "DOWNSTREAM_LOCAL_URI_SAN", "DOWNSTREAM_LOCAL_DNS_SAN", "DOWNSTREAM_LOCAL_IP_SAN",
-		"DOWNSTREAM_LOCAL_EMAIL_SAN", "DOWNSTREAM_LOCAL_OTHERNAME_SAN", "DOWNSTREAM_PEER_OTHERNAME_SAN",
-		"DOWNSTREAM_PEER_CHAIN_SERIALS", "DOWNSTREAM_PEER_CHAIN_FINGERPRINTS_256", "DOWNSTREAM_PEER_CHAIN_FINGERPRINTS_1":
+		"DOWNSTREAM_LOCAL_OTHERNAME_SAN", "DOWNSTREAM_PEER_OTHERNAME_SAN":
 		return never(alone)
+	case "DOWNSTREAM_PEER_CHAIN_SERIALS":
+		return plainly(chain(ofCertificate("SERIAL")))
+	case "DOWNSTREAM_PEER_CHAIN_FINGERPRINTS_256":
+		return plainly(chain(ofCertificate("FINGERPRINT_256")))
+	case "DOWNSTREAM_PEER_CHAIN_FINGERPRINTS_1":
+		return plainly(chain(ofCertificate("FINGERPRINT_1")))
 	case "UPSTREAM_PEER_CERT_V_START", "UPSTREAM_PEER_CERT_V_END":
 		return never(takesArg)
 	}
 	if what, ok := strings.CutPrefix(name, "DOWNSTREAM_PEER_"); ok {
 		if of := ofCertificate(what); of != nil {
-			return definition{make: func(string) (operator, error) { return certificate(of), nil }}, true
+			return plainly(certificate(func(in *Input) *x509.Certificate { return in.Exchange.Peer.Certificate }, of))
 		}
 	}
+	switch what, _ := strings.CutPrefix(name, "DOWNSTREAM_LOCAL_"); what {
+	case "SUBJECT", "URI_SAN", "DNS_SAN", "IP_SAN", "EMAIL_SAN":
+		return plainly(certificate(func(in *Input) *x509.Certificate { return in.Exchange.Peer.Ours }, ofCertificate(what)))
+	}
 	return definition{}, false
+}
+
+// chain writes what of says of all certificates that the peer has shown.
+func chain(of func(c *x509.Certificate) string) operator {
+	return word(func(in *Input) string { return joined(in.Exchange.Peer.Chain, of) })
 }
 
 // ofCertificate is what is written of a peer's certificate; nil for what is unknown.
@@ -62,9 +77,9 @@ func ofCertificate(what string) func(c *x509.Certificate) string {
 	case "EMAIL_SAN":
 		return func(c *x509.Certificate) string { return strings.Join(c.EmailAddresses, ",") }
 	case "SUBJECT":
-		return func(c *x509.Certificate) string { return c.Subject.String() }
+		return spiffe.Subject
 	case "ISSUER":
-		return func(c *x509.Certificate) string { return c.Issuer.String() }
+		return spiffe.Issuer
 	case "SERIAL":
 		return func(c *x509.Certificate) string { return hex.EncodeToString(c.SerialNumber.Bytes()) }
 	case "FINGERPRINT_256":
@@ -91,13 +106,13 @@ func joined[T any](all []T, name func(T) string) string {
 // maxCertificates bounds what is remembered; past it, it starts anew.
 const maxCertificates = 256
 
-// certificate writes what of says of the peer's certificate, which is remembered:
-// it is the same for all exchanges of a connection.
-func certificate(of func(c *x509.Certificate) string) operator {
+// certificate writes what of says of a certificate, which is remembered: it is the
+// same for all exchanges of a connection.
+func certificate(find func(in *Input) *x509.Certificate, of func(c *x509.Certificate) string) operator {
 	var known atomic.Pointer[map[*x509.Certificate]string] // never changed, but replaced
 	known.Store(&map[*x509.Certificate]string{})
 	return word(func(in *Input) string {
-		c := in.Exchange.Peer.Certificate
+		c := find(in)
 		if c == nil {
 			return ""
 		}

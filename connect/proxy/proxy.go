@@ -94,6 +94,8 @@ func New(config Config, observe *telemetry.Observer, log *slog.Logger) (*Proxy, 
 	}
 	p.chains.traces = trace.New(tracingOf(config.Bootstrap), config.XDS.ADS.Node.ID, config.XDS.ADS.Node.Cluster, p.find, log)
 	p.chains.logs = accesslog.New(accesslog.Node{ID: config.XDS.ADS.Node.ID, Cluster: config.XDS.ADS.Node.Cluster}, os.Stdout, os.Stderr, p.find, log)
+	p.registry.Add(p.chains.traces.Each)
+	p.registry.Add(p.chains.logs.Each)
 	if config.XDS.Dial == nil {
 		config.XDS.Dial = p.dial
 	}

@@ -6,7 +6,7 @@ import (
 	"slices"
 
 	"github.com/serai-net/serai/connect/match"
-	"github.com/serai-net/serai/connect/mtls"
+	"github.com/serai-net/serai/connect/spiffe"
 	"github.com/serai-net/serai/connect/wire"
 )
 
@@ -100,5 +100,5 @@ func (n name) holds(in Input) bool {
 func (n name) certificate(leaf *x509.Certificate) bool {
 	return slices.ContainsFunc(leaf.URIs, func(uri *url.URL) bool { return n.value.Match(uri.String()) }) ||
 		slices.ContainsFunc(leaf.DNSNames, n.value.Match) ||
-		n.value.Match(mtls.Subject(leaf))
+		n.value.Match(spiffe.Subject(leaf))
 }

@@ -11,7 +11,7 @@ import (
 	"sync/atomic"
 
 	"github.com/serai-net/serai/connect/mesh"
-	"github.com/serai-net/serai/connect/mtls"
+	"github.com/serai-net/serai/connect/spiffe"
 	"github.com/serai-net/serai/connect/wire"
 )
 
@@ -103,7 +103,7 @@ func certElement(f mesh.ForwardClientCert, peer *wire.Peer) string {
 		parts = append(parts, `Chain="`+text.String()+`"`)
 	}
 	if f.Subject {
-		parts = append(parts, `Subject="`+strings.ReplaceAll(mtls.Subject(c), `\;`, "%3B")+`"`)
+		parts = append(parts, `Subject="`+strings.ReplaceAll(spiffe.Subject(c), `\;`, "%3B")+`"`)
 	}
 	if f.URI {
 		for _, uri := range c.URIs {

@@ -32,6 +32,9 @@ const (
 type Stats struct {
 	// Sent spans; Dropped ones found the queue full, Failed ones were not taken.
 	Sent, Dropped, Failed int64
+	// Reports that were taken, and that were not; Skipped ones had no cluster to go
+	// to. TimerFlushed are those that did not wait to be full.
+	Reports, ReportsFailed, Skipped, TimerFlushed int64
 }
 
 // exporter sends spans to one collector, in batches.
@@ -46,7 +49,8 @@ type exporter struct {
 	once     sync.Once
 	used     bool // guarded by Tracers.mu
 
-	sent, dropped, failed atomic.Int64
+	sent, dropped, failed                         atomic.Int64
+	reports, reportsFailed, skipped, timerFlushed atomic.Int64
 
 	mu    sync.Mutex // guards:
 	spans []*span
@@ -85,12 +89,21 @@ func (e *exporter) run() {
 		select {
 		case <-e.wake:
 		case <-tick.C:
+			if e.waiting() {
+				e.timerFlushed.Add(1)
+			}
 		case <-e.end:
 			e.flush(lastExport)
 			return
 		}
 		e.flush(exportTimeout)
 	}
+}
+
+func (e *exporter) waiting() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return len(e.spans) > 0
 }
 
 func (e *exporter) close() { e.once.Do(func() { close(e.end) }) }
@@ -110,9 +123,15 @@ func (e *exporter) flush(timeout time.Duration) {
 		n := min(batch, len(spans))
 		if err := e.send(ctx, spans[:n]); err != nil {
 			e.failed.Add(int64(n))
+			if e.find(e.provider.Cluster) == nil {
+				e.skipped.Add(1)
+			} else {
+				e.reportsFailed.Add(1)
+			}
 			e.log.Warn("spans not taken by their collector", "cluster", e.provider.Cluster, "spans", n, "err", err)
 		} else {
 			e.sent.Add(int64(n))
+			e.reports.Add(1)
 		}
 		spans = spans[n:]
 	}

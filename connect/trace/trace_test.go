@@ -16,6 +16,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/serai-net/serai/connect/mesh"
+	"github.com/serai-net/serai/connect/stats"
 	"github.com/serai-net/serai/connect/trace"
 	"github.com/serai-net/serai/connect/wire"
 )
@@ -285,6 +286,51 @@ func TestDatadog(t *testing.T) {
 		if !strings.Contains(string(c.bodies[0]), text) {
 			t.Errorf("no %s in %q", text, c.bodies[0])
 		}
+	}
+}
+
+// What is lost is counted, and a health check is no loss: it is not traced.
+func TestCounts(t *testing.T) {
+	t.Parallel()
+	read := func(healthCheck bool, clusters ...string) map[string]int64 {
+		ts := trace.New(nil, "", "", func(name string) wire.Service {
+			if name == "there" {
+				return &collector{}
+			}
+			return nil
+		}, slog.New(slog.DiscardHandler))
+		for _, cluster := range clusters {
+			config := always()
+			config.Provider = &mesh.TraceProvider{Kind: mesh.Zipkin, Cluster: cluster, Path: "/"}
+			service := wire.Stack(wire.ServiceFunc(func(x *wire.Exchange, _ *wire.Request) (*wire.Response, error) {
+				x.HealthCheck = healthCheck
+				return &wire.Response{Status: 200}, nil
+			}), ts.Compile(&config, true).Layer())
+			x := &wire.Exchange{}
+			x.Reset(nil, &wire.Peer{}, time.Now())
+			if _, err := service.Serve(x, &wire.Request{Method: "GET", Path: "/", Header: *header(uuid)}); err != nil {
+				t.Fatal(err)
+			}
+			x.Done(time.Now())
+		}
+		ts.Close()
+		got := map[string]int64{}
+		ts.Each(func(s stats.Stat) bool {
+			if s.Value != 0 {
+				got[s.Name] = s.Value
+			}
+			return true
+		})
+		return got
+	}
+	want := map[string]int64{
+		"tracing.zipkin.spans_sent": 1, "tracing.zipkin.reports_sent": 1, "tracing.zipkin.reports_skipped_no_cluster": 1, "tracing.zipkin.spans_failed": 1,
+	}
+	if diff := cmp.Diff(want, read(false, "there", "missing")); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff(map[string]int64{}, read(true, "there")); diff != "" {
+		t.Error(diff)
 	}
 }
 

@@ -164,6 +164,9 @@ func (t *Tracer) extract(h *wire.Header) (c Context, asked bool) {
 // End implements [wire.End]: it tells the collector.
 func (s *active) End(x *wire.Exchange) {
 	t := s.tracer
+	if x.HealthCheck {
+		return
+	}
 	out := &span{
 		Context: s.own, client: t.egress, shared: s.shared, name: strings.Clone(x.Authority), begin: x.Start, took: x.Finish.Sub(x.Start),
 		failed: x.Status == 0 || x.Status >= 500, tags: t.tagsOf(x),

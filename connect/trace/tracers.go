@@ -7,6 +7,7 @@ import (
 
 	"github.com/serai-net/serai/connect/call"
 	"github.com/serai-net/serai/connect/mesh"
+	"github.com/serai-net/serai/connect/stats"
 )
 
 // Tracers make tracers of chains, and keep the exporters that they share. A nil
@@ -28,7 +29,7 @@ type Tracers struct {
 	providers map[*mesh.TraceProvider]use
 	round     uint64
 	told      map[string]bool
-	gone      Stats
+	gone      map[mesh.TraceKind]Stats
 	closed    bool
 	group     sync.WaitGroup
 }
@@ -38,7 +39,7 @@ type Tracers struct {
 func New(fallback *mesh.TraceProvider, node, service string, find call.Find, log *slog.Logger) *Tracers {
 	return &Tracers{
 		fallback: fallback, node: node, service: service, find: find, log: log, exporters: map[string]*exporter{},
-		providers: map[*mesh.TraceProvider]use{}, told: map[string]bool{},
+		providers: map[*mesh.TraceProvider]use{}, told: map[string]bool{}, gone: map[mesh.TraceKind]Stats{},
 	}
 }
 
@@ -67,7 +68,7 @@ func (t *Tracers) Sweep() {
 		if !e.used {
 			delete(t.exporters, key)
 			e.close()
-			t.gone = sum(t.gone, e.stats())
+			t.gone[e.provider.Kind] = sum(t.gone[e.provider.Kind], e.stats())
 		}
 	}
 	for p, u := range t.providers {
@@ -167,25 +168,82 @@ func (t *Tracers) exporter(p *mesh.TraceProvider) *exporter {
 }
 
 func (e *exporter) stats() Stats {
-	return Stats{Sent: e.sent.Load(), Dropped: e.dropped.Load(), Failed: e.failed.Load()}
+	return Stats{
+		Sent: e.sent.Load(), Dropped: e.dropped.Load(), Failed: e.failed.Load(),
+		Reports: e.reports.Load(), ReportsFailed: e.reportsFailed.Load(), Skipped: e.skipped.Load(), TimerFlushed: e.timerFlushed.Load(),
+	}
 }
 
 func sum(a, b Stats) Stats {
-	return Stats{Sent: a.Sent + b.Sent, Dropped: a.Dropped + b.Dropped, Failed: a.Failed + b.Failed}
+	return Stats{
+		Sent: a.Sent + b.Sent, Dropped: a.Dropped + b.Dropped, Failed: a.Failed + b.Failed, Reports: a.Reports + b.Reports,
+		ReportsFailed: a.ReportsFailed + b.ReportsFailed, Skipped: a.Skipped + b.Skipped, TimerFlushed: a.TimerFlushed + b.TimerFlushed,
+	}
 }
 
-// Stats are what all exporters count.
-func (t *Tracers) Stats() Stats {
+// Stats are what all exporters of a kind count.
+func (t *Tracers) Stats(kind mesh.TraceKind) Stats {
 	if t == nil {
 		return Stats{}
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	all := t.gone
+	all := t.gone[kind]
 	for _, e := range t.exporters {
-		all = sum(all, e.stats())
+		if e.provider.Kind == kind {
+			all = sum(all, e.stats())
+		}
 	}
 	return all
+}
+
+// Each yields what is counted, by Envoy's names; those of a kind that was never asked for are
+// left out. spans_dropped and spans_failed are our own: Envoy does not count spans that are lost.
+func (t *Tracers) Each(yield func(stats.Stat) bool) {
+	for _, kind := range []struct {
+		kind            mesh.TraceKind
+		name, sent, not string
+	}{
+		{mesh.Zipkin, "tracing.zipkin.", "spans_sent", "reports_dropped"},
+		{mesh.OpenTelemetry, "tracing.opentelemetry.", "spans_sent", ""},
+		{mesh.Datadog, "tracing.datadog.", "traces_sent", "reports_dropped"},
+	} {
+		if !t.asked(kind.kind) {
+			continue
+		}
+		s := t.Stats(kind.kind)
+		for _, one := range []stats.Stat{
+			{Name: kind.sent, Value: s.Sent},
+			{Name: "timer_flushed", Value: s.TimerFlushed},
+			{Name: "reports_sent", Value: s.Reports},
+			{Name: "reports_failed", Value: s.ReportsFailed},
+			{Name: "reports_skipped_no_cluster", Value: s.Skipped},
+			{Name: "spans_dropped", Value: s.Dropped},
+			{Name: "spans_failed", Value: s.Failed},
+		} {
+			one.Name = kind.name + one.Name
+			if !yield(one) {
+				return
+			}
+		}
+		if !stats.Zeros(kind.name, kind.not, yield) { // a status that is no success is a failure here
+			return
+		}
+	}
+}
+
+// asked tells whether there is, or was, an exporter of a kind.
+func (t *Tracers) asked(kind mesh.TraceKind) bool {
+	if t == nil {
+		return false
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	_, ok := t.gone[kind]
+	for _, e := range t.exporters {
+		ok = ok || e.provider.Kind == kind
+	}
+	return ok
 }
 
 // Close sends what waits, as far as it is taken in a short while, and ends all

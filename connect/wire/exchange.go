@@ -165,6 +165,9 @@ type Exchange struct {
 	// TraceID is that of the trace that the exchange is a part of, in hexadecimal; ""
 	// if it is not traced.
 	TraceID string
+	// HealthCheck says that a filter has seen that the request only asks whether we
+	// are well: it is not traced, and logs may leave it out.
+	HealthCheck bool
 	// Rule is the route's own name, "" if it has none.
 	Rule string
 	// Remote is the client's address where a proxy before us has told of it; invalid
@@ -260,6 +263,7 @@ func (x *Exchange) Reset(control Control, peer *Peer, start time.Time) {
 	x.Metadata.Reset()
 	x.Request, x.Response, x.Details, x.Termination, x.Rule = nil, nil, "", "", ""
 	x.Remote, x.Tries, x.Exhausted, x.small, x.TraceID = netip.AddrPort{}, 0, false, 0, ""
+	x.HealthCheck = false
 	clear(x.attempts0[:])
 	clear(x.ends0[:])
 	clear(x.lenders0[:])

@@ -83,6 +83,7 @@ func (f *filter) serve(x *wire.Exchange, req *wire.Request, next wire.Service) (
 		}
 		return resp, err
 	}
+	x.HealthCheck = true
 	known := f.known()
 	if !f.PassThrough || f.failed() || known != 0 {
 		return f.answer(x, known), nil

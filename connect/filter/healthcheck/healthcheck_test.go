@@ -13,6 +13,7 @@ import (
 
 // rig is a filter before an application.
 type rig struct {
+	t       *testing.T
 	status  int // the application's; 0 fails
 	asked   int
 	failing bool
@@ -21,7 +22,7 @@ type rig struct {
 
 func newRig(t *testing.T, c *mesh.HealthCheck) *rig {
 	t.Helper()
-	r := &rig{status: 200}
+	r := &rig{t: t, status: 200}
 	c.Headers = []mesh.HeaderMatch{{Name: ":path", Value: mesh.StringMatch{Exact: "/health"}}}
 	var err error
 	r.layer, err = healthcheck.New(c, healthcheck.Place{
@@ -56,6 +57,9 @@ func (r *rig) ask(path string) (status int, header *wire.Header) {
 		resp = wire.Reply(x, err)
 	}
 	x.Done(time.Now())
+	if x.HealthCheck != (path == "/health") {
+		r.t.Errorf("%s is a health check: %t", path, x.HealthCheck)
+	}
 	return resp.Status, &resp.Header
 }
 

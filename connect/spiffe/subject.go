@@ -1,7 +1,6 @@
-package mtls
+package spiffe
 
 import (
-	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
@@ -14,10 +13,15 @@ import (
 // Subject is a certificate's subject as Envoy writes it (RFC 2253 by OpenSSL): the
 // last name first, what is special escaped, and bytes that are not ASCII in
 // hexadecimal. Package pkix leaves those as they are, and knows fewer names.
-func Subject(c *x509.Certificate) string {
+func Subject(c *x509.Certificate) string { return distinguished(c.RawSubject, &c.Subject) }
+
+// Issuer is the name of who issued a certificate, written as Subject is.
+func Issuer(c *x509.Certificate) string { return distinguished(c.RawIssuer, &c.Issuer) }
+
+func distinguished(der []byte, parsed *pkix.Name) string {
 	var names pkix.RDNSequence
-	if rest, err := asn1.Unmarshal(c.RawSubject, &names); err != nil || len(rest) > 0 {
-		return c.Subject.String() // of a certificate that was made by hand
+	if rest, err := asn1.Unmarshal(der, &names); err != nil || len(rest) > 0 {
+		return parsed.String() // of a certificate that was made by hand
 	}
 	var b strings.Builder
 	for i, set := range slices.Backward(names) {
@@ -105,20 +109,4 @@ func writeName(b *strings.Builder, name pkix.AttributeTypeAndValue) {
 		}
 		b.WriteByte(c)
 	}
-}
-
-// Shown is the certificate that a server shows to who asks for a name; nil if
-// there is none. Of several with the same names it is the first, whatever the
-// client can check.
-func Shown(config *tls.Config, serverName string) *x509.Certificate {
-	if config.GetCertificate != nil {
-		certificate, err := config.GetCertificate(&tls.ClientHelloInfo{ServerName: serverName})
-		if err == nil && certificate != nil {
-			return certificate.Leaf
-		}
-	}
-	if len(config.Certificates) > 0 {
-		return config.Certificates[0].Leaf
-	}
-	return nil
 }
