@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"crypto/x509"
 	"iter"
 	"maps"
@@ -14,6 +15,8 @@ import (
 	"github.com/serai-net/serai/connect/bootstrap"
 	"github.com/serai-net/serai/connect/mesh"
 	"github.com/serai-net/serai/connect/stats"
+	"github.com/serai-net/serai/connect/upstream"
+	"github.com/serai-net/serai/connect/xds/resource"
 )
 
 // newView shows what is counted as the bootstrap file asks for it.
@@ -62,6 +65,7 @@ func (p *Proxy) counted(yield func(stats.Stat) bool) {
 // as Envoy does, also what one of them has counted that is gone.
 func (p *Proxy) countedClusters(yield func(stats.Stat) bool) bool {
 	all := p.clusters.Clusters()
+	p.updates(all)
 	byName := make(map[string][]int, len(all))
 	for i := range all {
 		name := all[i].StatName()
@@ -94,6 +98,20 @@ func (p *Proxy) countedClusters(yield func(stats.Stat) bool) bool {
 	return true
 }
 
+// updates notes what came of the endpoints of clusters of EDS.
+func (p *Proxy) updates(all []upstream.ClusterStats) {
+	sets, downs := p.watcher.Updates(resource.EndpointsType), int64(p.watcher.Status().Downs)
+	for i := range all {
+		d := all[i].Definition
+		if d.Kind != mesh.ClusterEDS {
+			continue
+		}
+		t := sets[cmp.Or(d.EndpointName, d.Name)]
+		taken, rejected := int64(t.Taken), int64(t.Rejected)
+		all[i].Updates = upstream.Updates{Attempts: 1 + taken + rejected + downs, Taken: taken, Rejected: rejected, Failed: downs}
+	}
+}
+
 // neverListener are Envoy's counters of a listener for what does not happen here.
 const neverListener = "downstream_cx_overload_reject downstream_cx_transport_socket_connect_timeout downstream_global_cx_overflow" +
 	" extension_config_missing" +
@@ -121,76 +139,6 @@ func (p *Proxy) countedListeners(yield func(stats.Stat) bool) bool {
 		}
 	}
 	return true
-}
-
-// countedManagers tells how configuration comes. What Envoy counts for each
-// type is counted together here.
-func (p *Proxy) countedManagers(yield func(stats.Stat) bool) bool {
-	s := p.watcher.Status()
-	layers, entries := runtimeOf(p.config.Bootstrap)
-	clusters, listeners := 0, 0
-	var version uint64
-	if now := p.store.Load(); now != nil {
-		clusters, listeners, version = len(now.Clusters), len(now.Listeners), now.Version
-	}
-	connected := int64(0)
-	if s.Connected {
-		connected = 1
-	}
-	updated := int64(0)
-	if !s.LastUpdate.IsZero() {
-		updated = s.LastUpdate.UnixMilli()
-	}
-	for _, one := range []struct {
-		name  string
-		kind  stats.Kind
-		value int64
-	}{
-		{"control_plane.connected_state", stats.KindGauge, connected},
-		{"cluster_manager.cds.config_reload", stats.KindCounter, int64(version)},
-		{"runtime.num_keys", stats.KindGauge, int64(len(entries))},
-		{"runtime.num_layers", stats.KindGauge, int64(len(layers))},
-		{"runtime.admin_overrides_active", stats.KindGauge, 0},
-		{"control_plane.pending_requests", stats.KindGauge, 0},
-		{"control_plane.rate_limit_enforced", stats.KindCounter, 0},
-		{"cluster_manager.active_clusters", stats.KindGauge, int64(clusters)},
-		{"cluster_manager.warming_clusters", stats.KindGauge, 0},
-		{"cluster_manager.cds.version", stats.KindGauge, int64(version)},
-		{"cluster_manager.cds.update_time", stats.KindGauge, updated},
-		{"cluster_manager.cds.update_attempt", stats.KindCounter, int64(s.Updates)},
-		{"cluster_manager.cds.update_success", stats.KindCounter, int64(s.Acks)},
-		{"cluster_manager.cds.update_rejected", stats.KindCounter, int64(s.Nacks)},
-		{"cluster_manager.cds.update_failure", stats.KindCounter, int64(s.Failed)},
-		{"cluster_manager.cds.init_fetch_timeout", stats.KindCounter, 0},
-		{"listener_manager.total_listeners_active", stats.KindGauge, int64(listeners)},
-		{"listener_manager.total_listeners_warming", stats.KindGauge, 0},
-		{"listener_manager.total_listeners_draining", stats.KindGauge, 0},
-		{"listener_manager.total_filter_chains_draining", stats.KindGauge, 0},
-		{"listener_manager.workers_started", stats.KindGauge, 1},
-		{"listener_manager.lds.version", stats.KindGauge, int64(version)},
-		{"listener_manager.lds.update_time", stats.KindGauge, updated},
-		{"listener_manager.lds.update_attempt", stats.KindCounter, int64(s.Updates)},
-		{"listener_manager.lds.update_success", stats.KindCounter, int64(s.Acks)},
-		{"listener_manager.lds.update_rejected", stats.KindCounter, int64(s.Nacks)},
-		{"listener_manager.lds.update_failure", stats.KindCounter, int64(s.Failed)},
-		{"listener_manager.lds.init_fetch_timeout", stats.KindCounter, 0},
-	} {
-		if !yield(stats.Stat{Name: one.name, Kind: one.kind, Value: one.value}) {
-			return false
-		}
-	}
-	for _, name := range []string{"cluster_manager.cds.version_text", "listener_manager.lds.version_text", "control_plane.identifier"} {
-		if !yield(stats.Stat{Name: name, Kind: stats.KindText}) {
-			return false
-		}
-	}
-	for name, value := range s.All() {
-		if !yield(stats.Stat{Name: "control_plane." + name, Kind: stats.KindGauge, Value: value}) {
-			return false
-		}
-	}
-	return stats.Zeros("cluster_manager.", "cluster_added cluster_modified cluster_removed cluster_updated cluster_updated_via_merge update_merge_cancelled update_out_of_merge_window", yield) &&
-		stats.Zeros("listener_manager.", "listener_added listener_create_failure listener_create_success listener_in_place_updated listener_modified listener_removed listener_stopped", yield)
 }
 
 func (p *Proxy) countedServer(yield func(stats.Stat) bool) bool {

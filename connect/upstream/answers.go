@@ -29,6 +29,8 @@ type answers struct {
 	// http1 and http2 count connections by what is spoken on them.
 	http1, http2 stats.Counter
 	handshakes   mtls.Handshakes
+	// lookups of names, and those that failed
+	lookups, badLookups stats.Counter
 }
 
 // count counts what an exchange ended with, if its last try was made here. A
@@ -145,12 +147,23 @@ type ClusterStats struct {
 	// Definition is what is in force.
 	Definition *mesh.Cluster
 	Endpoints  []HostStats
-	answers    *answers
+	// Updates is what came of endpoints: of lookups here, and for a cluster of EDS what
+	// whoever reads it puts here.
+	Updates Updates
+	answers *answers
 }
+
+// Updates counts what came of endpoints.
+type Updates struct{ Attempts, Taken, Rejected, Failed int64 }
 
 // counted is what was counted of a cluster, without its endpoints.
 func (c *Cluster) counted() ClusterStats {
-	return ClusterStats{Stats: c.Stats(), Definition: c.config.Load().Cluster, answers: &c.answers}
+	a := &c.answers
+	bad, all := a.badLookups.Load(), a.lookups.Load()
+	return ClusterStats{
+		Stats: c.Stats(), Definition: c.config.Load().Cluster, answers: a,
+		Updates: Updates{Attempts: all, Taken: max(0, all-bad), Failed: bad},
+	}
 }
 
 // Clusters returns all clusters with their endpoints, by name.

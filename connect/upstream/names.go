@@ -13,7 +13,7 @@ const never = "assignment_stale assignment_timeout_received assignment_use_cache
 	" lb_local_cluster_not_ok lb_recalculate_zone_structures lb_subsets_created lb_subsets_fallback lb_subsets_fallback_panic" +
 	" lb_subsets_removed lb_subsets_selected lb_zone_cluster_too_small lb_zone_no_capacity_left lb_zone_routing_all_directly" +
 	" lb_zone_routing_cross_zone lb_zone_routing_sampled original_dst_host_invalid retry_or_shadow_abandoned" +
-	" update_attempt update_empty update_failure update_rejected update_success init_fetch_timeout default.total_match_count update_no_rebuild upstream_cx_close_notify" +
+	" update_empty init_fetch_timeout default.total_match_count update_no_rebuild upstream_cx_close_notify" +
 	" upstream_cx_connect_attempts_exceeded upstream_cx_connect_with_0_rtt upstream_cx_destroy_local upstream_cx_destroy_local_with_active_rq" +
 	" upstream_cx_destroy_remote upstream_cx_destroy_remote_with_active_rq upstream_cx_destroy_with_active_rq upstream_cx_http3_total" +
 	" upstream_cx_max_duration_reached upstream_cx_pool_overflow" +
@@ -58,6 +58,10 @@ func (s *ClusterStats) Each(prefix string, all func(stats.Stat) bool) (more bool
 		{"upstream_rq_per_try_timeout", a.perTry.Load()},
 		{"upstream_cx_protocol_error", a.protocolErrors.Load()},
 		{"membership_change", a.membership.Load()},
+		{"update_attempt", s.Updates.Attempts},
+		{"update_success", s.Updates.Taken},
+		{"update_rejected", s.Updates.Rejected},
+		{"update_failure", s.Updates.Failed},
 		{"upstream_rq_rx_reset", a.resets.Load()},
 	} {
 		if !yield(stats.Stat{Name: one.name, Value: one.value}) {

@@ -136,6 +136,10 @@ func (r *resolver) refresh(ctx context.Context, c *Cluster, now time.Time) {
 		patience, cancel := context.WithTimeout(ctx, max(every, defaultRefresh))
 		defer cancel()
 		found, err := r.set.lookup.all(patience, cfg)
+		c.answers.lookups.Add(1)
+		if err != nil {
+			c.answers.badLookups.Add(1)
+		}
 		if err != nil && ctx.Err() == nil {
 			r.set.log.Warn("names of a cluster not resolved, keeping their last addresses", "cluster", c.name, "err", err)
 		}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/serai-net/serai/connect/mesh"
 	"github.com/serai-net/serai/connect/xds/ads"
+	"github.com/serai-net/serai/connect/xds/resource"
 	"github.com/serai-net/serai/connect/xds/secret"
 )
 
@@ -40,6 +41,13 @@ type Status struct {
 	// Refusals are what in the snapshot in force is not understood, Unread what
 	// could not even be read: what was there of that name before stays in force.
 	Refusals, Unread []Refusal
+	// Types is what came by type of resource, and Clusters and Listeners what became of
+	// it. ControlPlane is what the control plane calls itself, if it does, and Downs
+	// counts streams that have ended or could not be opened.
+	Types               map[string]TypeStatus
+	Clusters, Listeners Turnover
+	ControlPlane        string
+	Downs               uint64
 	// Secrets is how what resources refer to fares: files and secrets.
 	Secrets secret.Stats
 }
@@ -81,6 +89,7 @@ func (w *Watcher) Status() Status {
 	status := w.status
 	status.Refusals, status.Unread = slices.Clone(status.Refusals), slices.Clone(status.Unread)
 	status.Secrets = secrets
+	w.counts.tell(&status)
 	return status
 }
 
@@ -114,6 +123,7 @@ func (w *Watcher) up(now time.Time) {
 
 func (w *Watcher) down(reason *ads.Error, now time.Time) {
 	w.change(func(s *Status) {
+		w.counts.downs++
 		if s.Connected {
 			s.Connected, s.Since = false, now
 		}
@@ -140,6 +150,7 @@ func (w *Watcher) silent() {
 
 func (w *Watcher) updated(update *ads.Update, notes []string, err error, now time.Time) {
 	w.change(func(s *Status) {
+		w.counts.update(update, w.unreadOf(update.Type), err != nil, now)
 		s.Updates++
 		s.LastUpdate = now
 		if err != nil || len(s.Unread) > 0 {
@@ -163,6 +174,19 @@ func (w *Watcher) updated(update *ads.Update, notes []string, err error, now tim
 		return
 	}
 	w.tellNotes(notes)
+}
+
+// unreadOf are the resources of a type that cannot be read; nil where nobody asks for
+// single ones.
+func (w *Watcher) unreadOf(typ string) unread {
+	switch typ {
+	case resource.RouteType:
+		return w.routes.unread
+	case resource.EndpointsType:
+		return w.unreadSets
+	default:
+		return nil
+	}
 }
 
 // tellNotes tells what is ignored, once.
@@ -205,6 +229,8 @@ func (w *Watcher) inForce(next *mesh.Snapshot, began time.Time) {
 	w.change(func(s *Status) {
 		before = s.Refusals
 		s.Version, s.Refusals = next.Version, found
+		w.counts.turn(w.inForceBefore, next)
+		w.inForceBefore = next
 	})
 	known := map[Refusal]bool{}
 	for _, r := range before {

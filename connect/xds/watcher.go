@@ -103,6 +103,9 @@ type Watcher struct {
 
 	statusMu sync.Mutex // guards:
 	status   Status
+	counts   counts
+	// inForceBefore is what was counted last as being in force.
+	inForceBefore *mesh.Snapshot
 }
 
 // New returns a Watcher that puts snapshots in force by stages, in this order,

@@ -76,6 +76,9 @@ type Update struct {
 	Resources []Resource
 	// Removed are names of resources that are no more.
 	Removed []string
+	// Version is what the control plane calls all that it has sent, and ControlPlane
+	// what it calls itself; "" if it does not say, as Consul does not.
+	Version, ControlPlane string
 }
 
 // Handler is told what happens on the stream. Its methods are called by one

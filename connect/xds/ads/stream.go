@@ -134,7 +134,10 @@ func (s *stream) answer(response *discoveryv3.DeltaDiscoveryResponse, late *nack
 	if !slices.Contains(s.client.config.Types, typ) {
 		return nil // nobody asked for it, and Envoy says nothing to it either
 	}
-	update := &Update{Type: typ, First: !s.seen[typ], Removed: response.GetRemovedResources()}
+	update := &Update{
+		Type: typ, First: !s.seen[typ], Removed: response.GetRemovedResources(),
+		Version: response.GetSystemVersionInfo(), ControlPlane: response.GetControlPlane().GetIdentifier(),
+	}
 	bad := update.read(response)
 	err := errors.Join(bad, s.handler.Update(update))
 	request := &discoveryv3.DeltaDiscoveryRequest{TypeUrl: typ, ResponseNonce: response.GetNonce()}
