@@ -211,6 +211,20 @@ func (o *collector) add(in *format.Input) {
 
 // run sends batches until close, and then what is left.
 func (o *collector) run() {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go func() {
+		select {
+		case <-o.end: // what is under way then must not hold up the end of the process
+		case <-ctx.Done():
+			return
+		}
+		select {
+		case <-time.After(lastExport):
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
 	tick := time.NewTicker(cmp.Or(o.config.Flush, defaultFlush))
 	defer tick.Stop()
 	for {
@@ -218,10 +232,10 @@ func (o *collector) run() {
 		case <-o.wake:
 		case <-tick.C:
 		case <-o.end:
-			o.export(lastExport)
+			o.export(ctx, lastExport)
 			return
 		}
-		o.export(exportTimeout)
+		o.export(ctx, exportTimeout)
 	}
 }
 
@@ -233,7 +247,7 @@ func (o *collector) stats() logfile.Stats {
 
 // export sends what waits. A batch that is not taken is lost: the next one is not
 // to wait for it.
-func (o *collector) export(timeout time.Duration) {
+func (o *collector) export(ctx context.Context, timeout time.Duration) {
 	o.mu.Lock()
 	records := o.records
 	o.records, o.size = nil, 0
@@ -247,7 +261,7 @@ func (o *collector) export(timeout time.Duration) {
 		Resource: o.resource, ScopeLogs: []*logsv1.ScopeLogs{{LogRecords: records}},
 	}}})
 	if err == nil {
-		err = o.send(message, timeout)
+		err = o.send(ctx, message, timeout)
 	}
 	if err != nil {
 		o.failed.Add(int64(len(records)))
@@ -257,8 +271,8 @@ func (o *collector) export(timeout time.Duration) {
 	o.written.Add(int64(len(records)))
 }
 
-func (o *collector) send(message []byte, timeout time.Duration) error {
-	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+func (o *collector) send(ctx context.Context, message []byte, timeout time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	c := o.config
 	to, authority := o.find(c.Cluster), cmp.Or(c.Authority, c.Cluster)

@@ -15,6 +15,8 @@ import (
 	"github.com/serai-net/serai/connect/stats"
 )
 
+var errClosed = errors.New("we are about to end")
+
 // Sinks are where logs go: files, shared by all logs of one path, and collectors,
 // shared by all logs that say the same. They are kept as long as a configuration
 // names them. A nil Sinks takes nothing. It is safe for concurrent use.
@@ -198,6 +200,9 @@ func (s *Sinks) compile(m *mesh.AccessLog) (*logger, error) {
 	}
 	if m.OTLP != nil {
 		if l.collector == nil {
+			if s.closed {
+				return nil, errClosed
+			}
 			if l.collector, err = newCollector(m.OTLP, s.node, s.find, s.log); err != nil {
 				return nil, err
 			}
@@ -217,7 +222,7 @@ func (s *Sinks) openLocked(l *logger, path string) error {
 	f := s.files[path]
 	if f == nil {
 		if s.closed {
-			return errors.New("we are about to end")
+			return errClosed
 		}
 		out, err := s.destination(path)
 		if err != nil {

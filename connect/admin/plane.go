@@ -219,7 +219,7 @@ func hostStatus(e *upstream.HostStats) map[string]any {
 		}
 		return out
 	}
-	health := map[string]any{"eds_health_status": [...]string{mesh.Healthy: "HEALTHY", mesh.Unhealthy: "UNHEALTHY", mesh.Draining: "DRAINING"}[e.Endpoint.Health]}
+	health := map[string]any{"eds_health_status": strings.ToUpper(e.Endpoint.Health.String())}
 	if e.Ejected {
 		health["failed_outlier_check"] = true
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -14,12 +15,14 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/serai-net/serai/connect/admin"
 	"github.com/serai-net/serai/connect/listen"
 	"github.com/serai-net/serai/connect/mesh"
 	"github.com/serai-net/serai/connect/stats"
 	"github.com/serai-net/serai/connect/upstream"
+	"github.com/serai-net/serai/connect/wire/socket"
 )
 
 // clusters has one cluster with an endpoint that is not healthy.
@@ -211,8 +214,7 @@ func TestTrap20AdminOnAnotherLoopback(t *testing.T) {
 // gateway.
 func TestTrap19SharePort(t *testing.T) {
 	t.Parallel()
-	first := serve(t, admin.Options{Address: "127.0.0.2:0", SharePort: true, Source: &source{}})[0]
-	_, port, _ := strings.Cut(strings.TrimPrefix(first, "http://"), ":")
+	first, port := sharing(t)
 	second := serve(t, admin.Options{Address: "0.0.0.0:" + port, SharePort: true, Source: &source{err: errors.New("draining")}})[0]
 	for range 20 {
 		if status, _ := get(t, first+"/ready"); status != 200 {
@@ -221,6 +223,54 @@ func TestTrap19SharePort(t *testing.T) {
 	}
 	if status, _ := get(t, "http://127.0.0.1:"+port+"/ready"); status != 503 {
 		t.Errorf("%s does not answer", second)
+	}
+}
+
+// sharing serves at a port of one address that may be had on all, too: the system
+// gives ports that somebody has on another address, and does not share.
+func sharing(t *testing.T) (url, port string) {
+	t.Helper()
+	config := net.ListenConfig{Control: socket.ReusePort}
+	for range 100 {
+		every, err := config.Listen(t.Context(), "tcp4", "0.0.0.0:0") // a port that is free on all
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, port, _ = net.SplitHostPort(every.Addr().String())
+		probe, err := config.Listen(t.Context(), "tcp4", "127.0.0.2:"+port)
+		if err != nil {
+			every.Close()
+			continue
+		}
+		probe.Close()
+		url = serve(t, admin.Options{Address: "127.0.0.2:" + port, SharePort: true, Source: &source{}})[0]
+		every.Close()
+		return url, port
+	}
+	t.Fatal("no port is free")
+	return "", ""
+}
+
+func TestDegraded(t *testing.T) {
+	t.Parallel()
+	set := upstream.NewSet(discard())
+	commit, err := set.Prepare(map[string]*mesh.Cluster{"api": {Name: "api", Kind: mesh.ClusterStatic, Endpoints: &mesh.EndpointSet{
+		Name: "api", Endpoints: []mesh.Endpoint{{Address: mesh.Address{AddrPort: netip.MustParseAddrPort("10.0.0.1:80")}, Weight: 1, Health: mesh.Degraded}},
+	}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	commit()
+	url := serve(t, admin.Options{Address: "127.0.0.1:0", Source: &source{}, Plane: &admin.Plane{
+		Clusters: set.Clusters, Static: func(string) bool { return false },
+	}})[0]
+	for path, want := range map[string]string{"/clusters?format=json": `"DEGRADED"`, "/clusters": "::health_flags::/degraded_eds_health"} {
+		if status, text := get(t, url+path); status != 200 || !strings.Contains(text, want) {
+			t.Errorf("%s: %d %s", path, status, text)
+		}
+	}
+	if got := set.Cluster("api").Describe(time.Now()).Endpoints[0].Health; got != "degraded" {
+		t.Errorf("described as %s", got)
 	}
 }
 

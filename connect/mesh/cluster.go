@@ -89,6 +89,20 @@ const (
 	Degraded
 )
 
+// String is what people call it.
+func (h Health) String() string {
+	switch h {
+	case Unhealthy:
+		return "unhealthy"
+	case Draining:
+		return "draining"
+	case Degraded:
+		return "degraded"
+	default:
+		return "healthy"
+	}
+}
+
 // Endpoint is one address of a cluster.
 type Endpoint struct {
 	Address Address

@@ -180,7 +180,9 @@ func (p *Proxy) Run(ctx context.Context) error {
 			}
 		})
 	}
-	running.Go(func() { p.announce(ctx) })
+	announcing, quiet := context.WithCancel(ctx)
+	defer quiet()
+	running.Go(func() { p.announce(announcing) })
 	logging, stopLog := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopLog()
 	var writing sync.WaitGroup
@@ -194,6 +196,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 	case <-ctx.Done():
 	case <-p.quit:
 	}
+	quiet()
 	p.drain()
 	p.chains.traces.Close()
 	p.chains.logs.Close() // every exchange has ended by now, and clusters still lead somewhere

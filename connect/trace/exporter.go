@@ -20,6 +20,8 @@ const (
 	// maxSpans bounds the spans that wait for a collector, batch how many are sent at
 	// a time.
 	maxSpans, batch = 4096, 256
+	// maxText bounds their texts, which clients write, in bytes.
+	maxText = 8 << 20
 	// flushEvery is how long a span waits for others.
 	flushEvery = time.Second
 	// exportTimeout is how long a collector may take for a batch, lastExport for the
@@ -52,8 +54,10 @@ type exporter struct {
 	sent, dropped, failed                         atomic.Int64
 	reports, reportsFailed, skipped, timerFlushed atomic.Int64
 
-	mu    sync.Mutex // guards:
+	mu sync.Mutex // guards:
+	// spans wait, which have size bytes of text.
 	spans []*span
+	size  int
 }
 
 func newExporter(p *mesh.TraceProvider, node string, find call.Find, log *slog.Logger) *exporter {
@@ -62,11 +66,22 @@ func newExporter(p *mesh.TraceProvider, node string, find call.Find, log *slog.L
 	}
 }
 
+// size is how many bytes of text there are.
+func (s *span) size() int {
+	n := len(s.name) + len(s.host)
+	for _, t := range s.tags {
+		n += len(t.name) + len(t.value)
+	}
+	return n
+}
+
 func (e *exporter) add(s *span) {
+	size := s.size()
 	e.mu.Lock()
-	fits := len(e.spans) < maxSpans
+	fits := len(e.spans) < maxSpans && e.size+size <= maxText
 	if fits {
 		e.spans = append(e.spans, s)
+		e.size += size
 	}
 	full := len(e.spans) >= batch
 	e.mu.Unlock()
@@ -83,6 +98,20 @@ func (e *exporter) add(s *span) {
 
 // run sends batches until close, and then what is left.
 func (e *exporter) run() {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go func() {
+		select {
+		case <-e.end: // what is under way then must not hold up the end of the process
+		case <-ctx.Done():
+			return
+		}
+		select {
+		case <-time.After(lastExport):
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
 	tick := time.NewTicker(flushEvery)
 	defer tick.Stop()
 	for {
@@ -93,10 +122,10 @@ func (e *exporter) run() {
 				e.timerFlushed.Add(1)
 			}
 		case <-e.end:
-			e.flush(lastExport)
+			e.flush(ctx, lastExport)
 			return
 		}
-		e.flush(exportTimeout)
+		e.flush(ctx, exportTimeout)
 	}
 }
 
@@ -109,15 +138,15 @@ func (e *exporter) waiting() bool {
 func (e *exporter) close() { e.once.Do(func() { close(e.end) }) }
 
 // flush sends all that waits. What is not taken is lost.
-func (e *exporter) flush(timeout time.Duration) {
+func (e *exporter) flush(ctx context.Context, timeout time.Duration) {
 	e.mu.Lock()
 	spans := e.spans
-	e.spans = nil
+	e.spans, e.size = nil, 0
 	e.mu.Unlock()
 	if len(spans) == 0 {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	for len(spans) > 0 {
 		n := min(batch, len(spans))

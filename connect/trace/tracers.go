@@ -127,7 +127,11 @@ func (t *Tracers) Compile(c *mesh.Tracing, egress bool) *Tracer {
 		t.tell(provider.Refusal)
 		return nil
 	}
-	tracer, err := newTracer(c, provider, t.exporter(provider), egress, t.node)
+	out := t.exporter(provider)
+	if out == nil {
+		return nil // we are about to end
+	}
+	tracer, err := newTracer(c, provider, out, egress, t.node)
 	if err != nil {
 		t.tell(err.Error())
 		return nil
@@ -147,6 +151,7 @@ func (t *Tracers) tell(reason string) {
 	}
 }
 
+// exporter finds or makes that of a provider; nil after Close.
 func (t *Tracers) exporter(p *mesh.TraceProvider) *exporter {
 	key, err := json.Marshal(p)
 	if err != nil {
@@ -156,11 +161,12 @@ func (t *Tracers) exporter(p *mesh.TraceProvider) *exporter {
 	defer t.mu.Unlock()
 	e := t.exporters[string(key)]
 	if e == nil {
+		if t.closed {
+			return nil
+		}
 		e = newExporter(p, t.service, t.find, t.log)
 		t.exporters[string(key)] = e
-		if !t.closed {
-			t.group.Go(e.run)
-		}
+		t.group.Go(e.run)
 	}
 	e.used = true
 	t.providers[p] = use{e, t.round}

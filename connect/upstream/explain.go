@@ -86,7 +86,7 @@ func (c *Cluster) describe(now time.Time, depth int) Description {
 func (h *Host) describe(in *level, now time.Time) EndpointDescription {
 	e := h.endpoint.Load()
 	d := EndpointDescription{
-		Address: h.text, Hostname: e.Hostname, Health: healthName(e.Health), Weight: e.Weight, Priority: e.Priority,
+		Address: h.text, Hostname: e.Hostname, Health: e.Health.String(), Weight: e.Weight, Priority: e.Priority,
 		Active: int(h.active.Load()), Connections: h.allConns(),
 	}
 	if e.Health == mesh.Healthy && !h.healthy() {
@@ -103,17 +103,6 @@ func (h *Host) describe(in *level, now time.Time) EndpointDescription {
 		d.LoadPercent, d.Candidate = in.load, true
 	}
 	return d
-}
-
-func healthName(h mesh.Health) string {
-	switch h {
-	case mesh.Unhealthy:
-		return "unhealthy"
-	case mesh.Draining:
-		return "draining"
-	default:
-		return "healthy"
-	}
 }
 
 func kindName(k mesh.ClusterKind) string {

@@ -123,6 +123,9 @@ func (h *HostStats) HealthFlags() string {
 	if h.Endpoint.Health == mesh.Unhealthy {
 		flags += "/failed_eds_health"
 	}
+	if h.Endpoint.Health == mesh.Degraded {
+		flags += "/degraded_eds_health"
+	}
 	if flags == "" {
 		return "healthy"
 	}

@@ -156,7 +156,7 @@ func endpointLines(before, now *mesh.EndpointSet) []string {
 		e := &now.Endpoints[i]
 		name := e.Address.String()
 		if was := old[name]; was == nil {
-			all = append(all, fmt.Sprintf("+ %s %s", name, healthName(e.Health)))
+			all = append(all, fmt.Sprintf("+ %s %s", name, e.Health.String()))
 		} else {
 			for _, line := range differences(was, e) {
 				all = append(all, name+" "+line)
@@ -169,15 +169,4 @@ func endpointLines(before, now *mesh.EndpointSet) []string {
 	}
 	slices.Sort(all)
 	return all
-}
-
-func healthName(h mesh.Health) string {
-	switch h {
-	case mesh.Unhealthy:
-		return "unhealthy"
-	case mesh.Draining:
-		return "draining"
-	default:
-		return "healthy"
-	}
 }

@@ -7,8 +7,6 @@ import (
 	"reflect"
 	"slices"
 	"strings"
-
-	"github.com/serai-net/serai/connect/mesh"
 )
 
 // differences says which fields of two nouns differ, a line each:
@@ -112,9 +110,6 @@ func (d *differ) maps(path string, a, b reflect.Value) {
 func texts(a, b reflect.Value) (both [2]string, ok bool) {
 	if !a.CanInterface() || !b.CanInterface() {
 		return both, false
-	}
-	if a.Type() == reflect.TypeFor[mesh.Health]() {
-		return [2]string{healthName(mesh.Health(a.Uint())), healthName(mesh.Health(b.Uint()))}, true
 	}
 	one, ok := reflect.TypeAssert[fmt.Stringer](a)
 	if !ok || a.Kind() == reflect.Pointer || a.Kind() == reflect.Interface {

@@ -1,0 +1,60 @@
+package trace_test
+
+import (
+	"context"
+	"log/slog"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/serai-net/serai/connect/mesh"
+	"github.com/serai-net/serai/connect/trace"
+	"github.com/serai-net/serai/connect/wire"
+)
+
+// A collector that takes its time does not hold up the end, and what waits for it
+// is bounded, whatever clients write.
+func TestSlowCollector(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ts := trace.New(nil, "web-1", "web", func(string) wire.Service {
+			return wire.ServiceFunc(func(x *wire.Exchange, _ *wire.Request) (*wire.Response, error) {
+				<-x.Context().Done()
+				return nil, wire.Aborted(context.Cause(x.Context()))
+			})
+		}, slog.New(slog.DiscardHandler))
+		config := always()
+		config.Provider = &mesh.TraceProvider{Kind: mesh.Zipkin, Cluster: "collector", Path: "/"}
+		service := wire.Stack(wire.ServiceFunc(func(*wire.Exchange, *wire.Request) (*wire.Response, error) {
+			return &wire.Response{Status: 200}, nil
+		}), ts.Compile(&config, false).Layer())
+		request := func() {
+			x := &wire.Exchange{}
+			x.Reset(nil, &wire.Peer{}, time.Now())
+			req := &wire.Request{Method: "GET", Header: *header(uuid, "user-agent: "+strings.Repeat("x", 60<<10))}
+			x.Request = req
+			if _, err := service.Serve(x, req); err != nil {
+				t.Error(err)
+			}
+			x.Done(time.Now())
+		}
+		request()
+		time.Sleep(1500 * time.Millisecond) //nolint:forbidigo // of a bubble: it is being sent
+		for range 200 {
+			request()
+		}
+		if got := ts.Stats(mesh.Zipkin); got.Dropped == 0 {
+			t.Errorf("12 MB wait: %+v", got)
+		}
+		began := time.Now()
+		ts.Close()
+		if took := time.Since(began); took > time.Second {
+			t.Errorf("it took %s", took)
+		}
+		config.Provider = &mesh.TraceProvider{Kind: mesh.Zipkin, Cluster: "late", Path: "/"}
+		if ts.Compile(&config, false) != nil {
+			t.Error("traced after the end")
+		}
+	})
+}
