@@ -89,7 +89,7 @@ func (l *listener) wait(pause time.Duration) bool {
 // has ended, the drains know of all that was accepted.
 func (l *listener) take(conn net.Conn) {
 	if l.active.Add(1) > int64(l.config.MaxConnections) {
-		l.active.Add(-1)
+		l.gone()
 		l.overflow.Add(1)
 		conn.Close()
 		return
@@ -109,6 +109,12 @@ func (l *listener) take(conn net.Conn) {
 	}
 }
 
+// gone counts a connection that is one of l no more.
+func (l *listener) gone() {
+	l.active.Add(-1)
+	l.destroyed.Add(1)
+}
+
 // unmatched tells of a connection that no chain is for.
 func (l *listener) unmatched(peer *wire.Peer) {
 	if tell := l.spec.Load().Unmatched; tell != nil {
@@ -120,7 +126,7 @@ func (l *listener) unmatched(peer *wire.Peer) {
 func (l *listener) refuse(conn net.Conn, count *atomic.Int64) {
 	count.Add(1)
 	conn.Close()
-	l.active.Add(-1)
+	l.gone()
 }
 
 // hold registers a connection with its chain; nil if there is none for it. A
@@ -142,7 +148,7 @@ func (l *listener) hold(held *holder, a *Arrival) *Chain {
 
 // serve takes one connection through the handshake to its handler.
 func (l *listener) serve(conn net.Conn, peer *wire.Peer, chain *Chain, held *holder) {
-	defer l.active.Add(-1)
+	defer l.gone()
 	defer chain.drain.Remove(held)
 	if chain.TLS != nil {
 		secured := l.handshake(conn, chain.TLS(), peer)

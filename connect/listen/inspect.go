@@ -70,7 +70,7 @@ func (l *listener) handOff(address netip.AddrPort, held *holder) *listener {
 	other.active.Add(1)
 	other.pending.Add(held)
 	l.pending.Remove(held)
-	l.active.Add(-1)
+	l.gone()
 	return other
 }
 

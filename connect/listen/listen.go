@@ -147,6 +147,8 @@ type Stats struct {
 	Bound bool
 	// Accepted counts connections, Active are those that live.
 	Accepted, Active int64
+	// Destroyed have ended, for whatever reason.
+	Destroyed int64
 	// Overflow were closed for a limit, NoChain since no chain matched,
 	// BadHandshakes since TLS failed, but not those that left without a word,
 	// BadProxyHeaders for a header of the PROXY protocol that was missing, broken or
@@ -205,7 +207,7 @@ type listener struct {
 	handshakes *atomic.Int64 // of the Set
 	set        *Set
 
-	accepted, active                 atomic.Int64
+	accepted, active, destroyed      atomic.Int64
 	overflow, noChain, badHandshakes atomic.Int64
 	secured                          mtls.Handshakes
 	badHeaders, left, filterErrors   atomic.Int64
@@ -223,7 +225,7 @@ func (l *listener) stats() Stats {
 	in := &l.inspected
 	s := Stats{
 		Name: spec.Name, Address: address, Bound: bound != nil,
-		Accepted: l.accepted.Load(), Active: l.active.Load(),
+		Accepted: l.accepted.Load(), Active: l.active.Load(), Destroyed: l.destroyed.Load(),
 		Overflow: l.overflow.Load(), NoChain: l.noChain.Load(), BadHandshakes: l.badHandshakes.Load(),
 		Secured: &l.secured, BadProxyHeaders: l.badHeaders.Load(), Pending: int64(l.pending.Len()),
 		FilterTimeouts: in[timedOut].Load(), FilterErrors: l.filterErrors.Load(), Left: l.left.Load(), Restored: in[restored].Load(),

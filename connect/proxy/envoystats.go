@@ -133,7 +133,7 @@ func (p *Proxy) countedListeners(yield func(stats.Stat) bool) bool {
 				return false
 			}
 		}
-		if !scoped(stats.Stat{Name: "downstream_cx_destroy", Value: max(0, l.Accepted-l.Active)}) ||
+		if !scoped(stats.Stat{Name: "downstream_cx_destroy", Value: l.Destroyed}) ||
 			!stats.Zeros("", neverListener, scoped) || !l.Secured.Each(scoped) {
 			return false
 		}

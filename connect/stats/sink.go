@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"net"
 	"strconv"
 	"strings"
@@ -145,6 +146,7 @@ func (s *Sink) send(ctx context.Context) error {
 // not; a gauge that was sent is, also when it is 0 again.
 func (s *Sink) worth() []Stat {
 	var all []Stat
+	gauges := map[gauge]bool{} // those that are there
 	for stat := range s.View.Registry.each() {
 		key := gauge{stat.Owner, stat.Name}
 		if stat.Kind == KindText || !stat.used() && (stat.Kind != KindGauge || !s.gauges[key]) {
@@ -154,17 +156,20 @@ func (s *Sink) worth() []Stat {
 			continue
 		}
 		if stat.Kind == KindGauge {
-			s.gauges[key] = true
+			gauges[key] = true
 		}
 		all = append(all, stat)
 	}
+	s.gauges = gauges
 	return inOrder(all)
 }
 
 // lines are those of one flush.
 func (s *Sink) lines() []string {
 	var lines []string
+	shown := map[string]bool{}
 	for _, stat := range s.worth() {
+		shown[stat.Name] = true
 		name, tags := stat.Name, ""
 		if s.Tags && s.View.Tagger != nil {
 			var all []Tag
@@ -186,6 +191,9 @@ func (s *Sink) lines() []string {
 			lines = s.timers(lines, &stat, name, tags)
 		}
 	}
+	// What is gone, such as a cluster, begins anew if it comes again.
+	maps.DeleteFunc(s.last, func(name string, _ int64) bool { return !shown[name] })
+	maps.DeleteFunc(s.buckets, func(name string, _ *Reading) bool { return !shown[name] })
 	return lines
 }
 

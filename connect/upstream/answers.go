@@ -24,6 +24,8 @@ type answers struct {
 
 	// requests had a connection.
 	requests, timeouts, resets, perTry, connectTimeouts, protocolErrors, membership stats.Counter
+	// destroyed are connections that were made and are no more.
+	destroyed stats.Rising
 	// received and sent are bytes of bodies, and of raw connections.
 	received, sent stats.Counter
 	// http1 and http2 count connections by what is spoken on them.

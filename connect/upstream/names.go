@@ -50,7 +50,7 @@ func (s *ClusterStats) Each(prefix string, all func(stats.Stat) bool) (more bool
 	}{
 		{"upstream_cx_http1_total", a.http1.Load()},
 		{"upstream_cx_http2_total", a.http2.Load()},
-		{"upstream_cx_destroy", max(0, s.Connects-s.ConnectFails-s.Conns)},
+		{"upstream_cx_destroy", a.destroyed.Of(s.Connects - s.ConnectFails - s.Conns)},
 		{"upstream_cx_rx_bytes_total", a.received.Load()},
 		{"upstream_cx_tx_bytes_total", a.sent.Load()},
 		{"upstream_cx_connect_timeout", a.connectTimeouts.Load()},

@@ -89,7 +89,8 @@ func (c *Cluster) Stats() Stats {
 	s := Stats{
 		Name: c.name, Hosts: len(hs.all), Healthy: hs.healthy,
 		Requests: c.requests.Load(), Active: c.active.Load(),
-		Connects: c.connects.Load(), ConnectFails: c.connectFails.Load(), Conns: c.conns.Load(),
+		// In this order, so that never more seem to have ended than have.
+		Connects: c.connects.Load(), Conns: c.conns.Load(), ConnectFails: c.connectFails.Load(),
 		Repeats: c.repeats.Load(), Overflow: c.overflow.Load(), NoHost: c.noHost.Load(),
 		Pending: c.pending.Load(), PendingTotal: c.pendingTotal.Load(), Waited: c.cxOverflow.Load(),
 		ClosedWorn: c.cxMaxRequests.Load(), ClosedIdle: c.cxIdle.Load(),
