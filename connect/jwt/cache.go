@@ -16,6 +16,8 @@ type cache struct {
 const (
 	defaultCacheSize    = 100
 	defaultCacheLongest = 4096
+	// maxCacheSize is more than anybody means.
+	maxCacheSize = 10_000
 )
 
 func newCache(size, longest int) *cache {
@@ -25,7 +27,7 @@ func newCache(size, longest int) *cache {
 	if longest <= 0 {
 		longest = defaultCacheLongest
 	}
-	return &cache{half: max(1, size/2), longest: longest}
+	return &cache{half: max(1, min(size, maxCacheSize)/2), longest: longest}
 }
 
 // get returns a token that keys have verified, nil if none is known.

@@ -2,6 +2,7 @@ package jwt_test
 
 import (
 	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -157,4 +158,20 @@ func FuzzToken(f *testing.F) {
 			t.Errorf("%q left a trace", token)
 		}
 	})
+}
+
+// A cache takes memory for what is in it, whatever it might take.
+func TestHugeCache(t *testing.T) { //nolint:paralleltest // it looks at the memory of all
+	s := newSigner(t)
+	layer, err := jwt.Layer(requiring(&mesh.JWTProvider{Keys: s.jwks, CacheSize: 1 << 22}), jwt.Deps{Choose: first})
+	if err != nil {
+		t.Fatal(err)
+	}
+	token := bearer(s.token(t, map[string]any{"sub": "a"}))
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	ask(t, layer, token)
+	if runtime.ReadMemStats(&after); after.TotalAlloc-before.TotalAlloc > 8<<20 {
+		t.Errorf("%d bytes for one token", after.TotalAlloc-before.TotalAlloc)
+	}
 }

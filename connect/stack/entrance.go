@@ -159,8 +159,9 @@ type Handler interface {
 }
 
 // Guarded is the handler of an HTTP chain with what stands before it. Intentions are
-// decided on for each request behind it; a connection of a peer that they deny does
-// not count for the limit.
+// decided on for each request behind it. Where there is more before the chain's end
+// than they, a connection that they deny is closed, as with Envoy: were it kept until
+// they allow it, it would have passed neither the limit nor what is to admit it.
 type Guarded struct {
 	// Next serves what may go on.
 	Next Handler
@@ -192,7 +193,7 @@ func (g *Guarded) Serve(conn net.Conn, peer *wire.Peer, drain *wire.Drain) {
 	}
 	counted, flag, err := g.entrance.pass(context.Background(), c, peer)
 	defer g.entrance.leave(counted)
-	if flag == wire.FlagNone || flag == wire.FlagDenied && err == nil { // by intentions: each request is told
+	if flag == wire.FlagNone {
 		g.Next.Serve(conn, peer, drain)
 		return
 	}

@@ -121,20 +121,13 @@ func (r *router) pin(x *wire.Exchange, req *wire.Request) {
 
 // clusterOf names the cluster that a request would go to, "" if there is none.
 func (r *router) clusterOf(x *wire.Exchange, req *wire.Request) string {
-	if r.table == nil {
-		return ""
+	if x.Cluster != "" { // it has been chosen
+		return x.Cluster
 	}
-	rule, target := r.chosen(x, req)
-	if rule == nil {
-		return ""
+	if target := r.aim(x, req); target != nil {
+		return target.Cluster
 	}
-	if target == nil {
-		target = rule.Target()
-	}
-	if target == nil {
-		return ""
-	}
-	return target.Cluster
+	return ""
 }
 
 // chosen is the rule of a request, and its target if that was chosen before.
@@ -147,6 +140,15 @@ func (r *router) chosen(x *wire.Exchange, req *wire.Request) (*route.Rule, *mesh
 
 // goesTo chooses the cluster of a request ahead of time; nil if there is none.
 func (r *router) goesTo(x *wire.Exchange, req *wire.Request) *upstream.Cluster {
+	if target := r.aim(x, req); target != nil {
+		return r.clusters.Cluster(target.Cluster)
+	}
+	return nil
+}
+
+// aim chooses the rule of a request and its target ahead of time; nil if there is
+// none.
+func (r *router) aim(x *wire.Exchange, req *wire.Request) *mesh.Target {
 	r.pin(x, req)
 	c, ok := x.Pinned.(*choice)
 	if !ok || c.rule == nil {
@@ -155,10 +157,7 @@ func (r *router) goesTo(x *wire.Exchange, req *wire.Request) *upstream.Cluster {
 	if c.target == nil {
 		c.target = c.rule.Target()
 	}
-	if c.target == nil {
-		return nil
-	}
-	return r.clusters.Cluster(c.target.Cluster)
+	return c.target
 }
 
 func ruleName(rule *route.Rule, table string) string {

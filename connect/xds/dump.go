@@ -412,7 +412,8 @@ func hide(tree any) {
 	case object:
 		for name, child := range node {
 			switch name {
-			case "private_key", "password", "pkcs12", "secret", "session_ticket_keys", "private_key_provider":
+			case "private_key", "password", "pkcs12", "secret", "session_ticket_keys", "private_key_provider",
+				"secret_access_key", "session_token":
 				node[name] = redacted(child)
 			default:
 				hide(child)

@@ -50,7 +50,7 @@ func TestDump(t *testing.T) {
 
 		show := func(q xds.DumpQuery) (string, map[string]map[string]any) {
 			t.Helper()
-			text, err := watcher.Dump(q, []byte(`{"node": {"id": "x"}}`), time.Now())
+			text, err := watcher.Dump(q, []byte(`{"node": {"id": "x"}, "zone": {"secret_access_key": "SECRET", "session_token": "SECRET"}}`), time.Now())
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -8,6 +8,7 @@ package grpcstats
 
 import (
 	"maps"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -21,6 +22,9 @@ import (
 // maxMethods bounds the names that are made of what clients ask for; what is over
 // it is counted without names. (Envoy has no bound.)
 const maxMethods = 500
+
+// maxStatus is the largest status of gRPC.
+const maxStatus = 16
 
 // filter is a compiled [mesh.GRPCStats].
 type filter struct {
@@ -151,7 +155,7 @@ func (m *method) count(status string, requests, responses int64, upstream time.D
 		m.zero.Add(1)
 		m.success.Add(1)
 	default:
-		if len(status) > 2 {
+		if n, err := strconv.ParseUint(status, 10, 8); err != nil || n > maxStatus || status != strconv.FormatUint(n, 10) {
 			status = "2" // none of gRPC's; a name is not made of it
 		}
 		m.scope.Counter(status).Add(1)

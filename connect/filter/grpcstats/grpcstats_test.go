@@ -144,3 +144,17 @@ func TestOthersPass(t *testing.T) {
 		t.Errorf("%v allocations", n)
 	}
 }
+
+// An upstream makes no names of its own.
+func TestStatus(t *testing.T) {
+	t.Parallel()
+	var registry stats.Registry
+	layer := grpcstats.Layer(&mesh.GRPCStats{}, &registry, nil)
+	for _, status := range []string{"16", "17", "99", "xy", "+1", "03", "-1", "a", ".."} {
+		call(t, layer, "/s/m", nil, nil, status, nil)
+	}
+	want := map[string]int64{"cluster.c.grpc.2": 8, "cluster.c.grpc.16": 1, "cluster.c.grpc.failure": 9, "cluster.c.grpc.total": 9}
+	if diff := cmp.Diff(want, counted(&registry)); diff != "" {
+		t.Error(diff)
+	}
+}

@@ -97,6 +97,10 @@ func New(c *mesh.Lua, place Place) (*Filter, error) {
 }
 
 func read(path string) (string, error) {
+	// Before it is opened: that of a pipe would wait for who writes to it.
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		return "", fmt.Errorf("read the script: %s is no regular file", path)
+	}
 	file, err := os.Open(path)
 	if err != nil {
 		return "", fmt.Errorf("read the script: %w", err)

@@ -209,9 +209,9 @@ func TestChunksLeaveTheExchange(t *testing.T) {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		r.filter.Layer(nil)(wire.ServiceFunc(func(*wire.Exchange, *wire.Request) (*wire.Response, error) { //nolint:errcheck // nothing comes of it
+		r.filter.Layer(nil)(wire.ServiceFunc(func(*wire.Exchange, *wire.Request) (*wire.Response, error) {
 			return &wire.Response{Status: 200}, nil
-		})).Serve(x, request("one", "two"))
+		})).Serve(x, request("one", "two")) //nolint:errcheck // nothing comes of it
 		x.Done(time.Now())
 	}()
 	select {

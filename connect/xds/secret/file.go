@@ -104,6 +104,10 @@ func (s *Store) text(d mesh.Data, mark *stamp, now time.Time) (string, error) {
 		return d.Inline, nil
 	}
 	*mark = stamp{}
+	// Before it is opened: that of a pipe would wait for who writes to it.
+	if info, err := os.Stat(d.File); err == nil && !info.Mode().IsRegular() {
+		return "", fmt.Errorf("%s is no regular file", d.File)
+	}
 	file, err := os.Open(d.File)
 	if err != nil {
 		return "", err

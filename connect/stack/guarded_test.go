@@ -1,0 +1,103 @@
+package stack_test
+
+import (
+	"net"
+	"testing"
+	"time"
+
+	"github.com/serai-net/serai/connect/mesh"
+	"github.com/serai-net/serai/connect/stack"
+	"github.com/serai-net/serai/connect/stats"
+	"github.com/serai-net/serai/connect/upstream"
+	"github.com/serai-net/serai/connect/wire"
+)
+
+// keeps is a codec whose connections live on.
+type keeps struct{ conns []net.Conn }
+
+func (k *keeps) Serve(conn net.Conn, _ *wire.Peer, _ *wire.Drain) { k.conns = append(k.conns, conn) }
+
+// A connection that intentions deny does not wait behind the limit and the admission
+// until it is allowed to: it has passed neither.
+func TestGuardedKeepsNobodyWaiting(t *testing.T) {
+	t.Parallel()
+	for name, chain := range map[string]*mesh.FilterChain{
+		"admission": {},
+		"limit":     {Limit: &mesh.ConnectionLimit{Max: 1}},
+	} {
+		behind := &keeps{}
+		guard := &stack.Guarded{Next: behind}
+		put := func(in *mesh.Intention) {
+			chain.Intentions = []*mesh.Intention{in}
+			commit, err := guard.Prepare(chain, only("a.example"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			commit()
+		}
+		put(intention(mesh.Allow, "nobody"))
+		ours, theirs := net.Pipe()
+		if err := theirs.SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		guard.Serve(ours, web(t), nil)
+		if _, err := theirs.Write([]byte("G")); err == nil || len(behind.conns) > 0 {
+			t.Errorf("%s: the connection is kept", name)
+		}
+		if got := guard.Entrance(); got.Denied != 1 || got.Limit.Active != 0 {
+			t.Errorf("%s: %+v", name, got)
+		}
+		put(intention(mesh.Allow, "web"))
+		peer := web(t)
+		peer.ServerName = "a.example"
+		ours, _ = net.Pipe()
+		if guard.Serve(ours, peer, nil); len(behind.conns) != 1 {
+			t.Errorf("%s: who is allowed is not served", name)
+		}
+	}
+}
+
+// A call of gRPC that never gets to an endpoint is counted for the cluster that was
+// drawn for it, and for no other.
+func TestGRPCStatsOfDrawnCluster(t *testing.T) {
+	t.Parallel()
+	set := clusters(t, nil)
+	set.CountIn(&stats.Registry{})
+	h := &mesh.HTTP{
+		Filters: []mesh.HTTPFilter{{GRPCStats: &mesh.GRPCStats{}}},
+		Route: &mesh.Route{VirtualHosts: []*mesh.VirtualHost{{Domains: []string{"*"}, Rules: []*mesh.Rule{{
+			Match: mesh.Match{Prefix: "/"}, Targets: []mesh.Target{{Cluster: "a", Weight: 1}, {Cluster: "b", Weight: 1}},
+		}}}}},
+	}
+	service, err := stack.HTTP(h, nil, set)
+	if err != nil {
+		t.Fatal(err)
+	}
+	drawn := map[string]int64{}
+	for range 100 {
+		x := exchange(web(t))
+		x.GRPC = true
+		req := &wire.Request{Method: "POST", Scheme: "http", Authority: "h", Path: "/s/m", Proto: 2}
+		req.Header.Add("content-type", "application/grpc")
+		if _, err := service.Serve(x, req); err == nil {
+			t.Fatal("it is served")
+		}
+		x.Done(x.Start)
+		drawn[x.Cluster]++
+		if got := counterOf(set, "cluster."+x.Cluster+".grpc.total"); got != drawn[x.Cluster] {
+			t.Fatalf("%s: %d of %d calls are counted", x.Cluster, got, drawn[x.Cluster])
+		}
+	}
+	if len(drawn) != 2 {
+		t.Errorf("%v", drawn)
+	}
+}
+
+func counterOf(set *upstream.Set, name string) int64 {
+	for s := range set.Registry().All() {
+		if s.Name == name {
+			return s.Value
+		}
+	}
+	return 0
+}
