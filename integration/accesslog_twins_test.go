@@ -189,7 +189,11 @@ func TestAccessLogsAsEnvoy(t *testing.T) {
 				go func() { serve(conn); drop(conn) }()
 			}
 		}()
-		clusters = append(clusters, clusterAt(name, l.Addr().String()))
+		cluster := clusterAt(name, l.Addr().String())
+		if name == "ok" {
+			cluster = json.RawMessage(strings.Replace(string(cluster), `"type"`, `"alt_stat_name":"ok_called_so","type"`, 1))
+		}
+		clusters = append(clusters, cluster)
 	}
 	const words = "%REQ(:PATH)% %RESPONSE_CODE% %RESPONSE_FLAGS% %RESPONSE_FLAGS_LONG% %RESPONSE_CODE_DETAILS% %UPSTREAM_TRANSPORT_FAILURE_REASON% " +
 		"%CONNECTION_TERMINATION_DETAILS% %UPSTREAM_HOST% %UPSTREAM_CLUSTER% %UPSTREAM_REQUEST_ATTEMPT_COUNT% %PROTOCOL% %ROUTE_NAME%\n"

@@ -1,6 +1,7 @@
 package format
 
 import (
+	"cmp"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -122,10 +123,17 @@ func upstreamOperator(name string) (definition, bool) {
 			}
 			return dst, k
 		})
-	case "UPSTREAM_CLUSTER", "UPSTREAM_CLUSTER_RAW":
+	case "UPSTREAM_CLUSTER":
 		return plainly(word(func(in *Input) string {
 			if in.Exchange.Flag == wire.FlagNoCluster {
 				return "" // there is only a name
+			}
+			return cmp.Or(in.Exchange.Observed, in.Exchange.Cluster)
+		}))
+	case "UPSTREAM_CLUSTER_RAW":
+		return plainly(word(func(in *Input) string {
+			if in.Exchange.Flag == wire.FlagNoCluster {
+				return ""
 			}
 			return in.Exchange.Cluster
 		}))

@@ -37,7 +37,7 @@ func input() *format.Input {
 	resp := &wire.Response{Status: 200, ContentLength: 5, Body: wire.NewBytes([]byte("hello"))}
 	resp.Header.Add("content-type", "text/plain")
 	x.Request, x.Response, x.Method, x.Status, x.Rule, x.Details = req, resp, "POST", 200, "therule", "via upstream"
-	x.BytesIn, x.BytesOut, x.Cluster, x.Tries = 3, 5, "c", 1
+	x.BytesIn, x.BytesOut, x.Cluster, x.Observed, x.Tries = 3, 5, "c", "seen", 1
 	a := x.NewAttempt("c", start.Add(time.Millisecond))
 	a.Endpoint, a.Connected, a.Head, a.Proto = "127.0.0.1:19779", start.Add(2*time.Millisecond), start.Add(9*time.Millisecond), 1
 	a.Local = netip.MustParseAddrPort("127.0.0.1:44074")
@@ -74,7 +74,7 @@ func TestAppend(t *testing.T) {
 		"%BYTES_RECEIVED% %BYTES_SENT%":                                                                  "3 5",
 		"%DURATION% %REQUEST_DURATION% %REQUEST_TX_DURATION% %RESPONSE_DURATION% %RESPONSE_TX_DURATION%": "12 0 2 9 3",
 		"%COMMON_DURATION(DS_RX_BEG:DS_TX_END:us)% %COMMON_DURATION(DS_RX_BEG:NOPE:ns)%":                 "12500 -",
-		"%UPSTREAM_HOST% %UPSTREAM_CLUSTER% %UPSTREAM_CLUSTER_RAW% %UPSTREAM_LOCAL_ADDRESS%":             "127.0.0.1:19779 c c 127.0.0.1:44074",
+		"%UPSTREAM_HOST% %UPSTREAM_CLUSTER% %UPSTREAM_CLUSTER_RAW% %UPSTREAM_LOCAL_ADDRESS%":             "127.0.0.1:19779 seen c 127.0.0.1:44074",
 		"%UPSTREAM_REMOTE_ADDRESS_WITHOUT_PORT% %UPSTREAM_REMOTE_PORT% %UPSTREAM_LOCAL_PORT%":            "127.0.0.1 19779 44074",
 		"%UPSTREAM_PROTOCOL% %UPSTREAM_REQUEST_ATTEMPT_COUNT% %UPSTREAM_TRANSPORT_FAILURE_REASON%":       "HTTP/1.1 1 -",
 		"%DOWNSTREAM_REMOTE_ADDRESS% %DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%":                    "127.0.0.1:44596 127.0.0.1",

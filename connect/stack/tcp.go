@@ -216,6 +216,7 @@ func (t *TCP) dial(r *relay, cfg *tcpConfig) (net.Conn, error) {
 		t.noRoute.Add(1)
 		return nil, &wire.Fault{Flag: wire.FlagNoCluster, Err: fmt.Errorf("cluster %q is not known", name)}
 	}
+	r.x.Observed = cluster.Observed()
 	if cfg.proxy.HashSource {
 		r.x.Choice.Hash, r.x.Choice.Hashed = sourceHash(r.peer)
 	}

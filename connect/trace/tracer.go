@@ -255,7 +255,7 @@ func (t *Tracer) outcome(x *wire.Exchange, all []tag) []tag {
 	)
 	if x.Cluster != "" {
 		cluster := strings.Clone(x.Cluster)
-		all = append(all, tag{"upstream_cluster", cluster}, tag{"upstream_cluster.name", cluster})
+		all = append(all, tag{"upstream_cluster", cluster}, tag{"upstream_cluster.name", cmp.Or(strings.Clone(x.Observed), cluster)})
 	}
 	if x.Status == 0 || x.Status >= 500 {
 		all = append(all, tag{"error", "true"})

@@ -23,6 +23,10 @@ const never = "assignment_stale assignment_timeout_received assignment_use_cache
 	" upstream_rq_max_duration_reached upstream_rq_pending_failure_eject upstream_rq_per_try_idle_timeout" +
 	" upstream_rq_retry_backoff_exponential upstream_rq_retry_backoff_ratelimited upstream_rq_retry_limit_exceeded upstream_rq_tx_reset"
 
+// Observed is what operators want the cluster to be called (alt_stat_name); "" for
+// its name.
+func (c *Cluster) Observed() string { return c.config.Load().StatName }
+
 // StatName is what the cluster is called in Envoy's names.
 func (s *ClusterStats) StatName() string { return statName(s.Definition) }
 

@@ -26,7 +26,7 @@ func (c *Cluster) Serve(x *wire.Exchange, req *wire.Request) (*wire.Response, er
 	if m := c.member(preference{x.Choice, x.Attempts, x.Peer}); m != nil && m != c {
 		return m.Serve(x, req)
 	}
-	x.Cluster = c.name
+	x.Cluster, x.Observed = c.name, c.Observed()
 	if err := c.enter(x); err != nil {
 		return nil, err
 	}

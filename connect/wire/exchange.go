@@ -112,6 +112,9 @@ type Exchange struct {
 	Peer *Peer
 	// Names, "" until known.
 	ID, Listener, Consumer, API, Route, Cluster string
+	// Observed is what operators want Cluster to be called (alt_stat_name), "" for the
+	// same.
+	Observed string
 	// Counted is where the observer of exchanges finds what it counts of Route; nil
 	// if it has to look for it by the names.
 	Counted any
@@ -253,7 +256,7 @@ func (x *Exchange) Reset(control Control, peer *Peer, start time.Time) {
 	x.mu.Unlock()
 	x.Peer, x.control, x.Start = peer, control, start
 	x.ID, x.Listener, x.Consumer, x.API, x.Route, x.Cluster = "", "", "", "", "", ""
-	x.Counted = nil
+	x.Counted, x.Observed = nil, ""
 	x.HeadSent, x.Finish, x.Deadline = time.Time{}, time.Time{}, time.Time{}
 	x.Timeout, x.IdleTimeout, x.HeadWait = 0, 0, 0
 	x.Method, x.Authority, x.Path, x.GRPC, x.GRPCType = "", "", "", false, ""
