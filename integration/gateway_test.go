@@ -24,15 +24,23 @@ type gateway struct {
 // meshGateway registers a mesh gateway, at one port for the datacenter and for others.
 func (w *world) meshGateway(t *testing.T) *gateway {
 	t.Helper()
+	return w.meshGatewayAs(t, func(*consulapi.AgentServiceRegistration) {})
+}
+
+// meshGatewayAs is meshGateway for one that is not like the others; edit changes the registration.
+func (w *world) meshGatewayAs(t *testing.T, edit func(*consulapi.AgentServiceRegistration)) *gateway {
+	t.Helper()
 	port := w.ports(t, 2)
 	g := &gateway{w: w, port: port, admin: port + 1}
 	address := consulapi.ServiceAddress{Address: "127.0.0.1", Port: port}
-	must(t, w.consul.RegisterService(t.Context(), &consulapi.AgentServiceRegistration{
+	registration := &consulapi.AgentServiceRegistration{
 		Kind: consulapi.ServiceKindMeshGateway, ID: "mesh-gateway-1", Name: "mesh-gateway", Address: "127.0.0.1", Port: port,
 		TaggedAddresses: map[string]consulapi.ServiceAddress{"lan": address, "wan": address},
 		Check:           &consulapi.AgentServiceCheck{TCP: local(port), Interval: w.interval, Timeout: "1s"},
 		Proxy:           &consulapi.AgentServiceConnectProxyConfig{},
-	}, w.consul.Token))
+	}
+	edit(registration)
+	must(t, w.consul.RegisterService(t.Context(), registration, w.consul.Token))
 	consul, err := w.env.Tool("consul")
 	must(t, err)
 	cmd := exec.CommandContext(t.Context(), consul, "connect", "envoy", "-bootstrap", "-ignore-envoy-compatibility",
@@ -51,9 +59,7 @@ func (w *world) meshGateway(t *testing.T) *gateway {
 // put starts a data plane behind the gateway, after that which was there.
 func (g *gateway) put(t *testing.T, kind string) {
 	t.Helper()
-	if g.process != nil {
-		must(t, g.process.Stop(t.Context()))
-	}
+	g.stop(t)
 	var err error
 	if kind == "serai" {
 		g.process, err = g.w.env.Serai([]string{"connect", "-c", g.file})
@@ -68,6 +74,15 @@ func (g *gateway) put(t *testing.T, kind string) {
 	}
 	must(t, err)
 	waitStatus(t, "http://"+local(g.admin)+"/ready", http.StatusOK)
+}
+
+// stop leaves nothing behind the gateway.
+func (g *gateway) stop(t *testing.T) {
+	t.Helper()
+	if g.process != nil {
+		must(t, g.process.Stop(t.Context()))
+	}
+	g.process = nil
 }
 
 // unejected configures an upstream whose endpoints are never ejected: of a gateway that is just being changed a test
