@@ -171,6 +171,11 @@ func (h *handler) stats(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
+	buckets, ok := stats.ParseBuckets(query.Get("histogram_buckets"))
+	if q.Buckets = buckets; !ok {
+		http.Error(w, "usage: /stats?histogram_buckets=(cumulative|disjoint|summary)\n", http.StatusBadRequest)
+		return
+	}
 	if h.View == nil {
 		for name, value := range h.Source.Stats() {
 			if q.Filter == nil || q.Filter.MatchString(name) {

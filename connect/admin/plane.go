@@ -50,9 +50,19 @@ func (h *handler) planePaths() {
 	h.paths["/listeners"] = endpoint{"print listener info; format=json", false, h.listeners}
 	h.paths["/certs"] = endpoint{"print certs on machine", false, h.certs}
 	h.paths["/runtime"] = endpoint{"print runtime values", false, h.runtime}
-	h.paths["/init_dump"] = endpoint{"print what the start waits for", false, func(w http.ResponseWriter, _ *http.Request) {
+	h.paths["/init_dump"] = endpoint{"print what the start waits for", false, h.initDump}
+}
+
+// initDump tells what the start waits for, in Envoy's shape; there is one manager.
+func (h *handler) initDump(w http.ResponseWriter, _ *http.Request) {
+	name, reason := h.state()
+	if name != "PRE_INITIALIZING" && name != "INITIALIZING" || reason == nil {
 		writeJSON(w, map[string]any{})
-	}}
+		return
+	}
+	writeJSON(w, map[string]any{"unready_targets_dumps": []any{
+		map[string]any{"name": "init manager Server", "target_names": []string{reason.Error()}},
+	}})
 }
 
 func (h *handler) configDump(w http.ResponseWriter, r *http.Request) {

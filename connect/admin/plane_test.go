@@ -131,6 +131,9 @@ func TestPlane(t *testing.T) {
 		{"GET", "/stats?type=Odd", 400, []string{"usage"}},
 		{"GET", "/stats?format=odd", 400, []string{"usage"}},
 		{"GET", "/stats?histogram_buckets=cumulative", 200, []string{"http.a"}},
+		{"GET", "/stats?histogram_buckets=odd", 400, []string{"usage"}},
+		{"GET", "/stats?format=json&histogram_buckets=disjoint", 200, []string{`"stats"`}},
+		{"GET", "/init_dump", 200, []string{"{}"}},
 		{"GET", "/stats/prometheus", 200, []string{"envoy_http_a_rbac_denied{} 4\n", "serai_ready 1\n"}},
 		{"GET", "/stats?format=prometheus&filter=none", 200, nil},
 		{"POST", "/stats", 200, []string{"http.a"}},
@@ -316,4 +319,23 @@ func FuzzQuery(f *testing.F) {
 			}
 		}
 	})
+}
+
+// As long as it is not ready, /init_dump says for what it waits.
+func TestInitDump(t *testing.T) {
+	t.Parallel()
+	url := serve(t, admin.Options{Address: "127.0.0.1:0", Source: &source{err: errors.New("no listener yet")}, Plane: &admin.Plane{}})[0]
+	status, body := get(t, url+"/init_dump")
+	var got struct {
+		Dumps []struct {
+			Name    string   `json:"name"`
+			Targets []string `json:"target_names"`
+		} `json:"unready_targets_dumps"`
+	}
+	if err := json.Unmarshal([]byte(body), &got); err != nil || status != 200 {
+		t.Fatalf("%d %s: %v", status, body, err)
+	}
+	if len(got.Dumps) != 1 || len(got.Dumps[0].Targets) != 1 || got.Dumps[0].Targets[0] != "no listener yet" {
+		t.Errorf("%+v", got)
+	}
 }

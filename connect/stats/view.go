@@ -47,6 +47,8 @@ type Query struct {
 	Used bool
 	// Kinds that are shown; nil means all.
 	Kinds []Kind
+	// Buckets says how histograms are shown, but for Prometheus.
+	Buckets Buckets
 }
 
 func (q *Query) shows(s *Stat) bool {
@@ -124,7 +126,7 @@ func (v *View) Text(to io.Writer, q Query) error {
 		case KindText:
 			out.put(strconv.Quote(s.Text))
 		case KindHistogram:
-			out.put(summary(s.Histogram))
+			out.put(q.Buckets.text(s.Histogram))
 		default:
 			out.put(strconv.FormatInt(s.Value, 10))
 		}
@@ -162,12 +164,16 @@ func (v *View) JSON(to io.Writer, q Query) error {
 		Values []pair `json:"values"`
 	}
 	all := []any{}
-	histograms := []computed{}
+	histograms, bucketed := []computed{}, []any{}
 	for _, s := range v.Select(q) {
 		switch s.Kind {
 		case KindText:
 			all = append(all, number{s.Name, s.Text})
 		case KindHistogram:
+			if q.Buckets != Quantiles {
+				bucketed = append(bucketed, q.Buckets.object(&s))
+				continue
+			}
 			one := computed{Name: s.Name}
 			for _, share := range quantiles() {
 				var p pair
@@ -187,6 +193,9 @@ func (v *View) JSON(to io.Writer, q Query) error {
 			supported = append(supported, json.Number(percent(share)))
 		}
 		all = append(all, map[string]any{"histograms": map[string]any{"supported_quantiles": supported, "computed_quantiles": histograms}})
+	}
+	if len(bucketed) > 0 {
+		all = append(all, map[string]any{"histograms": bucketed})
 	}
 	return json.NewEncoder(to).Encode(map[string]any{"stats": all})
 }

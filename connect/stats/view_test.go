@@ -123,6 +123,16 @@ func TestView(t *testing.T) {
 		{stats.Query{Used: true}, "cluster.api.upstream_cx_active: 2\ncluster.api.upstream_rq_200: 3\n" + times},
 		{stats.Query{Filter: regexp.MustCompile("rq_[0-9]")}, "cluster.api.upstream_rq_200: 3\ncluster.api.upstream_rq_404: 0\n"},
 		{stats.Query{Kinds: []stats.Kind{stats.KindGauge}}, "cluster.api.upstream_cx_active: 2\n"},
+		{
+			stats.Query{Used: true, Kinds: []stats.Kind{stats.KindHistogram}, Buckets: stats.Cumulative},
+			"cluster.api.upstream_rq_time: B0.5(nan,0) B1(nan,0) B5(nan,0) B10(nan,1) B25(nan,1) B50(nan,1) B100(nan,1) B250(nan,1) B500(nan,1) B1000(nan,1) B2500(nan,1)" +
+				" B5000(nan,1) B10000(nan,1) B30000(nan,1) B60000(nan,1) B300000(nan,1) B600000(nan,1) B1.8e+06(nan,1) B3.6e+06(nan,1)\n",
+		},
+		{
+			stats.Query{Used: true, Kinds: []stats.Kind{stats.KindHistogram}, Buckets: stats.Disjoint},
+			"cluster.api.upstream_rq_time: B0.5(nan,0) B1(nan,0) B5(nan,0) B10(nan,1) B25(nan,0) B50(nan,0) B100(nan,0) B250(nan,0) B500(nan,0) B1000(nan,0) B2500(nan,0)" +
+				" B5000(nan,0) B10000(nan,0) B30000(nan,0) B60000(nan,0) B300000(nan,0) B600000(nan,0) B1.8e+06(nan,0) B3.6e+06(nan,0)\n",
+		},
 	} {
 		if diff := cmp.Diff(row.want, text(row.q)); diff != "" {
 			t.Error(diff)
