@@ -9,6 +9,7 @@
 package listen
 
 import (
+	"cmp"
 	"crypto/tls"
 	"iter"
 	"log/slog"
@@ -57,6 +58,9 @@ func within(prefixes []netip.Prefix, source netip.Addr) bool {
 type Spec struct {
 	Name    string
 	Address mesh.Address
+	// StatName stands for the address in the names of what is counted; "" means
+	// the address.
+	StatName string
 	// Outbound listeners accept until the very end of a shutdown, since the
 	// application beside us may still call.
 	Outbound bool
@@ -143,6 +147,8 @@ type Stats struct {
 	Name string
 	// Address that is bound, with the port that the system has chosen for 0.
 	Address string
+	// StatName stands for the address in the names of what is counted; never "".
+	StatName string
 	// Bound is false while the address cannot be bound.
 	Bound bool
 	// Accepted counts connections, Active are those that live.
@@ -224,7 +230,7 @@ func (l *listener) stats() Stats {
 	}
 	in := &l.inspected
 	s := Stats{
-		Name: spec.Name, Address: address, Bound: bound != nil,
+		Name: spec.Name, Address: address, StatName: cmp.Or(spec.StatName, address), Bound: bound != nil,
 		Accepted: l.accepted.Load(), Active: l.active.Load(), Destroyed: l.destroyed.Load(),
 		Overflow: l.overflow.Load(), NoChain: l.noChain.Load(), BadHandshakes: l.badHandshakes.Load(),
 		Secured: &l.secured, BadProxyHeaders: l.badHeaders.Load(), Pending: int64(l.pending.Len()),

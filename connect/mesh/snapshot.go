@@ -69,7 +69,10 @@ type Listener struct {
 	// AccessLogs are of connections, also of those that no chain is for.
 	AccessLogs []*AccessLog
 	Address    Address
-	Direction  Direction
+	// StatName stands for the address in the names of what is counted
+	// (stat_prefix); "" means the address.
+	StatName  string
+	Direction Direction
 	// Chains are tried in order of their Match's precedence; Default serves
 	// what no chain matches, nil closes it.
 	Chains  []*FilterChain

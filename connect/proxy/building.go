@@ -53,7 +53,7 @@ func (b *building) listener(l *mesh.Listener) *listen.Spec {
 func (b *building) make(l *mesh.Listener, before *built) *built {
 	b.chains.compiled.Add(1)
 	spec := &listen.Spec{
-		Name: l.Name, Address: l.Address, Outbound: l.Direction == mesh.Outbound,
+		Name: l.Name, Address: l.Address, StatName: l.StatName, Outbound: l.Direction == mesh.Outbound,
 		Inspect: l.Inspect, HandOff: l.HandOff, Unbound: l.Unbound, ReusePort: !l.Exclusive,
 	}
 	if l.ProxyProtocol != nil {

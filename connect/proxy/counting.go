@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 	"sync"
@@ -13,7 +14,7 @@ import (
 
 // counter counts by Envoy's names what passes an HTTP chain.
 func (cs *chains) counter(l *mesh.Listener, d *mesh.FilterChain) *stack.HTTPCounter {
-	return stack.CountHTTP(cs.clusters.Registry(), d.HTTP.StatPrefix, l.Address.String())
+	return stack.CountHTTP(cs.clusters.Registry(), d.HTTP.StatPrefix, cmp.Or(l.StatName, l.Address.String()))
 }
 
 // tracing counts why requests of an HTTP chain are traced.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/serai-net/serai/agent/telemetry"
 	"github.com/serai-net/serai/connect/bootstrap"
+	"github.com/serai-net/serai/connect/listen"
 	"github.com/serai-net/serai/connect/mesh"
 	"github.com/serai-net/serai/connect/stats"
 	"github.com/serai-net/serai/connect/upstream"
@@ -117,28 +118,54 @@ const neverListener = "downstream_cx_overload_reject downstream_cx_transport_soc
 	" extension_config_missing" +
 	" network_extension_config_missing"
 
+// countedListeners yields what listeners count; those with one stat_prefix together,
+// as Envoy does.
 func (p *Proxy) countedListeners(yield func(stats.Stat) bool) bool {
-	for _, l := range p.listeners.Stats() {
-		prefix := "listener." + stats.Name(l.Address) + "."
+	all := p.listeners.Stats()
+	byName := make(map[string][]*listen.Stats, len(all))
+	for i := range all {
+		prefix := "listener." + stats.Name(all[i].StatName) + "."
+		byName[prefix] = append(byName[prefix], &all[i])
+	}
+	for prefix, those := range byName {
 		scoped := func(s stats.Stat) bool {
 			s.Owner = prefix
 			return yield(s)
 		}
-		for name, value := range l.All() {
-			kind := stats.KindCounter
-			if strings.HasSuffix(name, "cx_active") {
-				kind = stats.KindGauge
-			}
-			if !scoped(stats.Stat{Name: name, Kind: kind, Value: value}) {
+		if len(those) == 1 {
+			if !eachOfListener(those[0], scoped) {
 				return false
 			}
+			continue
 		}
-		if !scoped(stats.Stat{Name: "downstream_cx_destroy", Value: l.Destroyed}) ||
-			!stats.Zeros("", neverListener, scoped) || !l.Secured.Each(scoped) {
+		var sum stats.Sum
+		for _, l := range those {
+			eachOfListener(l, func(one stats.Stat) bool {
+				sum.Add(one)
+				return true
+			})
+		}
+		if !sum.Each(scoped) {
 			return false
 		}
 	}
 	return true
+}
+
+// eachOfListener yields what one listener counts, without what stands before the
+// names.
+func eachOfListener(l *listen.Stats, yield func(stats.Stat) bool) bool {
+	for name, value := range l.All() {
+		kind := stats.KindCounter
+		if strings.HasSuffix(name, "cx_active") {
+			kind = stats.KindGauge
+		}
+		if !yield(stats.Stat{Name: name, Kind: kind, Value: value}) {
+			return false
+		}
+	}
+	return yield(stats.Stat{Name: "downstream_cx_destroy", Value: l.Destroyed}) &&
+		stats.Zeros("", neverListener, yield) && l.Secured.Each(yield)
 }
 
 func (p *Proxy) countedServer(yield func(stats.Stat) bool) bool {

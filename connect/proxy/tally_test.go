@@ -23,7 +23,8 @@ func TestTotals(t *testing.T) {
 		return fmt.Sprintf(`{"filters":[{"name":"t","typed_config":{"@type":"%snetwork.tcp_proxy.v3.TcpProxy","stat_prefix":"p","cluster":%q}}]}`, types, cluster)
 	}
 	first, second := freeAddress(t), freeAddress(t)
-	d.push(t, resource.ListenerType, nil, listener("first", first, "", chain("one")), listener("second", second, "", chain("two")))
+	const named = `,"stat_prefix":"north"`
+	d.push(t, resource.ListenerType, nil, listener("first", first, named, chain("one")), listener("second", second, named, chain("two")))
 	says := func(when string, want map[string]int64) {
 		t.Helper()
 		for name, n := range want {
@@ -33,6 +34,7 @@ func TestTotals(t *testing.T) {
 	connect(t, first, "app:").Close()
 	living := connect(t, second, "app:")
 	says("both", map[string]int64{"tcp.p.downstream_cx_total": 2, "tcp.p.downstream_cx_active": 1, "cluster.both.upstream_cx_total": 2, "cluster.both.membership_total": 2})
+	says("both listeners", map[string]int64{"listener.north.downstream_cx_total": 2, "listener.north.downstream_cx_active": 1})
 
 	d.push(t, resource.ListenerType, []string{"first"})
 	d.push(t, resource.ClusterType, []string{"one"})

@@ -185,14 +185,14 @@ type HTTPCounter struct {
 }
 
 // CountHTTP returns what counts for a connection manager: below http.<prefix>.,
-// and below listener.<address>.http.<prefix>. What was counted before counts on.
-func CountHTTP(r *stats.Registry, prefix, address string) *HTTPCounter {
+// and below listener.<listener>.http.<prefix>. What was counted before counts on.
+func CountHTTP(r *stats.Registry, prefix, listener string) *HTTPCounter {
 	name := "http." + stats.Name(prefix) + "."
 	all := stats.Own(r.Scope(name), (*HTTPStats).Each)
 	stats.Own(r.Scope("http2."), (*codecStats).each).add(all)
 	return &HTTPCounter{
 		all:  all,
-		here: stats.Own(r.Scope("listener."+stats.Name(address)+"."+name), (*ListenerHTTPStats).Each),
+		here: stats.Own(r.Scope("listener."+stats.Name(listener)+"."+name), (*ListenerHTTPStats).Each),
 	}
 }
 

@@ -65,7 +65,7 @@ func TestPublicListener(t *testing.T) {
 		 "commonTlsContext":{"tlsParams":{"tlsMinimumProtocolVersion":"TLSv1_2","tlsMaximumProtocolVersion":"TLSv1_3","cipherSuites":["A"]},"alpnProtocols":["h2","http/1.1"],
 		  "tlsCertificates":[{"certificateChain":{"inlineString":"CERT"},"privateKey":{"inlineString":"KEY"}}],"validationContext":{"trustedCa":{"inlineString":"CA"}}}}}}]}`)
 	equal(t, &mesh.Listener{
-		Name: "public_listener:127.0.0.1:21000", Direction: mesh.Inbound, Inspect: mesh.Inspect{TLS: true},
+		Name: "public_listener:127.0.0.1:21000", Direction: mesh.Inbound, StatName: "x", Inspect: mesh.Inspect{TLS: true},
 		Address: mesh.Address{AddrPort: netip.MustParseAddrPort("127.0.0.1:21000")},
 		Chains: []*mesh.FilterChain{{
 			Name: "c",
