@@ -332,18 +332,10 @@ func serial(t *testing.T, url string, client *http.Client) string {
 	return resp.TLS.PeerCertificates[0].SerialNumber.String()
 }
 
-// TestBootstrapTemplate starts a sidecar with a bootstrap that is the user's from the first to the last byte
-// (envoy_bootstrap_json_tpl).
-func TestBootstrapTemplate(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, nil)
-	api := w.register(t, "api-1", "api")
-	ports := w.ports(t, 1)
-	host, port, _ := strings.Cut(w.consul.GRPCAddr, ":")
-	must(t, w.consul.WriteConfigEntry(t.Context(), &consulapi.ServiceConfigEntry{Kind: consulapi.ServiceDefaults, Name: "api", Protocol: "tcp"}))
-	must(t, w.consul.WriteConfigEntry(t.Context(), &consulapi.ProxyConfigEntry{
-		Kind: consulapi.ProxyDefaults, Name: consulapi.ProxyConfigGlobal,
-		Config: map[string]any{"envoy_bootstrap_json_tpl": fmt.Sprintf(`{
+// bootstrapTemplate is a bootstrap for a sidecar by Consul at an address, with a listener that answers 418.
+func bootstrapTemplate(consul string, listener int) string {
+	host, port, _ := strings.Cut(consul, ":")
+	return fmt.Sprintf(`{
   "admin": {"address": {"socket_address": {"address": "{{ .AdminBindAddress }}", "port_value": {{ .AdminBindPort }}}}},
   "node": {"cluster": "{{ .ProxyCluster }}", "id": "{{ .ProxyID }}"},
   "static_resources": {
@@ -357,7 +349,20 @@ func TestBootstrapTemplate(t *testing.T) {
   },
   "dynamic_resources": {"lds_config": {"ads": {}}, "cds_config": {"ads": {}}, "ads_config": {"api_type": "DELTA_GRPC", "transport_api_version": "V3",
     "grpc_services": {"initial_metadata": [{"key": "x-consul-token", "value": "{{ .Token }}"}], "envoy_grpc": {"cluster_name": "{{ .LocalAgentClusterName }}"}}}}
-}`, host, port, ports)},
+}`, host, port, listener)
+}
+
+// TestBootstrapTemplate starts a sidecar with a bootstrap that is the user's from the first to the last byte
+// (envoy_bootstrap_json_tpl).
+func TestBootstrapTemplate(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	api := w.register(t, "api-1", "api")
+	ports := w.ports(t, 1)
+	must(t, w.consul.WriteConfigEntry(t.Context(), &consulapi.ServiceConfigEntry{Kind: consulapi.ServiceDefaults, Name: "api", Protocol: "tcp"}))
+	must(t, w.consul.WriteConfigEntry(t.Context(), &consulapi.ProxyConfigEntry{
+		Kind: consulapi.ProxyDefaults, Name: consulapi.ProxyConfigGlobal,
+		Config: map[string]any{"envoy_bootstrap_json_tpl": bootstrapTemplate(w.consul.GRPCAddr, ports)},
 	}))
 	w.byBootstrap(t, api, func(text string) string {
 		if !strings.Contains(text, "418") {
