@@ -18,7 +18,7 @@ import (
 )
 
 // wanPatience is how long servers may take to find each other again when the gateways between them were away: Consul
-// tries again by itself, in steps of up to 30 s.
+// tries again by itself, which has taken a minute.
 const wanPatience = 2 * time.Minute
 
 // wanFederated are two datacenters whose servers have no way to each other but the mesh gateways: what they say by gossip
