@@ -64,13 +64,13 @@ bench-peers:
 	@exec bin/bench -json .tools/bench-peers.json $(if $(SCENARIO),-scenario $(SCENARIO)) $(if $(PROXY),-proxy $(PROXY)) \
 		$(if $(ROUNDS),-rounds $(ROUNDS)) $(if $(SECONDS),-seconds $(SECONDS))
 
-## bench-scale: a sidecar with 1,000 upstreams of 10 instances, ours and Envoy, on Consul and on its recorded stream
+## bench-scale: a sidecar with 1,000 upstreams of 10 instances, ours and Envoy, on Consul and on its recorded stream; PROXY=serai PHASE=consul,replay
 bench-scale:
 	@$(TOOLS)/build consul envoy
 	@$(TOOLS)/need taskset curl
 	@$(MAKE) --no-print-directory build
 	@go build -o bin/bench ./integration/bench
-	@exec bin/bench scale $(if $(PROXY),-proxy $(PROXY)) $(if $(PHASE),-phase $(PHASE))
+	@exec bin/bench scale -record .tools/bench-scale.stream $(if $(PROXY),-proxy $(PROXY)) $(if $(PHASE),-phase $(PHASE))
 
 ## conformance: h2spec, gRPC interop, h2load, nghttp, curl, fuzzing, a soak; SUITE=soak SOAK=10m FUZZTIME=10s
 conformance:
