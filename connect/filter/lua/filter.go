@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	lua "github.com/yuin/gopher-lua"
@@ -26,6 +28,9 @@ const (
 	maxScript = 1 << 20
 	// maxIdle are the VMs kept for the next runs.
 	maxIdle = 64
+	// maxRuns are the scripts under way: one that waits for a client or a call holds
+	// a VM of its own, of more than 100 KiB, and what it has of a body.
+	maxRuns = 512
 	// maxAsync are the calls under way that no script waits for.
 	maxAsync = 100
 	// maxBody is how much of a body a script may have at once, in bytes, as with
@@ -45,6 +50,9 @@ type Place struct {
 	Log   *slog.Logger
 	// Budget in place of the constant, if not 0.
 	Budget time.Duration
+	// MaxRuns is how many scripts may be under way at a time, 0 means 512. An exchange
+	// beyond is answered 503: it must not pass without its script.
+	MaxRuns int
 }
 
 // Filter is a compiled script with its VMs. It is safe for concurrent use.
@@ -57,9 +65,14 @@ type Filter struct {
 	streams bool
 	async   chan struct{}
 
+	refused *stats.Counter
+	// told is when an error was last logged, in nanoseconds of Unix time.
+	told atomic.Int64
+
 	mu sync.Mutex // guards:
-	// idle are VMs nobody uses, the one used last at the end.
+	// idle are VMs nobody uses, the one used last at the end; used counts the others.
 	idle []*vm
+	used int
 }
 
 // New compiles a script, and runs it once so that an error shows.
@@ -82,12 +95,13 @@ func New(c *mesh.Lua, place Place) (*Filter, error) {
 	if err != nil {
 		return nil, fmt.Errorf("lua: %w", err)
 	}
-	place.Budget = cmp.Or(place.Budget, Budget)
+	place.Budget, place.MaxRuns = cmp.Or(place.Budget, Budget), cmp.Or(place.MaxRuns, maxRuns)
 	f := &Filter{
 		place: place, proto: proto, streams: strings.Contains(code, "bodyChunks"), async: make(chan struct{}, maxAsync),
 		failed: place.Stats.Counter("errors"), runs: place.Stats.Counter("executions"),
+		refused: place.Stats.Counter("overflow"),
 	}
-	vm, err := f.newVM()
+	vm, err := f.take()
 	if err != nil {
 		return nil, fmt.Errorf("lua: %w", err)
 	}
@@ -144,6 +158,9 @@ func (f *Filter) Layer(pin func(x *wire.Exchange, req *wire.Request)) wire.Layer
 // request runs envoy_on_request. It returns a response if the script answers itself.
 func (f *Filter) request(x *wire.Exchange, req *wire.Request) (*wire.Response, error) {
 	r, err := f.begin(x, req, nil)
+	if errors.Is(err, errBusy) {
+		return nil, err
+	}
 	if err != nil {
 		f.lament(err)
 		return nil, nil //nolint:nilnil // the request goes on
@@ -161,6 +178,12 @@ func (f *Filter) request(x *wire.Exchange, req *wire.Request) (*wire.Response, e
 // response runs envoy_on_response.
 func (f *Filter) response(x *wire.Exchange, req *wire.Request, resp *wire.Response) (*wire.Response, error) {
 	r, err := f.begin(x, req, resp)
+	if errors.Is(err, errBusy) {
+		if resp.Body != nil {
+			resp.Body.Close()
+		}
+		return nil, err
+	}
 	if err != nil {
 		f.lament(err)
 		return resp, nil
@@ -175,9 +198,17 @@ func (f *Filter) response(x *wire.Exchange, req *wire.Request, resp *wire.Respon
 	return resp, nil
 }
 
+// tellEvery is how often errors of a script are told: clients may cause one with each
+// request. All are counted.
+const tellEvery = time.Second
+
 // lament counts and logs an error of a script.
 func (f *Filter) lament(err error) {
 	f.failed.Add(1)
+	now, last := time.Now().UnixNano(), f.told.Load()
+	if now-last < int64(tellEvery) || !f.told.CompareAndSwap(last, now) {
+		return
+	}
 	text := err.Error()
 	if errors.Is(err, errTooLong) {
 		text = errTooLong.Error()
@@ -187,9 +218,19 @@ func (f *Filter) lament(err error) {
 	f.place.Log.Error("script error", "err", text)
 }
 
-// take takes a VM of the pool, the one that was used last, or makes one.
+// errBusy is the cause of the fault that take returns when too many scripts run.
+var errBusy = errors.New("too many scripts are under way")
+
+// take takes a VM of the pool, the one that was used last, or makes one. Each one
+// taken is given back.
 func (f *Filter) take() (*vm, error) {
 	f.mu.Lock()
+	if f.used >= f.place.MaxRuns {
+		f.mu.Unlock()
+		f.refused.Add(1)
+		return nil, &wire.Fault{Status: http.StatusServiceUnavailable, Flag: wire.FlagUpstreamOverflow, Text: "overloaded", Err: errBusy}
+	}
+	f.used++
 	if n := len(f.idle); n > 0 {
 		vm := f.idle[n-1]
 		f.idle[n-1] = nil
@@ -198,13 +239,20 @@ func (f *Filter) take() (*vm, error) {
 		return vm, nil
 	}
 	f.mu.Unlock()
-	return f.newVM()
+	vm, err := f.newVM()
+	if err != nil {
+		f.mu.Lock()
+		f.used--
+		f.mu.Unlock()
+	}
+	return vm, err
 }
 
 // give gives a VM back.
 func (f *Filter) give(vm *vm) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.used--
 	if len(f.idle) < maxIdle {
 		f.idle = append(f.idle, vm)
 	}
