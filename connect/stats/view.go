@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"io"
+	"maps"
 	"regexp"
 	"slices"
 	"strconv"
@@ -69,19 +70,40 @@ func (v *View) Select(q Query) []Stat {
 	before := v.before
 	v.mu.Unlock()
 	var all []Stat
+	var anew []string
 	for s := range v.Registry.each() {
 		if !q.shows(&s) {
 			continue // whoever was reset is looked at again below
 		}
 		s.whole()
 		if s.Kind == KindCounter && len(before) > 0 {
-			s.Value = max(0, s.Value-before[s.Name])
+			if was := before[s.Name]; was <= s.Value {
+				s.Value -= was
+			} else {
+				anew = append(anew, s.Name)
+			}
 		}
 		if q.shows(&s) && v.Matcher.Shows(s.Name) && q.finds(&s) {
 			all = append(all, s)
 		}
 	}
+	v.forget(anew)
 	return inOrder(all)
+}
+
+// forget says that these begin at 0 by themselves: their owners, such as a cluster
+// that was removed, have come back since the last Reset.
+func (v *View) forget(anew []string) {
+	if len(anew) == 0 {
+		return
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	before := maps.Clone(v.before) // others may be reading it
+	for _, name := range anew {
+		delete(before, name)
+	}
+	v.before = before
 }
 
 // inOrder sorts numbers as they are shown.

@@ -238,3 +238,20 @@ func FuzzTags(f *testing.F) {
 		}
 	})
 }
+
+// Who comes back after a reset begins at 0 and is shown from there.
+func TestResetOfWhoComesBack(t *testing.T) {
+	t.Parallel()
+	count := int64(10)
+	v := &stats.View{Registry: &stats.Registry{}}
+	v.Registry.Add(func(yield func(stats.Stat) bool) {
+		yield(stats.Stat{Name: "cluster.api.upstream_rq_total", Kind: stats.KindCounter, Value: count})
+	})
+	v.Reset()
+	for _, row := range []struct{ count, want int64 }{{10, 0}, {12, 2}, {3, 3}, {11, 11}} {
+		count = row.count
+		if got := v.Select(stats.Query{}); len(got) != 1 || got[0].Value != row.want {
+			t.Errorf("%d: %v, want %d", row.count, got, row.want)
+		}
+	}
+}
