@@ -38,6 +38,23 @@ func TestConsulAccessLogPlaces(t *testing.T) {
 			return string(text)
 		}
 	}
+	for kind, web := range webs { // what is logged before is another line
+		eventually(t, kind+" reaches api", func(ctx context.Context) error {
+			req, err := http.NewRequestWithContext(ctx, http.MethodGet, web.url("api", "/"), http.NoBody)
+			if err != nil {
+				return err
+			}
+			resp, err := http.DefaultClient.Do(req)
+			if err != nil {
+				return err
+			}
+			_ = resp.Body.Close()
+			if resp.StatusCode != http.StatusOK {
+				return fmt.Errorf("status %d", resp.StatusCode)
+			}
+			return nil
+		})
+	}
 	for name, place := range map[string]struct {
 		logs consulapi.AccessLogsConfig
 		read func(*instance) string

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/anypb"
@@ -33,8 +34,7 @@ const fieldTable = "docs/xds.md"
 // files, and looks at what became of it: a refusal, a note in the log, other nouns, or nothing.
 //
 //	go test ./integration -run TestFieldTable -update
-func TestFieldTable(t *testing.T) {
-	t.Parallel()
+func TestFieldTable(t *testing.T) { // not parallel: what is compiled has bounds of time and memory, which others would use up
 	files, err := golden.Files(t.Context())
 	if err != nil {
 		harness.Skip(t, "Consul's golden files are not there (make tools fetches them): "+err.Error())
@@ -61,7 +61,8 @@ func TestFieldTable(t *testing.T) {
 	old, err := os.ReadFile(file)
 	must(t, err)
 	if string(old) != text {
-		t.Errorf("%s is not current: go test ./integration -run TestFieldTable -update", fieldTable)
+		t.Errorf("%s is not current: go test ./integration -run TestFieldTable -update\n%s", fieldTable,
+			cmp.Diff(strings.Split(string(old), "\n"), strings.Split(text, "\n")))
 	}
 }
 
