@@ -168,6 +168,8 @@ type holder struct {
 	conn net.Conn
 	// peer is set when it is known who it is.
 	peer atomic.Pointer[wire.Peer]
+	// killed says that it was counted among those that had to be.
+	killed atomic.Bool
 }
 
 func (h *holder) CloseIdle() {}
@@ -187,11 +189,11 @@ func (c *Chain) Peers(f func(peer *wire.Peer, kill func())) {
 
 // handshake returns nil if there is no secure connection to be had.
 func (l *listener) handshake(conn net.Conn, config *tls.Config, peer *wire.Peer) net.Conn {
-	defer l.handshakes.Add(-1)
-	if l.handshakes.Add(1) > int64(l.config.MaxHandshakes) {
+	if !l.places.enter(&l.shaking) {
 		l.overflow.Add(1)
 		return nil
 	}
+	defer l.places.leave(&l.shaking)
 	secured := tls.Server(bulk.Under(conn, l.buffers), config)
 	ctx, cancel := context.WithTimeout(context.Background(), l.config.HandshakeTimeout)
 	defer cancel()

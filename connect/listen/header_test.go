@@ -157,7 +157,7 @@ func TestProxyHeaderMissing(t *testing.T) {
 func TestProxyHeaderPending(t *testing.T) {
 	t.Parallel()
 	h := &echo{}
-	s := newSet(t, listen.Config{MaxHandshakes: 2}, behind(&listen.ProxyHeader{}, chain(h)))
+	s := newSet(t, listen.Config{MaxHandshakes: 3}, behind(&listen.ProxyHeader{}, chain(h)))
 	address := only(t, s).Address
 	quick, slow := dial(t, address), dial(t, address)
 	eventually(t, "accepted", func() bool { return only(t, s).Active == 2 })

@@ -62,13 +62,10 @@ func (l *listener) arrive(conn net.Conn, a *Arrival, held *holder) {
 // handOff gives a connection to the listener of the address that it went to; to l
 // if there is no other.
 func (l *listener) handOff(address netip.AddrPort, held *holder) *listener {
-	other := l.set.at(address)
-	if other == nil || other == l {
+	other := l.set.receive(address, l, held)
+	if other == nil {
 		return l
 	}
-	other.accepted.Add(1)
-	other.active.Add(1)
-	other.pending.Add(held)
 	l.pending.Remove(held)
 	l.gone()
 	return other
@@ -77,10 +74,10 @@ func (l *listener) handOff(address netip.AddrPort, held *holder) *listener {
 // find returns the connection behind its PROXY protocol header, with all that
 // listener filters find out in a; or nil and where that is counted.
 func (l *listener) find(conn net.Conn, a *Arrival, spec *Spec) (net.Conn, *atomic.Int64) {
-	defer l.handshakes.Add(-1)
-	if l.handshakes.Add(1) > int64(l.config.MaxHandshakes) {
+	if !l.places.enter(&l.shaking) {
 		return nil, &l.overflow
 	}
+	defer l.places.leave(&l.shaking)
 	same := conn
 	if spec.ProxyHeader != nil {
 		var count *atomic.Int64

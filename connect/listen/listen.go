@@ -116,7 +116,8 @@ type Config struct {
 	// it is closed at once and counted.
 	MaxConnections int
 	// MaxHandshakes at one time on all listeners, included what listener filters
-	// wait for; 0 means 1024. What is over it is closed at once
+	// wait for; 0 means 2048. A listener may have no more than it leaves to others:
+	// half of them, if it alone is busy. What is over it is closed at once
 	// and counted.
 	MaxHandshakes int
 	// HandshakeTimeout for each; 0 means 10 s.
@@ -131,7 +132,7 @@ type Config struct {
 
 func (c *Config) defaults() {
 	setDefault(&c.MaxConnections, 65536)
-	setDefault(&c.MaxHandshakes, 1024)
+	setDefault(&c.MaxHandshakes, 2048)
 	setDefault(&c.HandshakeTimeout, 10*time.Second)
 	setDefault(&c.ChainDrain, time.Minute)
 }
@@ -210,8 +211,9 @@ type listener struct {
 	closed  chan struct{} // by close
 	ended   chan struct{} // by run
 
-	handshakes *atomic.Int64 // of the Set
-	set        *Set
+	set     *Set
+	places  *places // of the set
+	shaking int     // of the places, those that are taken here
 
 	accepted, active, destroyed      atomic.Int64
 	overflow, noChain, badHandshakes atomic.Int64

@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/serai-net/serai/connect/mesh"
@@ -26,8 +25,7 @@ type Set struct {
 	looks   looks
 	// inspected is what all listeners have seen
 	inspected inspected
-	// handshakes under way on all listeners
-	handshakes atomic.Int64
+	places    places
 
 	mu        sync.Mutex        // guards:
 	listeners map[key]*listener // by address
@@ -39,7 +37,7 @@ type Set struct {
 // NewSet returns a Set without listeners.
 func NewSet(config Config, log *slog.Logger) *Set {
 	config.defaults()
-	return &Set{config: config, log: log, listeners: map[key]*listener{}, leaving: map[*Chain]bool{}}
+	return &Set{config: config, log: log, places: places{most: config.MaxHandshakes}, listeners: map[key]*listener{}, leaving: map[*Chain]bool{}}
 }
 
 // Prepare binds what next adds; commit then accepts on it, swaps the chains of
@@ -100,7 +98,7 @@ func (s *Set) prepare(next []*Spec, before map[key]*listener) (map[key]*listener
 }
 
 func (s *Set) bind(spec *Spec) (*listener, error) {
-	l := &listener{config: s.config, log: s.log, buffers: &s.buffers, handshakes: &s.handshakes, set: s, closed: make(chan struct{}), ended: make(chan struct{})}
+	l := &listener{config: s.config, log: s.log, buffers: &s.buffers, places: &s.places, set: s, closed: make(chan struct{}), ended: make(chan struct{})}
 	l.spec.Store(spec)
 	if spec.Unbound {
 		return l, nil
@@ -177,7 +175,7 @@ func (s *Set) drainAway(chain *Chain, l *listener) {
 // beside the listener's.
 func kill(drain *wire.Drain) (connections int) {
 	drain.Each(func(d wire.Drainable) {
-		if _, ok := d.(*holder); ok {
+		if h, ok := d.(*holder); ok && !h.killed.Swap(true) {
 			connections++
 		}
 	})
@@ -192,11 +190,25 @@ func (l *listener) close() {
 	}
 }
 
-// at is the listener of an address, nil if there is none: the one with just this
-// address, or one for every address at its port.
-func (s *Set) at(address netip.AddrPort) *listener {
+// receive gives a pending connection to the listener of an address; nil if there is
+// no other. It does so in one step, so that one that is removed has it before, and its
+// drain waits for it, or does not get it.
+func (s *Set) receive(address netip.AddrPort, from *listener, held *holder) *listener {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	l := s.at(address)
+	if l == nil || l == from {
+		return nil
+	}
+	l.accepted.Add(1)
+	l.active.Add(1)
+	l.pending.Add(held)
+	return l
+}
+
+// at is the listener of an address, nil if there is none: the one with just this
+// address, or one for every address at its port. Callers hold the lock.
+func (s *Set) at(address netip.AddrPort) *listener {
 	every := netip.IPv4Unspecified()
 	if address.Addr().Is6() {
 		every = netip.IPv6Unspecified()
@@ -251,7 +263,8 @@ func (s *Set) Shutdown(ctx context.Context, delay time.Duration) (killed int) {
 	case <-time.After(delay):
 	case <-ctx.Done():
 	}
-	return finish(ctx, inbound, leaving) + finish(ctx, outbound, nil)
+	// All, since outbound ones may have handed connections to inbound ones meanwhile.
+	return finish(ctx, inbound, leaving) + finish(ctx, slices.Concat(outbound, inbound), leaving)
 }
 
 func begin(listeners []*listener) {
@@ -271,6 +284,9 @@ func finish(ctx context.Context, listeners []*listener, chains []*Chain) (killed
 	}
 	for _, chain := range chains {
 		chain.drain.CloseIdle()
+	}
+	for _, l := range listeners { // of which some hand over what they have to others
+		l.pending.Wait(ctx) //nolint:errcheck // what is late is killed below
 	}
 	for _, l := range listeners {
 		if l.pending.Wait(ctx) != nil {
