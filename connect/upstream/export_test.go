@@ -125,3 +125,11 @@ func (s *Set) Sweep(ctx context.Context, now time.Time) {
 
 // SweepOriginals forgets hosts of original destinations that nobody goes to at now.
 func (c *Cluster) SweepOriginals(now time.Time) { c.originals.sweep(time.Time{}, time.Time{}, now) }
+
+// MaxOriginals bounds the hosts of a cluster of original destinations.
+const MaxOriginals = maxOriginals
+
+// PickFor is what is picked for who wanted to go somewhere.
+func (c *Cluster) PickFor(peer *wire.Peer) *Host {
+	return c.pick(time.Now(), preference{peer: peer}, nil)
+}

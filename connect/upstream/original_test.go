@@ -114,3 +114,73 @@ func TestOriginalServe(t *testing.T) {
 		t.Errorf("%d hosts of before", n)
 	}
 }
+
+// A port scan through the cluster takes no room from anybody: what it has left behind
+// makes room for who comes, the longest idle first, and a host with a connection stays.
+func TestOriginalsMakeRoom(t *testing.T) {
+	t.Parallel()
+	c := newSet(t, original("o")).Cluster("o")
+	busy := echo(t)
+	for range 3 { // more of them than are looked at, in all
+		conn, _, err := c.Dial(upstream.For(t.Context(), wanting(busy, true)), wire.Choice{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+	}
+	kept := c.PickFor(wanting(busy, true))
+	at := func(i int) *wire.Peer {
+		return wanting(netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), 80).String(), true)
+	}
+	const scanned = upstream.MaxOriginals + 100
+	var first, second, last *upstream.Host
+	for i := range scanned {
+		last = c.PickFor(at(i))
+		if last == nil {
+			t.Fatalf("nobody may go to address %d", i)
+		}
+		switch i {
+		case 0:
+			first = last
+		case 150:
+			second = last
+		}
+	}
+	stats := c.Stats()
+	if stats.Hosts != upstream.MaxOriginals || stats.Originals.Evicted != 101 || stats.Originals.Overflow != 0 {
+		t.Errorf("%d hosts, %+v", stats.Hosts, stats.Originals)
+	}
+	if c.PickFor(at(150)) != second || c.PickFor(at(scanned-1)) != last || c.PickFor(wanting(busy, true)) != kept {
+		t.Error("one made room that was used later")
+	}
+	if c.PickFor(at(0)) == first {
+		t.Error("the longest idle one has not made room")
+	}
+}
+
+// Where everybody is busy there is no room, which is found soon.
+func TestOriginalsAreBusy(t *testing.T) {
+	t.Parallel()
+	c := newSet(t, original("o")).Cluster("o")
+	at := func(i int) *wire.Peer {
+		return wanting(netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), 80).String(), true)
+	}
+	var hosts []*upstream.Host
+	for i := range upstream.MaxOriginals {
+		h := c.PickFor(at(i))
+		h.Busy(1)
+		hosts = append(hosts, h)
+	}
+	if c.PickFor(at(upstream.MaxOriginals)) != nil || c.Stats().Originals.Overflow != 1 {
+		t.Error("a busy one has made room")
+	}
+	hosts[20].Busy(0) // the first ones have gone to the front
+	for i := 0; c.PickFor(at(upstream.MaxOriginals)) == nil; i++ {
+		if i > 2 {
+			t.Fatal("the only idle one is not found")
+		}
+	}
+	if c.PickFor(at(0)) != hosts[0] {
+		t.Error("a busy one has made room")
+	}
+}

@@ -33,7 +33,13 @@ type Stats struct {
 	OpenConns, OpenPending, OpenRequests, OpenRetries bool
 	// Outlier is nil without outlier detection.
 	Outlier *OutlierStats
+	// Originals is nil but for a cluster of original destinations.
+	Originals *OriginalStats
 }
+
+// OriginalStats are what a cluster of original destinations counts besides: hosts that
+// made room for others, and those for which there was none.
+type OriginalStats struct{ Evicted, Overflow int64 }
 
 // All yields the counters by Envoy's names where there is one.
 func (s *Stats) All() iter.Seq2[string, int64] {
@@ -70,6 +76,9 @@ func (s *Stats) All() iter.Seq2[string, int64] {
 				return
 			}
 		}
+		if o := s.Originals; o != nil && (!yield("original_dst_host_evicted", o.Evicted) || !yield("original_dst_host_overflow", o.Overflow)) {
+			return
+		}
 		if s.Outlier != nil {
 			s.Outlier.all(yield)
 		}
@@ -101,6 +110,7 @@ func (c *Cluster) Stats() Stats {
 	if cfg.Kind == mesh.ClusterOriginalDst {
 		s.Hosts = c.originals.len()
 		s.Healthy = s.Hosts
+		s.Originals = &OriginalStats{Evicted: c.originals.evicted.Load(), Overflow: c.originals.overflow.Load()}
 	}
 	s.OpenConns = s.Conns >= limit(l.MaxConnections, l.HasConnections)
 	s.OpenPending = s.Pending >= limit(l.MaxPending, l.HasPending)
