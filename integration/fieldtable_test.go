@@ -134,7 +134,7 @@ func (p *prober) visit(t *testing.T, r *anypb.Any) {
 	}
 	p.walk(msg.ProtoReflect(), nil, func(at protoreflect.Message, path []step) {
 		name := at.Descriptor().FullName()
-		at.Range(func(field protoreflect.FieldDescriptor, v protoreflect.Value) bool {
+		inOrder(at, func(field protoreflect.FieldDescriptor, v protoreflect.Value) bool {
 			if all := p.seen[field.FullName()]; len(all) < valuesPerField && !slices.ContainsFunc(all, v.Equal) {
 				p.seen[field.FullName()] = append(all, v)
 			}
@@ -187,6 +187,17 @@ func (p *prober) found(field protoreflect.FieldDescriptor) []func(protoreflect.M
 	return all
 }
 
+// inOrder calls yield with the fields that are set, in the order of their definition: protobuf's own order is another one
+// in each build.
+func inOrder(m protoreflect.Message, yield func(protoreflect.FieldDescriptor, protoreflect.Value) bool) {
+	fields := m.Descriptor().Fields()
+	for i := range fields.Len() {
+		if field := fields.Get(i); m.Has(field) && !yield(field, m.Get(field)) {
+			return
+		}
+	}
+}
+
 func (p *prober) walk(at protoreflect.Message, path []step, found func(protoreflect.Message, []step)) {
 	if packed, ok := at.Interface().(*anypb.Any); ok {
 		if inside, err := packed.UnmarshalNew(); err == nil {
@@ -195,7 +206,7 @@ func (p *prober) walk(at protoreflect.Message, path []step, found func(protorefl
 		return
 	}
 	found(at, path)
-	at.Range(func(field protoreflect.FieldDescriptor, v protoreflect.Value) bool {
+	inOrder(at, func(field protoreflect.FieldDescriptor, v protoreflect.Value) bool {
 		switch {
 		case field.IsMap():
 			if field.MapValue().Message() != nil {
