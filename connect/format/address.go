@@ -64,7 +64,7 @@ func downstreamOperator(name string) (definition, bool) {
 	case "FILTER_CHAIN_NAME":
 		return plainly(word(func(in *Input) string { return in.Chain }))
 	case "DOWNSTREAM_TRANSPORT_FAILURE_REASON", "TLS_JA3_FINGERPRINT", "TLS_JA4_FINGERPRINT":
-		return never(alone)
+		return never()
 	}
 	switch rest, ok := strings.CutPrefix(name, "DOWNSTREAM_"); {
 	case !ok:
@@ -100,8 +100,8 @@ func upstreamOperator(name string) (definition, bool) {
 		}
 	}
 	if d, ok := addressOperator(name, "UPSTREAM_LOCAL", func(in *Input) netip.AddrPort {
-		if a := in.attempt(); a != nil {
-			return a.Local
+		if p := in.upstream(); p != nil {
+			return p.Local
 		}
 		return netip.AddrPort{}
 	}); ok {
@@ -149,6 +149,9 @@ func upstreamOperator(name string) (definition, bool) {
 	case "UPSTREAM_HOST_NAME", "UPSTREAM_HOST_NAME_WITHOUT_PORT":
 		return plainly(word(func(in *Input) string {
 			host := endpoint(in)
+			if a := in.attempt(); a != nil {
+				host = cmp.Or(a.HostName, host)
+			}
 			if name == "UPSTREAM_HOST_NAME_WITHOUT_PORT" {
 				host, _ = hostPort(host)
 			}
@@ -162,7 +165,12 @@ func upstreamOperator(name string) (definition, bool) {
 			return ""
 		}))
 	case "UPSTREAM_CONNECTION_ID":
-		return plainly(count(func(*Input) int64 { return 0 })) // ours have no numbers
+		return plainly(count(func(in *Input) int64 {
+			if p := in.upstream(); p != nil {
+				return int64(p.Number) //nolint:gosec // it counts up from 1
+			}
+			return 0
+		}))
 	}
 	return definition{}, false
 }
@@ -198,10 +206,10 @@ func endpoint(in *Input) string {
 
 // remote is the endpoint if there was a connection to it.
 func remote(in *Input) string {
-	if a := in.attempt(); a != nil && (a.Local.IsValid() || !a.Head.IsZero()) {
-		return a.Endpoint
+	if in.upstream() == nil {
+		return ""
 	}
-	return ""
+	return endpoint(in)
 }
 
 // hostPort splits an address; that of a unix socket has no port.

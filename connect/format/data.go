@@ -6,16 +6,19 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/serai-net/serai/connect/wire"
 )
 
 // dataOperator are those of metadata and filter state.
 func dataOperator(name string) (definition, bool) {
 	switch name {
 	case "DYNAMIC_METADATA":
-		return definition{wantsArg | takesMax, dynamicMetadata}, true
-	case "CLUSTER_METADATA", "UPSTREAM_METADATA":
-		// Consul's clusters and endpoints have none, and ours keep none.
-		return never(wantsArg | takesMax)
+		return definition{wantsArg | takesMax, metadataOperator(dynamic)}, true
+	case "CLUSTER_METADATA":
+		return definition{wantsArg, metadataOperator(ofCluster)}, true
+	case "UPSTREAM_METADATA":
+		return definition{wantsArg, metadataOperator(ofEndpoint)}, true
 	case "FILTER_STATE", "UPSTREAM_FILTER_STATE":
 		return definition{wantsArg | takesMax, filterState}, true
 	case "METADATA":
@@ -24,20 +27,35 @@ func dataOperator(name string) (definition, bool) {
 	return definition{}, false
 }
 
-// dynamicMetadata reads `NAMESPACE:KEY:KEY...`; a namespace alone means all of it.
-func dynamicMetadata(arg string) (operator, error) {
-	namespace, keys, more := strings.Cut(arg, ":")
-	if !more {
+// What has metadata.
+func dynamic(in *Input) *wire.Metadata   { return &in.Exchange.Metadata }
+func ofCluster(in *Input) *wire.Metadata { return in.Exchange.ClusterMetadata }
+func ofEndpoint(in *Input) *wire.Metadata {
+	if a := in.attempt(); a != nil {
+		return a.Metadata
+	}
+	return nil
+}
+
+// metadataOperator reads `NAMESPACE:KEY:KEY...`; a namespace alone means all of it.
+func metadataOperator(of func(in *Input) *wire.Metadata) func(arg string) (operator, error) {
+	return func(arg string) (operator, error) {
+		namespace, keys, more := strings.Cut(arg, ":")
+		if more {
+			return metadataValue(of, namespace, strings.Split(keys, ":")), nil
+		}
 		return func(dst []byte, in *Input) ([]byte, kind) {
-			if all := in.Exchange.Metadata.Namespace(namespace); all != nil {
+			if all := of(in).Namespace(namespace); all != nil {
 				return appendData(dst, all), raw
 			}
 			return dst, absent
 		}, nil
 	}
-	path := strings.Split(keys, ":")
+}
+
+func metadataValue(of func(in *Input) *wire.Metadata, namespace string, path []string) operator {
 	return func(dst []byte, in *Input) ([]byte, kind) {
-		value, ok := in.Exchange.Metadata.Lookup(namespace, path)
+		value, ok := of(in).Lookup(namespace, path)
 		if !ok {
 			return dst, absent
 		}
@@ -50,16 +68,20 @@ func dynamicMetadata(arg string) (operator, error) {
 			return dst, absent
 		}
 		return appendData(dst, value), raw
-	}, nil
+	}
 }
 
-// anyMetadata reads `KIND:NAMESPACE:KEY...`, of which only that of filters is ours.
+// anyMetadata reads `KIND:NAMESPACE:KEY...`, of which those of routes and listeners are not kept.
 func anyMetadata(arg string) (operator, error) {
 	what, rest, _ := strings.Cut(arg, ":")
 	switch what {
 	case "DYNAMIC":
-		return dynamicMetadata(rest)
-	case "CLUSTER", "ROUTE", "UPSTREAM_HOST", "LISTENER", "LISTENER_FILTER_CHAIN", "VIRTUAL_HOST":
+		return metadataOperator(dynamic)(rest)
+	case "CLUSTER":
+		return metadataOperator(ofCluster)(rest)
+	case "UPSTREAM_HOST":
+		return metadataOperator(ofEndpoint)(rest)
+	case "ROUTE", "LISTENER", "LISTENER_FILTER_CHAIN", "VIRTUAL_HOST":
 		return func(dst []byte, _ *Input) ([]byte, kind) { return dst, absent }, nil
 	}
 	return nil, fmt.Errorf("metadata of %q is unknown", what)

@@ -40,6 +40,14 @@ func (in *Input) attempt() *wire.Attempt {
 	return nil
 }
 
+// upstream is the other end of the last attempt's connection; nil if there was none.
+func (in *Input) upstream() *wire.Peer {
+	if a := in.attempt(); a != nil {
+		return a.Peer
+	}
+	return nil
+}
+
 // kind says what an operator has written.
 type kind uint8
 

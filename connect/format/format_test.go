@@ -40,7 +40,7 @@ func input() *format.Input {
 	x.BytesIn, x.BytesOut, x.Cluster, x.Observed, x.Tries = 3, 5, "c", "seen", 1
 	a := x.NewAttempt("c", start.Add(time.Millisecond))
 	a.Endpoint, a.Connected, a.Head, a.Proto = "127.0.0.1:19779", start.Add(2*time.Millisecond), start.Add(9*time.Millisecond), 1
-	a.Local = netip.MustParseAddrPort("127.0.0.1:44074")
+	a.Peer = &wire.Peer{Local: netip.MustParseAddrPort("127.0.0.1:44074")}
 	x.HeadSent, x.Finish = start.Add(10*time.Millisecond), start.Add(12500*time.Microsecond)
 	x.Metadata.Set("ns", "k", "v")
 	x.Metadata.Set("ns", "n", 1.5)

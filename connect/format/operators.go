@@ -30,8 +30,8 @@ func plainly(op operator) (definition, bool) {
 
 // never defines an operator whose value is never known here, such as what only
 // an Envoy with that extension knows.
-func never(s syntax) (definition, bool) {
-	return definition{syntax: s, make: func(string) (operator, error) {
+func never() (definition, bool) {
+	return definition{make: func(string) (operator, error) {
 		return func(dst []byte, _ *Input) ([]byte, kind) { return dst, absent }, nil
 	}}, true
 }
@@ -89,7 +89,7 @@ func streamOperator(name string) (definition, bool) {
 	case "ROUTE_NAME":
 		return plainly(word(func(in *Input) string { return in.Exchange.Rule }))
 	case "VIRTUAL_CLUSTER_NAME":
-		return never(alone)
+		return never()
 	case "CUSTOM_FLAGS":
 		return plainly(func(dst []byte, _ *Input) ([]byte, kind) { return dst, text })
 	case "BYTES_RETRANSMITTED", "PACKETS_RETRANSMITTED": // of QUIC

@@ -33,7 +33,7 @@ func timeOperator(name string) (definition, bool) {
 	case "UPSTREAM_CONNECTION_POOL_READY_DURATION":
 		return span(point("US_CX_BEG"), point("US_CX_END"))
 	case "DOWNSTREAM_HANDSHAKE_DURATION", "ROUNDTRIP_DURATION":
-		return never(alone)
+		return never()
 	case "COMMON_DURATION":
 		return definition{wantsArg, commonDuration}, true
 	}

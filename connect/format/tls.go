@@ -14,47 +14,93 @@ import (
 	"time"
 
 	"github.com/serai-net/serai/connect/spiffe"
+	"github.com/serai-net/serai/connect/wire"
 )
 
-// tlsOperator are those of TLS and certificates. Of what an upstream has shown,
-// nothing is kept.
+// end is one end of an exchange: its downstream or upstream connection; nil if there
+// is none.
+type end func(in *Input) *wire.Peer
+
+func downstream(in *Input) *wire.Peer { return in.Exchange.Peer }
+
+// tlsOperator are those of TLS and certificates.
 func tlsOperator(name string) (definition, bool) {
-	switch name {
-	case "DOWNSTREAM_TLS_VERSION":
-		return plainly(word(func(in *Input) string { return tlsVersion(in.Exchange.Peer.Version) }))
-	case "DOWNSTREAM_TLS_CIPHER":
-		return plainly(word(func(in *Input) string { return tlsCipher(in.Exchange.Peer.Cipher) }))
-	case "DOWNSTREAM_PEER_CERT_V_START":
-		return validity(func(c *x509.Certificate) time.Time { return c.NotBefore })
-	case "DOWNSTREAM_PEER_CERT_V_END":
-		return validity(func(c *x509.Certificate) time.Time { return c.NotAfter })
-	case "DOWNSTREAM_TLS_SESSION_ID", "UPSTREAM_TLS_SESSION_ID", "UPSTREAM_TLS_VERSION", "UPSTREAM_TLS_CIPHER",
-		"UPSTREAM_PEER_SUBJECT", "UPSTREAM_PEER_ISSUER", "UPSTREAM_PEER_CERT", "UPSTREAM_PEER_URI_SAN", "UPSTREAM_PEER_DNS_SAN",
-		"UPSTREAM_PEER_IP_SAN", "UPSTREAM_LOCAL_URI_SAN", "UPSTREAM_LOCAL_DNS_SAN", "UPSTREAM_LOCAL_IP_SAN",
-		"DOWNSTREAM_LOCAL_OTHERNAME_SAN", "DOWNSTREAM_PEER_OTHERNAME_SAN":
-		return never(alone)
-	case "DOWNSTREAM_PEER_CHAIN_SERIALS":
-		return plainly(chain(ofCertificate("SERIAL")))
-	case "DOWNSTREAM_PEER_CHAIN_FINGERPRINTS_256":
-		return plainly(chain(ofCertificate("FINGERPRINT_256")))
-	case "DOWNSTREAM_PEER_CHAIN_FINGERPRINTS_1":
-		return plainly(chain(ofCertificate("FINGERPRINT_1")))
-	case "UPSTREAM_PEER_CERT_V_START", "UPSTREAM_PEER_CERT_V_END":
-		return never(takesArg)
-	}
-	if what, ok := strings.CutPrefix(name, "DOWNSTREAM_PEER_"); ok {
-		if of := ofCertificate(what); of != nil {
-			return plainly(certificate(func(in *Input) *x509.Certificate { return in.Exchange.Peer.Certificate }, of))
+	if what, ok := strings.CutPrefix(name, "DOWNSTREAM_"); ok {
+		switch what {
+		case "TLS_SESSION_ID", "LOCAL_OTHERNAME_SAN", "PEER_OTHERNAME_SAN":
+			return never()
+		case "PEER_CHAIN_SERIALS":
+			return plainly(chain(ofCertificate("SERIAL")))
+		case "PEER_CHAIN_FINGERPRINTS_256":
+			return plainly(chain(ofCertificate("FINGERPRINT_256")))
+		case "PEER_CHAIN_FINGERPRINTS_1":
+			return plainly(chain(ofCertificate("FINGERPRINT_1")))
+		case "PEER_SERIAL", "PEER_FINGERPRINT_256", "PEER_FINGERPRINT_1", "PEER_EMAIL_SAN", "LOCAL_SUBJECT", "LOCAL_EMAIL_SAN":
+			return certificateOperator(what, downstream)
 		}
+		return tlsOperatorOf(what, downstream)
 	}
-	switch what, _ := strings.CutPrefix(name, "DOWNSTREAM_LOCAL_"); what {
-	case "SUBJECT", "URI_SAN", "DNS_SAN", "IP_SAN", "EMAIL_SAN":
-		return plainly(certificate(func(in *Input) *x509.Certificate { return in.Exchange.Peer.Ours }, ofCertificate(what)))
+	if what, ok := strings.CutPrefix(name, "UPSTREAM_"); ok {
+		return tlsOperatorOf(what, (*Input).upstream)
 	}
 	return definition{}, false
 }
 
-// chain writes what of says of all certificates that the peer has shown.
+// tlsOperatorOf are those that there are of both ends.
+func tlsOperatorOf(what string, of end) (definition, bool) {
+	switch what {
+	case "TLS_VERSION":
+		return plainly(word(func(in *Input) string {
+			if p := of(in); p != nil {
+				return tlsVersion(p.Version)
+			}
+			return ""
+		}))
+	case "TLS_CIPHER":
+		return plainly(word(func(in *Input) string {
+			if p := of(in); p != nil {
+				return tlsCipher(p.Cipher)
+			}
+			return ""
+		}))
+	case "TLS_SESSION_ID": // which crypto/tls does not tell
+		return never()
+	case "PEER_CERT_V_START":
+		return validity(of, func(c *x509.Certificate) time.Time { return c.NotBefore })
+	case "PEER_CERT_V_END":
+		return validity(of, func(c *x509.Certificate) time.Time { return c.NotAfter })
+	case "PEER_SUBJECT", "PEER_ISSUER", "PEER_CERT", "PEER_URI_SAN", "PEER_DNS_SAN", "PEER_IP_SAN",
+		"LOCAL_URI_SAN", "LOCAL_DNS_SAN", "LOCAL_IP_SAN":
+		return certificateOperator(what, of)
+	}
+	return definition{}, false
+}
+
+// certificateOperator is PEER_ or LOCAL_ with what is written of the certificate of
+// the other side, or of ours.
+func certificateOperator(what string, of end) (definition, bool) {
+	if theirs, ok := strings.CutPrefix(what, "PEER_"); ok {
+		return plainly(certificate(shownBy(of), ofCertificate(theirs)))
+	}
+	return plainly(certificate(func(in *Input) *x509.Certificate {
+		if p := of(in); p != nil {
+			return p.Ours
+		}
+		return nil
+	}, ofCertificate(strings.TrimPrefix(what, "LOCAL_"))))
+}
+
+// shownBy is the certificate of the other side.
+func shownBy(of end) func(in *Input) *x509.Certificate {
+	return func(in *Input) *x509.Certificate {
+		if p := of(in); p != nil {
+			return p.Certificate
+		}
+		return nil
+	}
+}
+
+// chain writes what of says of all certificates that the client has shown.
 func chain(of func(c *x509.Certificate) string) operator {
 	return word(func(in *Input) string { return joined(in.Exchange.Peer.Chain, of) })
 }
@@ -129,17 +175,18 @@ func certificate(find func(in *Input) *x509.Certificate, of func(c *x509.Certifi
 	})
 }
 
-func validity(of func(c *x509.Certificate) time.Time) (definition, bool) {
+func validity(whose end, of func(c *x509.Certificate) time.Time) (definition, bool) {
+	shown := shownBy(whose)
 	return definition{takesArg, func(arg string) (operator, error) {
 		c, err := newClock(arg, false)
 		if err != nil {
 			return nil, err
 		}
 		return clockOperator(c, func(in *Input) time.Time {
-			if in.Exchange.Peer.Certificate == nil {
-				return time.Time{}
+			if c := shown(in); c != nil {
+				return of(c)
 			}
-			return of(in.Exchange.Peer.Certificate)
+			return time.Time{}
 		}), nil
 	}}, true
 }

@@ -2,6 +2,7 @@ package mesh
 
 import (
 	"net/netip"
+	"reflect"
 	"slices"
 	"time"
 )
@@ -71,6 +72,8 @@ type Cluster struct {
 	Pool    Pool
 	// StatName is alt_stat_name; "" means Name.
 	StatName string
+	// Metadata is for who logs; nil for none.
+	Metadata Metadata
 	// Lambda says that the cluster is the gateway of AWS Lambda.
 	Lambda bool
 	// Refusal says what is not understood: every request gets a 503.
@@ -117,13 +120,16 @@ type Endpoint struct {
 	// Locality tells the localities of a set apart; LocalityWeight is what all of
 	// one have together, for Balance.LocalityWeighted.
 	Locality, LocalityWeight uint32
+	// Metadata is for who logs; nil for none.
+	Metadata Metadata
 }
 
 // Equal tells whether both are the same in every respect.
 func (e *Endpoint) Equal(other *Endpoint) bool {
 	return e.Address == other.Address && slices.Equal(e.Others, other.Others) && e.Hostname == other.Hostname &&
 		e.Weight == other.Weight && e.Health == other.Health && e.Priority == other.Priority &&
-		e.Locality == other.Locality && e.LocalityWeight == other.LocalityWeight
+		e.Locality == other.Locality && e.LocalityWeight == other.LocalityWeight &&
+		(e.Metadata == nil && other.Metadata == nil || reflect.DeepEqual(e.Metadata, other.Metadata))
 }
 
 // EndpointSet is all endpoints of one cluster (xDS: ClusterLoadAssignment).

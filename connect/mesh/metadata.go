@@ -1,5 +1,10 @@
 package mesh
 
+// Metadata is what a control plane says of a cluster or an endpoint, for who logs: by
+// namespace and key, with values as encoding/json gives them
+// (xDS: core.v3.Metadata.filter_metadata).
+type Metadata map[string]map[string]any
+
 // HeaderToMetadata is the header_to_metadata filter.
 type HeaderToMetadata struct {
 	// Request and Response are the rules for their headers, in order.

@@ -29,7 +29,7 @@ func Connect(find func() (*upstream.Cluster, error)) wire.Service {
 		if err != nil {
 			return nil, err
 		}
-		x.Cluster = cluster.Name()
+		cluster.Note(x)
 		a := x.NewAttempt(x.Cluster, time.Now())
 		conn, host, err := cluster.Dial(upstream.For(x.Context(), x.Peer), x.Choice)
 		if err != nil {
@@ -37,8 +37,9 @@ func Connect(find func() (*upstream.Cluster, error)) wire.Service {
 			a.Fail(err)
 			return nil, dialFault(x, err)
 		}
-		a.Endpoint, a.Connected = host.Address(), time.Now()
-		a.Head, a.Local = a.Connected, wire.AddrPort(conn.LocalAddr())
+		host.Note(a, conn)
+		a.Connected = time.Now()
+		a.Head = a.Connected
 		t := &tunnel{conn: conn, down: req.Body, idle: http1.DefaultTunnelTimeout}
 		t.touch()
 		if err := x.OnAbort(t); err != nil {

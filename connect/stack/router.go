@@ -188,7 +188,7 @@ func (r *router) forward(x *wire.Exchange, req *wire.Request, rule *route.Rule, 
 	if x.Request == nil { // of a codec that does not tell
 		x.Request = req
 	}
-	x.Cluster = target.Cluster
+	cluster.Note(x)
 	// Before the path is rewritten: what an edit is told of is what the client sent.
 	rule.EditOf(target).Request(x, &req.Header)
 	for _, edit := range rule.Edits {

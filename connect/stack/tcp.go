@@ -216,7 +216,7 @@ func (t *TCP) dial(r *relay, cfg *tcpConfig) (net.Conn, error) {
 		t.noRoute.Add(1)
 		return nil, &wire.Fault{Flag: wire.FlagNoCluster, Err: fmt.Errorf("cluster %q is not known", name)}
 	}
-	r.x.Observed = cluster.Observed()
+	cluster.Note(&r.x)
 	if cfg.proxy.HashSource {
 		r.x.Choice.Hash, r.x.Choice.Hashed = sourceHash(r.peer)
 	}
@@ -250,14 +250,14 @@ func (r *relay) connect(cluster *upstream.Cluster, name string) (net.Conn, error
 		a.End, a.Flag = time.Now(), wire.AsFault(err).Flag
 		a.Fail(err)
 		if host != nil {
-			a.Endpoint = host.Address()
+			host.Note(a, nil)
 			r.x.Tries++
 		}
 		return nil, err
 	}
 	r.x.Tries++
-	a.Endpoint, a.Connected = host.Address(), time.Now()
-	a.Local = wire.AddrPort(up.LocalAddr())
+	host.Note(a, up)
+	a.Connected = time.Now()
 	a.Head, r.x.HeadSent = a.Connected, a.Connected
 	return up, nil
 }

@@ -1,10 +1,8 @@
 package upstream
 
 import (
-	"crypto/tls"
 	"errors"
 	"fmt"
-	"net"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -75,16 +73,6 @@ func (a *answers) count(name string, x *wire.Exchange) {
 
 // TryTimedOut counts a try that was given up while the exchange had time left.
 func (c *Cluster) TryTimedOut() { c.answers.perTry.Add(1) }
-
-// secured notes what a new connection is secured by.
-func (a *answers) secured(conn net.Conn) {
-	secure, ok := conn.(*tls.Conn)
-	if !ok {
-		return
-	}
-	state := secure.ConnectionState()
-	a.handshakes.Succeeded(&state)
-}
 
 // Moved tells how many bytes were sent and received on a raw connection that is
 // about to be closed.

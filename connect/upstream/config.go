@@ -21,6 +21,7 @@ const (
 // config is a compiled cluster definition.
 type config struct {
 	*mesh.Cluster
+	metadata *wire.Metadata // for who logs
 	// tls is for HTTP/1 and raw bytes, tls2 for HTTP/2: they differ where the
 	// control plane asks for ALPN.
 	tls, tls2 *tls.Config

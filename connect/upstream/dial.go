@@ -36,7 +36,7 @@ func (c *Cluster) dialFor(ctx context.Context, p preference, http2 bool) (net.Co
 		return nil, nil, err
 	}
 	c.active.Add(1)
-	conn, host, err := c.dialAny(ctx, p, http2)
+	conn, peer, host, err := c.dialAny(ctx, p, http2)
 	if err != nil {
 		c.active.Add(-1)
 		return nil, host, err
@@ -44,10 +44,10 @@ func (c *Cluster) dialFor(ctx context.Context, p preference, http2 bool) (net.Co
 	host.active.Add(1)
 	c.answers.requests.Add(1)
 	host.answers.begun()
-	return &countedConn{Conn: conn, host: host}, host, nil
+	return &countedConn{Conn: conn, host: host, peer: peer}, host, nil
 }
 
-func (c *Cluster) dialAny(ctx context.Context, p preference, http2 bool) (net.Conn, *Host, error) {
+func (c *Cluster) dialAny(ctx context.Context, p preference, http2 bool) (net.Conn, *wire.Peer, *Host, error) {
 	var tried [maxTries]*Host
 	var last error
 	var asked *Host
@@ -63,12 +63,12 @@ func (c *Cluster) dialAny(ctx context.Context, p preference, http2 bool) (net.Co
 		if l := &c.config.Load().Limits; c.conns.Load() >= limit(l.MaxConnections, l.HasConnections) || !c.reserve(host, false) {
 			c.cxOverflow.Add(1)
 			c.overflow.Add(1)
-			return nil, nil, &wire.Fault{Flag: wire.FlagUpstreamOverflow, Text: "too many connections"}
+			return nil, nil, nil, &wire.Fault{Flag: wire.FlagUpstreamOverflow, Text: "too many connections"}
 		}
-		conn, err := c.dial(ctx, c.config.Load(), host, http2)
+		conn, peer, err := c.dial(ctx, c.config.Load(), host, http2)
 		if err == nil {
 			c.connected(host)
-			return conn, host, nil
+			return conn, peer, host, nil
 		}
 		c.freed(host, false)
 		if ctx.Err() == nil {
@@ -80,14 +80,14 @@ func (c *Cluster) dialAny(ctx context.Context, p preference, http2 bool) (net.Co
 		}
 	}
 	if last == nil {
-		return nil, nil, c.without(nil)
+		return nil, nil, nil, c.without(nil)
 	}
-	return nil, asked, &wire.Fault{Flag: wire.FlagUpstreamConnect, Err: fmt.Errorf("cluster %q: %w", c.name, last)}
+	return nil, nil, asked, &wire.Fault{Flag: wire.FlagUpstreamConnect, Err: fmt.Errorf("cluster %q: %w", c.name, last)}
 }
 
 // dial makes a connection by cfg, which was loaded after host was picked: hosts of
 // other peers are never older than the configuration that named these.
-func (c *Cluster) dial(ctx context.Context, cfg *config, host *Host, http2 bool) (net.Conn, error) {
+func (c *Cluster) dial(ctx context.Context, cfg *config, host *Host, http2 bool) (net.Conn, *wire.Peer, error) {
 	c.connects.Add(1)
 	host.answers.connects.Add(1)
 	began := time.Now()
@@ -107,22 +107,22 @@ func (c *Cluster) dial(ctx context.Context, cfg *config, host *Host, http2 bool)
 		}
 		switch {
 		case isLate(ctx):
-			return nil, fmt.Errorf("%w: %w", errWaited, err)
+			return nil, nil, fmt.Errorf("%w: %w", errWaited, err)
 		case ctx.Err() == nil || errors.Is(ctx.Err(), context.DeadlineExceeded):
 			host.failed(time.Now())
 		}
-		return nil, err
+		return nil, nil, err
 	}
 	host.succeeded()
 	c.answers.connected.Observe(time.Since(began))
-	c.answers.secured(conn)
-	return conn, nil
+	return conn, c.endOf(conn, secure), nil
 }
 
 // countedConn is an active connection of its cluster.
 type countedConn struct {
 	net.Conn
 	host   *Host
+	peer   *wire.Peer
 	closed atomic.Bool
 }
 

@@ -81,7 +81,7 @@ func (c *Cluster) SetActive(n, pending int64) {
 
 // DialLate dials for an exchange that has waited in the queue until ctx was over.
 func (c *Cluster) DialLate(ctx context.Context, h *Host) error {
-	_, err := c.dial(late(ctx), c.config.Load(), h, false)
+	_, _, err := c.dial(late(ctx), c.config.Load(), h, false)
 	return err
 }
 

@@ -35,8 +35,9 @@ type Host struct {
 	address  mesh.Address
 	text     string
 	endpoint atomic.Pointer[mesh.Endpoint]
-	pool     pool   // of HTTP/1
-	shared   shared // of HTTP/2
+	metadata atomic.Pointer[wire.Metadata] // of endpoint
+	pool     pool                          // of HTTP/1
+	shared   shared                        // of HTTP/2
 
 	answers hostAnswers
 

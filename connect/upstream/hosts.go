@@ -56,7 +56,7 @@ func (c *Cluster) setEndpoints(set *mesh.EndpointSet, keep bool) {
 					h.since = now // it begins slowly again
 				}
 			}
-			h.endpoint.Store(endpoint)
+			h.become(endpoint)
 			if detects && h.outlier.Load() == nil {
 				h.outlier.Store(&outlier{})
 			}

@@ -1,11 +1,11 @@
 package upstream
 
 import (
-	"net/netip"
 	"sync"
 	"time"
 
 	"github.com/serai-net/serai/connect/mesh"
+	"github.com/serai-net/serai/connect/wire"
 	"github.com/serai-net/serai/connect/wire/http1"
 )
 
@@ -25,7 +25,7 @@ type lease struct {
 	born   time.Time
 	served uint32
 	single bool // it serves one exchange
-	local  netip.AddrPort
+	peer   *wire.Peer
 }
 
 // release takes the connection back after an exchange.

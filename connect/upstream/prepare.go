@@ -71,12 +71,12 @@ func (h *Host) prepare(ctx context.Context, should int) {
 			h.share(ctx)
 			return // one serves many
 		}
-		made, err := c.dial(ctx, cfg, h, false)
+		made, peer, err := c.dial(ctx, cfg, h, false)
 		if err != nil {
 			c.freed(h, false)
 			return
 		}
-		h.give(c.lease(cfg, h, made))
+		h.give(c.lease(cfg, h, made, peer))
 	}
 }
 

@@ -26,7 +26,7 @@ func (c *Cluster) Serve(x *wire.Exchange, req *wire.Request) (*wire.Response, er
 	if m := c.member(preference{x.Choice, x.Attempts, x.Peer}); m != nil && m != c {
 		return m.Serve(x, req)
 	}
-	x.Cluster, x.Observed = c.name, c.Observed()
+	c.Note(x)
 	if err := c.enter(x); err != nil {
 		return nil, err
 	}
@@ -191,7 +191,7 @@ func (c *Cluster) try(
 	x *wire.Exchange, req *wire.Request, host *Host, now time.Time, fresh bool,
 ) (reused bool, resp *wire.Response, err error) {
 	a := x.NewAttempt(c.name, now)
-	a.Endpoint = host.text
+	host.Note(a, nil)
 	if c.config.Load().isHTTP2(req) {
 		return c.tryShared(x, a, req, host)
 	}
@@ -209,7 +209,7 @@ func (c *Cluster) try(
 		}
 		a.Reused, a.Connected = l.served > 0, time.Now() // served: it was waited for
 	}
-	reused, a.Local, a.Proto = a.Reused, l.local, 1
+	reused, a.Peer, a.Proto = a.Reused, l.peer, 1
 	host.active.Add(1)
 	c.answers.requests.Add(1)
 	if resp, err = l.conn.RoundTrip(x, a, req); err != nil {
@@ -242,18 +242,18 @@ func (c *Cluster) connectFor(x *wire.Exchange, host *Host) (*lease, error) {
 		}
 	}
 	cfg := c.config.Load()
-	made, err := c.connect(x, cfg, host, waited)
+	made, peer, err := c.connect(x, cfg, host, waited)
 	if err != nil {
 		c.freed(host, false)
 		return nil, err
 	}
 	c.preconnect(host)
-	return c.lease(cfg, host, made), nil
+	return c.lease(cfg, host, made, peer), nil
 }
 
 // lease makes a connection of HTTP/1 of made, which was dialled by cfg.
-func (c *Cluster) lease(cfg *config, host *Host, made net.Conn) *lease {
-	l := &lease{host: host, born: time.Now(), single: cfg.ProxyProtocol != 0, local: wire.AddrPort(made.LocalAddr())}
+func (c *Cluster) lease(cfg *config, host *Host, made net.Conn, peer *wire.Peer) *lease {
+	l := &lease{host: host, born: time.Now(), single: cfg.ProxyProtocol != 0, peer: peer}
 	c.answers.http1.Add(1)
 	l.conn = http1.NewClientConn(made, http1.ClientConfig{Buffers: &c.set.buffers}, l.release)
 	return l
@@ -261,16 +261,15 @@ func (c *Cluster) lease(cfg *config, host *Host, made net.Conn) *lease {
 
 // connect dials for an exchange, which may have waited for leave to: it ends with
 // the client and its deadline.
-func (c *Cluster) connect(x *wire.Exchange, cfg *config, host *Host, waited bool) (net.Conn, error) {
-	var conn net.Conn
-	err := c.patiently(x, func(ctx context.Context) (err error) {
+func (c *Cluster) connect(x *wire.Exchange, cfg *config, host *Host, waited bool) (conn net.Conn, peer *wire.Peer, err error) {
+	err = c.patiently(x, func(ctx context.Context) (err error) {
 		if waited {
 			ctx = late(ctx)
 		}
-		conn, err = c.dial(ctx, cfg, host, false)
+		conn, peer, err = c.dial(ctx, cfg, host, false)
 		return err
 	})
-	return conn, err
+	return conn, peer, err
 }
 
 // patiently calls what may take a while to get a connection, and ends it with the

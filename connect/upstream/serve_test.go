@@ -24,7 +24,7 @@ import (
 // tries are attempts without their times and addresses.
 func tries(t *testing.T, want, got []wire.Attempt) {
 	t.Helper()
-	ignore := cmpopts.IgnoreFields(wire.Attempt{}, "Endpoint", "Local", "Proto", "Failure", "Begin", "Connected", "Head", "Uploaded", "End")
+	ignore := cmpopts.IgnoreFields(wire.Attempt{}, "Endpoint", "HostName", "Metadata", "Peer", "Proto", "Failure", "Begin", "Connected", "Head", "Uploaded", "End")
 	if diff := cmp.Diff(want, got, ignore); diff != "" {
 		t.Errorf("attempts: -want +got:\n%s", diff)
 	}

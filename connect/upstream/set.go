@@ -14,6 +14,7 @@ import (
 	"github.com/serai-net/serai/connect/mesh"
 	"github.com/serai-net/serai/connect/mtls"
 	"github.com/serai-net/serai/connect/stats"
+	"github.com/serai-net/serai/connect/wire"
 	"github.com/serai-net/serai/connect/wire/bulk"
 	"github.com/serai-net/serai/connect/wire/http1"
 	"github.com/serai-net/serai/connect/wire/http2"
@@ -31,7 +32,9 @@ type Set struct {
 	// registry is where what stands on our clusters counts; nil for nowhere
 	registry *stats.Registry
 	lookup   lookup
-	wanted   chan want // connections to be made beforehand; what has no room is not made
+	// connections counts those that were made
+	connections atomic.Uint64
+	wanted      chan want // connections to be made beforehand; what has no room is not made
 
 	clusters atomic.Pointer[map[string]*Cluster]
 
@@ -86,7 +89,7 @@ func (s *Set) Prepare(next map[string]*mesh.Cluster) (commit func(), err error) 
 // compile makes a configuration; old is the cluster as it is, nil if it is new. With
 // the same leaf, roots and names, sessions live on.
 func (s *Set) compile(definition *mesh.Cluster, old *Cluster) *config {
-	c := &config{Cluster: definition, refusal: definition.Refusal}
+	c := &config{Cluster: definition, metadata: wire.NewMetadata(definition.Metadata), refusal: definition.Refusal}
 	if definition.ProxyProtocol != 0 && definition.Protocol != mesh.HTTP1 && c.refusal == "" {
 		c.refusal = "the PROXY protocol with HTTP/2, whose connections serve many clients, is not possible"
 	}

@@ -29,6 +29,7 @@ type shared struct {
 // sharedConn is one connection with what its host knows of it.
 type sharedConn struct {
 	*http2.ClientConn
+	peer   *wire.Peer
 	born   time.Time
 	served uint32
 }
@@ -61,7 +62,7 @@ func (c *Cluster) tryShared(x *wire.Exchange, a *wire.Attempt, req *wire.Request
 			return false, nil, err
 		}
 	}
-	a.Connected, a.Local, a.Proto = time.Now(), conn.Local(), 2
+	a.Connected, a.Peer, a.Proto = time.Now(), conn.peer, 2
 	host.active.Add(1)
 	c.answers.requests.Add(1)
 	resp, err := conn.RoundTrip(x, a, req)
@@ -69,18 +70,18 @@ func (c *Cluster) tryShared(x *wire.Exchange, a *wire.Attempt, req *wire.Request
 }
 
 // acquire takes a place on a connection, nil if there is none.
-func (s *shared) acquire(p *mesh.Pool) *http2.ClientConn {
+func (s *shared) acquire(p *mesh.Pool) *sharedConn {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.acquireLocked(p)
 }
 
-func (s *shared) acquireLocked(p *mesh.Pool) *http2.ClientConn {
+func (s *shared) acquireLocked(p *mesh.Pool) *sharedConn {
 	gone := false
 	for _, conn := range s.conns {
 		if conn.Acquire() {
 			conn.serve(p)
-			return conn.ClientConn
+			return conn
 		}
 		gone = gone || conn.Gone()
 	}
@@ -101,7 +102,7 @@ func (s *sharedConn) serve(p *mesh.Pool) {
 
 // share takes a place on a connection that is made now, by this exchange or by
 // another one that was first, or on one where a place comes free.
-func (c *Cluster) share(ctx context.Context, host *Host) (*http2.ClientConn, error) {
+func (c *Cluster) share(ctx context.Context, host *Host) (*sharedConn, error) {
 	s, pool := &host.shared, &c.config.Load().Pool
 	reserved := false // a connection that we may make
 	defer func() {
@@ -124,7 +125,7 @@ func (c *Cluster) share(ctx context.Context, host *Host) (*http2.ClientConn, err
 		}
 		s.mu.Unlock()
 		if d == nil {
-			var conn *http2.ClientConn
+			var conn *sharedConn
 			o, err := c.wait(ctx, host, true, func() (offer, bool) {
 				if conn = s.acquire(pool); conn != nil {
 					return offer{}, true
@@ -155,7 +156,7 @@ func (c *Cluster) share(ctx context.Context, host *Host) (*http2.ClientConn, err
 
 // makeFor makes the connection that d stands for, and takes a place on it if it is
 // to be used now. It was reserved.
-func (c *Cluster) makeFor(ctx context.Context, host *Host, d *dialing, use bool) (*http2.ClientConn, error) {
+func (c *Cluster) makeFor(ctx context.Context, host *Host, d *dialing, use bool) (*sharedConn, error) {
 	conn, err := c.makeShared(ctx, host)
 	if err == nil && use && !conn.Acquire() {
 		conn.Shutdown()
@@ -170,11 +171,11 @@ func (c *Cluster) makeFor(ctx context.Context, host *Host, d *dialing, use bool)
 	if err != nil {
 		return nil, err
 	}
-	made, cfg := &sharedConn{ClientConn: conn, born: time.Now()}, c.config.Load()
+	cfg := c.config.Load()
 	if use {
-		made.serve(&cfg.Pool)
+		conn.serve(&cfg.Pool)
 	}
-	s.conns = append(s.conns, made)
+	s.conns = append(s.conns, conn)
 	if s.closed {
 		conn.Retire() // who holds a place may still begin
 	} else if c.queue.waiting.Load() > 0 {
@@ -193,9 +194,9 @@ func errNoPlace() error {
 }
 
 // makeShared makes a connection. It was reserved.
-func (c *Cluster) makeShared(ctx context.Context, host *Host) (*http2.ClientConn, error) {
+func (c *Cluster) makeShared(ctx context.Context, host *Host) (*sharedConn, error) {
 	cfg := c.config.Load()
-	made, err := c.dial(ctx, cfg, host, true)
+	made, peer, err := c.dial(ctx, cfg, host, true)
 	if err != nil {
 		c.freed(host, true)
 		return nil, err
@@ -217,7 +218,7 @@ func (c *Cluster) makeShared(ctx context.Context, host *Host) (*http2.ClientConn
 		conn.Run() //nolint:errcheck // exchanges are told what becomes of them; it ends with the connection
 		c.freed(host, true)
 	}()
-	return conn, nil
+	return &sharedConn{ClientConn: conn, peer: peer, born: time.Now()}, nil
 }
 
 // released is called when an exchange has given its place back. It must not wait.

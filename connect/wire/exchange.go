@@ -18,8 +18,9 @@ import (
 // ErrClientGone is why an exchange is aborted when its client leaves.
 var ErrClientGone = errors.New("the client closed its connection")
 
-// Peer is what is known of the other end of a downstream connection. It is
-// shared by all exchanges of the connection and does not change.
+// Peer is what is known of the other end of a connection: of a client, or of an
+// endpoint (see [Attempt]). It is shared by all exchanges of the connection and does
+// not change.
 type Peer struct {
 	// Addr is the peer's address; invalid for a unix socket.
 	Addr netip.AddrPort
@@ -31,7 +32,7 @@ type Peer struct {
 	// the PROXY protocol told it.
 	Local    netip.AddrPort
 	Restored bool
-	// ID is the verified SPIFFE identity; zero without mTLS.
+	// ID is the verified SPIFFE identity of a client; zero without mTLS.
 	ID spiffe.ID
 	// Certificate is the verified leaf certificate; nil without mTLS.
 	Certificate *x509.Certificate
@@ -44,7 +45,7 @@ type Peer struct {
 	ServerName string
 	// Version and Cipher are those of TLS, as crypto/tls numbers them; 0 without.
 	Version, Cipher uint16
-	// Number tells connections of a process apart; 0 is none.
+	// Number tells connections with clients apart, or those with endpoints; 0 is none.
 	Number uint64
 
 	host atomic.Pointer[string]
@@ -115,6 +116,8 @@ type Exchange struct {
 	// Observed is what operators want Cluster to be called (alt_stat_name), "" for the
 	// same.
 	Observed string
+	// ClusterMetadata is what the control plane says of Cluster; nil for nothing.
+	ClusterMetadata *Metadata
 	// Counted is where the observer of exchanges finds what it counts of Route; nil
 	// if it has to look for it by the names.
 	Counted any
@@ -231,9 +234,13 @@ type Choice struct {
 // Attempt is one try upstream.
 type Attempt struct {
 	Cluster, Endpoint string
-	// Local is our address of the connection; invalid if unknown. Failure is why
+	// HostName is the endpoint's, "" if it has none; Metadata is what the control
+	// plane says of it, nil for nothing.
+	HostName string
+	Metadata *Metadata
+	// Peer is the other end of the connection; nil if there was none. Failure is why
 	// there is none, or why it broke; "" if neither.
-	Local   netip.AddrPort
+	Peer    *Peer
 	Failure string
 	// Begin is when the endpoint was picked, Connected when a connection was at
 	// hand, Head when the response's head was there. Zero if it did not come so far.
@@ -256,7 +263,7 @@ func (x *Exchange) Reset(control Control, peer *Peer, start time.Time) {
 	x.mu.Unlock()
 	x.Peer, x.control, x.Start = peer, control, start
 	x.ID, x.Listener, x.Consumer, x.API, x.Route, x.Cluster = "", "", "", "", "", ""
-	x.Counted, x.Observed = nil, ""
+	x.Counted, x.Observed, x.ClusterMetadata = nil, "", nil
 	x.HeadSent, x.Finish, x.Deadline = time.Time{}, time.Time{}, time.Time{}
 	x.Timeout, x.IdleTimeout, x.HeadWait = 0, 0, 0
 	x.Method, x.Authority, x.Path, x.GRPC, x.GRPCType = "", "", "", false, ""

@@ -17,6 +17,21 @@ type entry struct {
 	value          any
 }
 
+// NewMetadata is what a control plane says, by namespace and key; nil of nothing. It
+// does not change, and is nobody's who serves an exchange.
+func NewMetadata(namespaces map[string]map[string]any) *Metadata {
+	var m Metadata
+	for namespace, fields := range namespaces {
+		for key, value := range fields {
+			m.Set(namespace, key, value)
+		}
+	}
+	if len(m.entries) == 0 {
+		return nil
+	}
+	return &m
+}
+
 // Set puts value under key in a filter's namespace, in place of what was there.
 func (m *Metadata) Set(namespace, key string, value any) {
 	for i := range m.entries {
@@ -30,9 +45,9 @@ func (m *Metadata) Set(namespace, key string, value any) {
 
 // Lookup returns what stands in a namespace under path: its first step is a key,
 // each further one a key of the map found so far. Nothing stands under an empty
-// path.
+// path, nor in a nil Metadata.
 func (m *Metadata) Lookup(namespace string, path []string) (value any, ok bool) {
-	if len(path) == 0 {
+	if m == nil || len(path) == 0 {
 		return nil, false
 	}
 	for i := range m.entries {
@@ -59,6 +74,9 @@ func descend(value any, path []string) (any, bool) {
 // Namespace returns all of a namespace, nil if nothing is in it. It makes a map,
 // which is for who logs.
 func (m *Metadata) Namespace(namespace string) map[string]any {
+	if m == nil {
+		return nil
+	}
 	var all map[string]any
 	for i := range m.entries {
 		if e := &m.entries[i]; e.namespace == namespace {

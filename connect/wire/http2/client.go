@@ -3,7 +3,6 @@ package http2
 import (
 	"errors"
 	"net"
-	"net/netip"
 	"time"
 
 	"golang.org/x/net/http2"
@@ -16,9 +15,7 @@ import (
 type ClientConn struct {
 	link
 	// set by NewClientConn
-	cfg   ClientConfig
-	local netip.AddrPort
-
+	cfg ClientConfig
 	// mu guards:
 	// nextID is the next stream's, active are those acquired.
 	nextID uint32
@@ -41,7 +38,7 @@ var _ role = (*ClientConn)(nil)
 // speak HTTP/2 (its TLS handshake done). It owns conn from now on. Nothing is read
 // before Run.
 func NewClientConn(conn net.Conn, cfg ClientConfig) *ClientConn {
-	c := &ClientConn{cfg: cfg.withDefaults(), nextID: 1, local: wire.AddrPort(conn.LocalAddr())}
+	c := &ClientConn{cfg: cfg.withDefaults(), nextID: 1}
 	c.most, c.idleSince = c.cfg.MaxStreams, time.Now()
 	c.init(conn, &c.cfg.Bounds, c)
 	c.headTime = DefaultHeaderTimeout // a block that does not end holds up all streams
@@ -49,9 +46,6 @@ func NewClientConn(conn net.Conn, cfg ClientConfig) *ClientConn {
 	c.greet(http2.Setting{ID: http2.SettingEnablePush, Val: 0})
 	return c
 }
-
-// Local is our address of the connection; invalid if it has none.
-func (c *ClientConn) Local() netip.AddrPort { return c.local }
 
 // Run reads what the upstream sends until the connection ends, closes it, and
 // returns why; nil if it was shut down. It is called once.

@@ -56,6 +56,7 @@ func (d *decoder) cluster(msg *clusterv3.Cluster, c *mesh.Cluster) error {
 		return err
 	}
 	c.StatName = msg.GetAltStatName()
+	c.Metadata = d.filterMetadata(msg.GetMetadata())
 	c.Lambda = msg.GetMetadata().GetFilterMetadata()["com.amazonaws.lambda"].GetFields()["egress_gateway"].GetBoolValue()
 	c.ConnectTimeout = duration(msg.GetConnectTimeout(), connectTimeout)
 	if c.ConnectTimeout == 0 {

@@ -217,3 +217,37 @@ func TestEndpoints(t *testing.T) {
 		t.Errorf("got %q", notes)
 	}
 }
+
+// What is said of clusters and endpoints for who logs is taken as it is, but for what is too much.
+func TestMetadata(t *testing.T) {
+	t.Parallel()
+	deep, long := strings.Repeat(`[`, 40)+strings.Repeat(`]`, 40), strings.Repeat("x", 64<<10)
+	for _, row := range []struct {
+		text, note string
+		want       mesh.Metadata
+	}{
+		{`{}`, "", nil},
+		{`{"a":{}}`, "", nil},
+		{`{"a":{"s":"x","n":1.5,"l":[true,null],"m":{"k":"v"}}}`, "", mesh.Metadata{"a": {"s": "x", "n": 1.5, "l": []any{true, nil}, "m": map[string]any{"k": "v"}}}},
+		{`{"a":{"deep":` + deep + `},"b":{"k":"v"}}`, "deeper than 32", mesh.Metadata{"b": {"k": "v"}}},
+		{`{"a":{"long":"` + long + `"}}`, "too much", nil},
+	} {
+		said := `"metadata":{"filterMetadata":` + row.text + `}`
+		c, notes, err := resource.Cluster(bytesOf(t, `{`+eds+`,`+said+`}`, &clusterv3.Cluster{}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		equal(t, row.want, c.Metadata)
+		set, told, err := resource.Endpoints(bytesOf(t, `{"clusterName":"c","endpoints":[{"lbEndpoints":[{"endpoint":{"address":{"socketAddress":{"address":"10.0.0.1","portValue":80}}},`+
+			said+`}]}]}`, &endpointv3.ClusterLoadAssignment{}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		equal(t, row.want, set.Endpoints[0].Metadata)
+		for _, all := range [][]string{notes, told} {
+			if text := strings.Join(all, "\n"); !strings.Contains(text, row.note) || row.note == "" && text != "" {
+				t.Errorf("%.100s: told %q", row.text, text)
+			}
+		}
+	}
+}

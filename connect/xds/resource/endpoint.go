@@ -97,6 +97,7 @@ func (d *decoder) endpoint(
 	e = mesh.Endpoint{
 		Address: addr, Hostname: msg.GetEndpoint().GetHostname(),
 		Weight: max(1, msg.GetLoadBalancingWeight().GetValue()), Priority: group.GetPriority(),
+		Metadata: d.filterMetadata(msg.GetMetadata()),
 	}
 	if w := group.GetLoadBalancingWeight(); w != nil {
 		e.Locality, e.LocalityWeight = uint32(number), w.GetValue()

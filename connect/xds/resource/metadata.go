@@ -3,15 +3,67 @@ package resource
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	h2mv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/header_to_metadata/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/serai-net/serai/connect/match"
 	"github.com/serai-net/serai/connect/mesh"
 )
+
+const (
+	// maxMetadata bounds the metadata of a cluster or an endpoint, in bytes, and
+	// maxMetadataDepth how deep values may be nested.
+	maxMetadata      = 64 << 10
+	maxMetadataDepth = 32
+)
+
+// filterMetadata reads what is said of a cluster or an endpoint, for who logs: no traffic
+// hangs on it. What is too much of it is noted, and left out.
+func (d *decoder) filterMetadata(msg *corev3.Metadata) mesh.Metadata {
+	var all mesh.Metadata
+	if size := proto.Size(msg); size > maxMetadata {
+		d.note("metadata of %d bytes is ignored: that is too much", size)
+		return nil
+	}
+	for namespace, fields := range msg.GetFilterMetadata() {
+		if tooDeep(fields, 0) {
+			d.note("metadata is ignored: it is nested deeper than %d", maxMetadataDepth)
+			continue
+		}
+		if len(fields.GetFields()) > 0 {
+			if all == nil {
+				all = mesh.Metadata{}
+			}
+			all[namespace] = fields.AsMap()
+		}
+	}
+	return all
+}
+
+// tooDeep tells whether fields, which stand so deep, are nested too deep.
+func tooDeep(fields *structpb.Struct, depth int) bool {
+	for _, v := range fields.GetFields() {
+		if valueTooDeep(v, depth+1) {
+			return true
+		}
+	}
+	return false
+}
+
+func valueTooDeep(v *structpb.Value, depth int) bool {
+	if depth > maxMetadataDepth {
+		return true
+	}
+	return tooDeep(v.GetStructValue(), depth) ||
+		slices.ContainsFunc(v.GetListValue().GetValues(), func(one *structpb.Value) bool { return valueTooDeep(one, depth+1) })
+}
 
 func (d *decoder) headerToMetadata(msg *hcmv3.HttpFilter) (*mesh.HeaderToMetadata, error) {
 	config := &h2mv3.Config{}
