@@ -189,11 +189,18 @@ func TestBalanceAsEnvoy(t *testing.T) {
 		return fmt.Sprintf(`{"name":%q,"type":"STATIC","connectTimeout":"5s",%s,"loadAssignment":{"clusterName":%q,"endpoints":[{"lbEndpoints":[%s]}]}}`,
 			name, more, name, strings.Join(endpoints[:n], ","))
 	}
+	// What the older field says does not count beside it.
+	typed := func(typ, config string) string {
+		return fmt.Sprintf(`"lbPolicy":"LEAST_REQUEST","loadBalancingPolicy":{"policies":[{"typedExtensionConfig":{"name":"x","typedConfig":{"@type":"type.googleapis.com/envoy.extensions.load_balancing_policies.%s",%s}}}]}`, typ, config)
+	}
 	clusters := map[string]string{
-		"ring":   cluster("ring", 5, `"lbPolicy":"RING_HASH"`),
-		"maglev": cluster("maglev", 5, `"lbPolicy":"MAGLEV"`),
-		"two":    cluster("two", 2, `"outlierDetection":{"interval":"1s"}`),
-		"half":   cluster("half", 2, `"outlierDetection":{"interval":"1s","maxEjectionPercent":50}`),
+		"ring":         cluster("ring", 5, `"lbPolicy":"RING_HASH"`),
+		"maglev":       cluster("maglev", 5, `"lbPolicy":"MAGLEV"`),
+		"murmur":       cluster("murmur", 5, `"lbPolicy":"RING_HASH","ringHashLbConfig":{"hashFunction":"MURMUR_HASH_2"}`),
+		"typed-ring":   cluster("typed-ring", 5, typed("ring_hash.v3.RingHash", `"hashFunction":"MURMUR_HASH_2","minimumRingSize":"2048"`)),
+		"typed-maglev": cluster("typed-maglev", 5, typed("maglev.v3.Maglev", `"tableSize":"10007"`)),
+		"two":          cluster("two", 2, `"outlierDetection":{"interval":"1s"}`),
+		"half":         cluster("half", 2, `"outlierDetection":{"interval":"1s","maxEjectionPercent":50}`),
 	}
 	port, err := env.Ports(2)
 	must(t, err)
@@ -225,7 +232,7 @@ func TestBalanceAsEnvoy(t *testing.T) {
 	})
 	set := setOf(t, clusters)
 	ours := func(name, path, user string) string { return serveBy(t, set, name, path, user) }
-	for name, least := range map[string]int{"ring": 300, "maglev": 290} {
+	for name, least := range map[string]int{"ring": 300, "maglev": 290, "murmur": 300, "typed-ring": 300, "typed-maglev": 290} {
 		same := 0
 		for user := range 300 {
 			if ours(name, "/", fmt.Sprint(user)) == theirs(name, "/", fmt.Sprint(user)) {

@@ -1,6 +1,9 @@
 package mesh
 
-import "time"
+import (
+	"net/netip"
+	"time"
+)
 
 // Policy is a load-balancing policy.
 type Policy uint8
@@ -43,6 +46,8 @@ type Balance struct {
 	HasBias bool
 	// MinRing and MaxRing of RingHash; 0 means 1024 and 8 Mi.
 	MinRing, MaxRing uint64
+	// Murmur places endpoints on the ring by MurmurHash2 and not by xxHash.
+	Murmur bool
 	// Table is the size of Maglev's table, a prime; 0 means 65537.
 	Table uint64
 	// HashHostname places endpoints by their host name where they have one, and
@@ -70,8 +75,14 @@ type SlowStart struct {
 type Limits struct {
 	MaxConnections, MaxPending, MaxRequests, MaxRetries uint32
 	HasConnections, HasPending, HasRequests, HasRetries bool
+	// MaxHostConnections is how many connections one endpoint may have; without
+	// HasHostConnections that is not bounded by itself.
+	MaxHostConnections uint32
+	HasHostConnections bool
 	// Budget takes the place of MaxRetries; nil means none.
 	Budget *RetryBudget
+	// TrackRemaining counts what is left of each limit.
+	TrackRemaining bool
 }
 
 // RetryBudget limits the retries under way to Percent of the requests under way,
@@ -94,6 +105,23 @@ type Pool struct {
 	Preconnect float64
 	// Keepalive probes connections on which nothing comes.
 	Keepalive Keepalive
+	// Bind is the address that connections are made from; the zero value means that
+	// the system chooses. It does not hold for unix sockets.
+	Bind netip.AddrPort
+	// Race is the order in which the addresses of one endpoint are tried.
+	Race Race
+	// CloseUnhealthy closes the raw connections to an endpoint that turns out to be
+	// unhealthy.
+	CloseUnhealthy bool
+}
+
+// Race is the order of the addresses of one endpoint (RFC 8305 section 4): families
+// take turns.
+type Race struct {
+	// First is the family that begins, 4 or 6; 0 means that of the first address.
+	First int
+	// Count is how many of that family are tried before one of the other; 0 means 1.
+	Count int
 }
 
 // Keepalive is that of TCP. Zero values mean 15 s, 15 s and 9 probes.
@@ -117,6 +145,8 @@ type Outlier struct {
 	Interval, BaseEjection, MaxEjection, MaxEjectionJitter time.Duration
 	MaxEjectionPercent                                     uint32
 	AlwaysEjectOne                                         bool
+	// KeepEjected does not take an endpoint back because it passes its health check.
+	KeepEjected bool
 
 	// SuccessRate: endpoints far below the mean, in thousandths of the standard deviation.
 	SuccessRateMinimumHosts, SuccessRateRequestVolume, SuccessRateStdevFactor uint32

@@ -69,7 +69,9 @@ type Cluster struct {
 	Limits       Limits
 	// Outlier is nil if outlier detection is off.
 	Outlier *Outlier
-	Pool    Pool
+	// Check is nil if endpoints are not asked for their health.
+	Check *ActiveCheck
+	Pool  Pool
 	// StatName is alt_stat_name; "" means Name.
 	StatName string
 	// Metadata is for who logs; nil for none.

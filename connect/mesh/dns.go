@@ -30,6 +30,18 @@ type DNS struct {
 	// Retry is how long to wait after a failure, twice as long after each further
 	// one up to MaxRetry; 0 means Refresh, and ten times Retry.
 	Retry, MaxRetry time.Duration
+	// RespectTTL looks names up as soon as the first of their records is no longer
+	// good, and not at Refresh, where records are good for a while.
+	RespectTTL bool
+	// Jitter is how much longer than that a lookup may hold, at random.
+	Jitter time.Duration
+	// NoWait does not let requests wait for the first lookup.
+	NoWait bool
+	// Servers are asked in place of those of the machine, one after the other.
+	Servers []netip.AddrPort
+	// TCP asks them by TCP only. NoSearch takes names for whole, whatever domains the
+	// machine searches.
+	TCP, NoSearch bool
 }
 
 // DNSName is a name of a DNS cluster, which may be an IP address.

@@ -124,6 +124,8 @@ type HostStats struct {
 	Endpoint mesh.Endpoint
 	// Ejected says that outlier detection keeps it out.
 	Ejected bool
+	// Check is what a health check has found.
+	Check verdict
 	// Connections live, Active are exchanges under way.
 	Connections, Active int64
 	// Requests that were answered or broke, Errors those with a 5xx or none.
@@ -164,7 +166,7 @@ func (s *Set) Clusters() []ClusterStats {
 		for _, h := range c.hosts.Load().all {
 			o := h.outlier.Load()
 			one.Endpoints = append(one.Endpoints, HostStats{
-				Endpoint: *h.endpoint.Load(), Ejected: o != nil && o.ejected.Load(),
+				Endpoint: *h.endpoint.Load(), Ejected: o != nil && o.ejected.Load(), Check: verdict(h.verdict.Load()),
 				Connections: int64(h.allConns()), Active: int64(h.active.Load()),
 				Requests: h.answers.total.Load(), Errors: h.answers.bad.Load(), Timeouts: h.answers.timeouts.Load(),
 				Connects: h.answers.connects.Load(), ConnectFails: h.answers.connectFails.Load(),

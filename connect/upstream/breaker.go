@@ -49,6 +49,9 @@ func (c *Cluster) await() error {
 func (c *Cluster) reserve(h *Host, shared bool) bool {
 	l := &c.config.Load().Limits
 	most := limit(l.MaxConnections, l.HasConnections)
+	if l.HasHostConnections && h.allConns() >= int(l.MaxHostConnections) {
+		most = 0
+	}
 	// Never counted beyond it, not even for a moment: somebody else would find no
 	// leave, and wait for what has already come.
 	for n := c.conns.Load(); n < most; n = c.conns.Load() {

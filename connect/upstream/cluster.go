@@ -24,6 +24,7 @@ type Cluster struct {
 	// that they should be at once.
 	lookedUp atomic.Int64
 	names    names
+	checks   checks
 
 	requests, active, connects, connectFails, repeats, overflow, noHost atomic.Int64
 
@@ -69,6 +70,21 @@ func (c *Cluster) Healthy() int {
 		return 0
 	}
 	return anyOf(members).hosts.Load().usable
+}
+
+// unknown is closed when it is known what hosts there are and how they are; nil if it is,
+// or if nobody is to wait for it.
+func (c *Cluster) unknown() <-chan struct{} {
+	cfg := c.config.Load()
+	if cfg.Check == nil && (!cfg.named() || cfg.DNS.NoWait) {
+		return nil
+	}
+	if cfg.named() && !cfg.DNS.NoWait {
+		if first := c.names.unknown(); first != nil {
+			return first
+		}
+	}
+	return c.checks.unknown()
 }
 
 // maxDepth bounds aggregates in aggregates.

@@ -115,8 +115,8 @@ func (c *config) sameNames(other *config) bool {
 // they go is decided when they are made. Our leaf and the roots may change
 // under a connection, as in a rotation.
 func (c *config) samePeers(other *config) bool {
-	if c.ProxyProtocol != other.ProxyProtocol {
-		return false // one begins as the other side does not expect it
+	if c.ProxyProtocol != other.ProxyProtocol || c.Pool.Bind != other.Pool.Bind {
+		return false // one begins as the other side does not expect it, or from elsewhere
 	}
 	a, b := c.TLS, other.TLS
 	if a == nil || b == nil {

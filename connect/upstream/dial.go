@@ -44,7 +44,12 @@ func (c *Cluster) dialFor(ctx context.Context, p preference, http2 bool) (net.Co
 	host.active.Add(1)
 	c.answers.requests.Add(1)
 	host.answers.begun()
-	return &countedConn{Conn: conn, host: host, peer: peer}, host, nil
+	counted := &countedConn{Conn: conn, host: host, peer: peer}
+	if c.config.Load().Pool.CloseUnhealthy {
+		counted.tracked = true
+		host.raw.add(counted)
+	}
+	return counted, host, nil
 }
 
 func (c *Cluster) dialAny(ctx context.Context, p preference, http2 bool) (net.Conn, *wire.Peer, *Host, error) {
@@ -53,7 +58,7 @@ func (c *Cluster) dialAny(ctx context.Context, p preference, http2 bool) (net.Co
 	var asked *Host
 	for n := range maxTries {
 		host := c.pick(time.Now(), p, tried[:n])
-		if host == nil && n == 0 && c.names.unknown() != nil && c.awaitNames(ctx) == nil {
+		if host == nil && n == 0 && c.unknown() != nil && c.awaitHosts(ctx) == nil {
 			host = c.pick(time.Now(), p, nil)
 		}
 		if host == nil {
@@ -121,13 +126,17 @@ func (c *Cluster) dial(ctx context.Context, cfg *config, host *Host, http2 bool)
 // countedConn is an active connection of its cluster.
 type countedConn struct {
 	net.Conn
-	host   *Host
-	peer   *wire.Peer
-	closed atomic.Bool
+	host    *Host
+	peer    *wire.Peer
+	tracked bool // among host.raw
+	closed  atomic.Bool
 }
 
 func (c *countedConn) Close() error {
 	if c.closed.CompareAndSwap(false, true) {
+		if c.tracked {
+			c.host.raw.remove(c)
+		}
 		c.host.active.Add(-1)
 		c.host.cluster.active.Add(-1)
 		defer c.host.cluster.freed(c.host, false)

@@ -123,6 +123,7 @@ func (c *Cluster) eject(h *Host, o *outlier, d *mesh.Outlier, why offence) {
 	}
 	o.ejected.Store(true)
 	c.set.log.Info("endpoint ejected", "cluster", c.name, "endpoint", h.text, "reason", why.String(), "times", o.times)
+	c.unhealthy(h)
 	c.stale.Store(true)
 	c.set.nudge()
 }
@@ -189,12 +190,25 @@ func (e *ejections) restore(o *outlier, d *mesh.Outlier, now time.Time) bool {
 	case !o.over(d, now):
 		return false
 	}
+	e.backLocked(o)
+	return true
+}
+
+// back takes a host back whatever its time, if it is ejected.
+func (e *ejections) back(o *outlier) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if o.ejected.Load() {
+		e.backLocked(o)
+	}
+}
+
+func (e *ejections) backLocked(o *outlier) {
 	o.ejected.Store(false)
 	o.fives.Store(0)
 	o.gateway.Store(0)
 	o.local.Store(0)
 	e.active.Add(-1)
-	return true
 }
 
 // record is how one host did in an interval.

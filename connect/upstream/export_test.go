@@ -133,3 +133,6 @@ const MaxOriginals = maxOriginals
 func (c *Cluster) PickFor(peer *wire.Peer) *Host {
 	return c.pick(time.Now(), preference{peer: peer}, nil)
 }
+
+// InTurn is the order in which addresses are tried.
+func InTurn(all []netip.AddrPort, order mesh.Race) []netip.AddrPort { return inTurn(all, order) }

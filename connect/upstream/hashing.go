@@ -51,7 +51,11 @@ func newRing(b *mesh.Balance, hosts []*Host, weights []float64) *ring {
 		target += scale * shares[i]
 		for n := uint64(0); current < target; n++ {
 			key = strconv.AppendUint(key[:size], n, 10)
-			r.points = append(r.points, point{xxhash.Sum64(key), uint32(i)})
+			hash := xxhash.Sum64
+			if b.Murmur {
+				hash = murmur
+			}
+			r.points = append(r.points, point{hash(key), uint32(i)})
 			current++
 		}
 	}

@@ -50,6 +50,12 @@ type Host struct {
 	since time.Time
 	// outlier is nil without outlier detection.
 	outlier atomic.Pointer[outlier]
+	// check asks for its health; nil if nobody does. What it has found is verdict.
+	check   atomic.Pointer[check]
+	verdict atomic.Uint32
+	gone    atomic.Bool
+	// raw are the connections that end when the host turns out to be unhealthy.
+	raw living
 
 	// pausedUntil is a time in Unix nanoseconds until which the host is passed
 	// over; pause is the length of that pause in nanoseconds.
@@ -98,7 +104,7 @@ func (h *Host) healthy() bool { return h.is(mesh.Healthy) }
 func (h *Host) degraded() bool { return h.is(mesh.Degraded) }
 
 func (h *Host) is(health mesh.Health) bool {
-	if h.endpoint.Load().Health != health {
+	if verdict(h.verdict.Load()).of(h.endpoint.Load().Health) != health {
 		return false
 	}
 	o := h.outlier.Load()
@@ -112,6 +118,10 @@ func (h *Host) triedIn(tried []wire.Attempt) bool {
 
 // close closes idle connections, and the others when they become so.
 func (h *Host) close() {
+	h.gone.Store(true)
+	if k := h.check.Load(); k != nil {
+		k.stop()
+	}
 	h.pool.close()
 	h.shared.close()
 }
@@ -141,7 +151,10 @@ func (h *Host) dial(ctx context.Context, c *config, secure *tls.Config, buffers 
 	if h.address.Socket != "" {
 		conn, err = dialer.DialContext(ctx, "unix", h.text)
 	} else {
-		conn, err = race(ctx, &dialer, h.text, h.endpoint.Load().Others)
+		if c.Pool.Bind.IsValid() {
+			dialer.LocalAddr = net.TCPAddrFromAddrPort(c.Pool.Bind)
+		}
+		conn, err = race(ctx, &dialer, h.address.AddrPort, h.endpoint.Load().Others, c.Pool.Race)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("connect: %w", err)

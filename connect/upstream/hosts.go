@@ -12,9 +12,9 @@ import (
 // immutable and swapped whole.
 type hosts struct {
 	all []*Host
-	// healthy counts those that the control plane calls so and that are not
-	// ejected, usable those on levels that get requests.
-	healthy, usable int
+	// healthy counts those that the control plane calls so and that are not ejected,
+	// degraded those that come after them, usable those on levels that get requests.
+	healthy, degraded, usable int
 	// health is how much of the requests the healthy ones are fit for, 0 to 100.
 	health uint32
 	// panics says that a level takes unhealthy hosts, for want of others.
@@ -49,6 +49,9 @@ func (c *Cluster) setEndpoints(set *mesh.EndpointSet, keep bool) {
 			if h == nil || !keep {
 				h = &Host{cluster: c, address: endpoint.Address, text: endpoint.Address.String()}
 				h.since = now
+				if c.config.Load().Check != nil {
+					h.verdict.Store(uint32(unchecked))
+				}
 				fresh = append(fresh, h)
 			} else {
 				delete(gone, endpoint.Address)
@@ -71,6 +74,10 @@ func (c *Cluster) setEndpoints(set *mesh.EndpointSet, keep bool) {
 		c.factor = set.Overprovisioning
 	}
 	c.plan(all, now)
+	c.checks.await(all)
+	if len(fresh) > 0 && c.config.Load().Check != nil {
+		c.set.nudge()
+	}
 	for _, h := range gone {
 		c.forget(h)
 		h.close()
@@ -106,7 +113,11 @@ func (hs *hosts) plan(b *mesh.Balance, factor uint32, where *mesh.Map, panicPerc
 	hs.levels = levelsOf(hs.all, factor, where)
 	for i := range hs.levels {
 		l := &hs.levels[i]
-		hs.healthy += len(l.hosts)
+		if l.degraded {
+			hs.degraded += len(l.hosts)
+		} else {
+			hs.healthy += len(l.hosts)
+		}
 		hs.health = min(100, hs.health+l.health)
 	}
 	spreadLoad(hs.levels, hs.health)

@@ -72,7 +72,7 @@ func (s *ClusterStats) Each(prefix string, all func(stats.Stat) bool) (more bool
 			return false
 		}
 	}
-	for _, name := range []string{"membership_degraded", "membership_excluded", "upstream_cx_rx_bytes_buffered", "upstream_cx_tx_bytes_buffered", "update_time", "max_host_weight", "version", "warming_state", "lb_subsets_active"} {
+	for _, name := range []string{"membership_excluded", "upstream_cx_rx_bytes_buffered", "upstream_cx_tx_bytes_buffered", "update_time", "max_host_weight", "version", "warming_state", "lb_subsets_active"} {
 		if !yield(stats.Stat{Name: name, Kind: stats.KindGauge}) {
 			return false
 		}
@@ -109,9 +109,11 @@ func (s *ClusterStats) tls(yield func(stats.Stat) bool) bool {
 // kindOf tells which of the names of All go up and down.
 func kindOf(name string) stats.Kind {
 	switch name {
-	case "membership_total", "membership_healthy", "upstream_rq_active", "upstream_cx_active", "upstream_rq_pending_active",
+	case "membership_total", "membership_healthy", "membership_degraded", "upstream_rq_active", "upstream_cx_active", "upstream_rq_pending_active",
 		"circuit_breakers.default.cx_open", "circuit_breakers.default.rq_pending_open", "circuit_breakers.default.rq_open",
-		"circuit_breakers.default.rq_retry_open", "outlier_detection.ejections_active":
+		"circuit_breakers.default.rq_retry_open", "circuit_breakers.default.remaining_cx",
+		"health_check.healthy", "health_check.degraded", "circuit_breakers.default.remaining_pending", "circuit_breakers.default.remaining_rq", "circuit_breakers.default.remaining_retries",
+		"outlier_detection.ejections_active":
 		return stats.KindGauge
 	default:
 		return stats.KindCounter
@@ -120,17 +122,20 @@ func kindOf(name string) stats.Kind {
 
 // HealthFlags are what Envoy says of an endpoint in /clusters.
 func (h *HostStats) HealthFlags() string {
-	flags := ""
+	flags := h.Check.failed()
 	if h.Ejected {
 		flags += "/failed_outlier_check"
 	}
 	if h.Endpoint.Health == mesh.Unhealthy {
 		flags += "/failed_eds_health"
 	}
+	if h.Check == degradedByCheck {
+		flags += "/degraded_active_hc"
+	}
 	if h.Endpoint.Health == mesh.Degraded {
 		flags += "/degraded_eds_health"
 	}
-	if flags == "" {
+	if flags += h.Check.more(); flags == "" {
 		return "healthy"
 	}
 	return flags

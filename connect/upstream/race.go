@@ -5,7 +5,34 @@ import (
 	"net"
 	"net/netip"
 	"time"
+
+	"github.com/serai-net/serai/connect/mesh"
 )
+
+// inTurn puts addresses in the order in which they are tried: those of one family,
+// then one of the other, and so on, each family in its own order.
+func inTurn(all []netip.AddrPort, order mesh.Race) []netip.AddrPort {
+	six := all[0].Addr().Is6()
+	if order.First != 0 {
+		six = order.First == 6
+	}
+	var first, second []netip.AddrPort
+	for _, a := range all {
+		if a.Addr().Is6() == six {
+			first = append(first, a)
+		} else {
+			second = append(second, a)
+		}
+	}
+	var out []netip.AddrPort
+	for len(first)+len(second) > 0 {
+		n := min(max(order.Count, 1), len(first))
+		out, first = append(out, first[:n]...), first[n:]
+		n = min(1, len(second))
+		out, second = append(out, second[:n]...), second[n:]
+	}
+	return out
+}
 
 // headStart is how long an address is tried before the next one joins in, as with
 // Envoy (RFC 8305 section 5 has 250 ms).
@@ -13,10 +40,12 @@ const headStart = 300 * time.Millisecond
 
 // race connects to the first of several addresses that accepts. Each has a head
 // start before the next, which begins at once where it fails.
-func race(ctx context.Context, dialer *net.Dialer, first string, others []netip.AddrPort) (net.Conn, error) {
+func race(ctx context.Context, dialer *net.Dialer, first netip.AddrPort, others []netip.AddrPort, order mesh.Race) (net.Conn, error) {
 	if len(others) == 0 {
-		return dialer.DialContext(ctx, "tcp", first)
+		return dialer.DialContext(ctx, "tcp", first.String())
 	}
+	all := inTurn(append([]netip.AddrPort{first}, others...), order)
+	first, others = all[0], all[1:]
 	type outcome struct {
 		conn net.Conn
 		err  error
@@ -30,7 +59,7 @@ func race(ctx context.Context, dialer *net.Dialer, first string, others []netip.
 			outcomes <- outcome{conn, err}
 		}()
 	}
-	start(first)
+	start(first.String())
 	running, next := 1, 0
 	timer := time.NewTimer(headStart)
 	defer timer.Stop()

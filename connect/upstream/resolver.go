@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -41,6 +43,9 @@ type names struct {
 	found map[string][]netip.Addr
 	// failures counts lookups in a row that failed, for some name.
 	failures int
+	// holds is how long the last lookup does by what its answers say, jitter how much
+	// longer by chance.
+	holds, jitter time.Duration
 	// first is closed when all names were looked up once, with whatever outcome;
 	// nil if they were.
 	first chan struct{}
@@ -50,7 +55,7 @@ type names struct {
 func (n *names) anew() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.found, n.failures = nil, 0
+	n.found, n.failures, n.holds, n.jitter = nil, 0, 0, 0
 	if n.first == nil {
 		n.first = make(chan struct{})
 	}
@@ -71,7 +76,12 @@ func (n *names) every(dns *mesh.DNS) time.Duration {
 	if every <= 0 {
 		every = defaultRefresh
 	}
-	if n.failures == 0 || dns.Retry <= 0 {
+	switch {
+	case n.failures == 0 && dns.RespectTTL && n.holds > 0:
+		return n.holds + n.jitter
+	case n.failures == 0:
+		return every + n.jitter
+	case dns.Retry <= 0:
 		return every
 	}
 	most := dns.MaxRetry
@@ -87,10 +97,13 @@ func (n *names) every(dns *mesh.DNS) time.Duration {
 	return min(wait, most)
 }
 
-// take remembers what was found; a host that was not keeps what it had.
-func (n *names) take(found map[string][]netip.Addr, err error) map[string][]netip.Addr {
+// take remembers what was found, and for how long; a host that was not keeps what it had.
+func (n *names) take(dns *mesh.DNS, found map[string][]netip.Addr, holds time.Duration, err error) map[string][]netip.Addr {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if n.holds, n.jitter = holds, 0; dns.Jitter > 0 {
+		n.jitter = rand.N(dns.Jitter)
+	}
 	next := make(map[string][]netip.Addr, len(found))
 	for host, addrs := range found {
 		last := n.found[host]
@@ -135,7 +148,12 @@ func (r *resolver) refresh(ctx context.Context, c *Cluster, now time.Time) {
 	r.running.Go(func() {
 		patience, cancel := context.WithTimeout(ctx, max(every, defaultRefresh))
 		defer cancel()
-		found, err := r.set.lookup.all(patience, cfg)
+		by, servers := r.set.lookup, (*nameservers)(nil)
+		if !plain(&cfg.DNS) {
+			servers = &nameservers{dns: &cfg.DNS}
+			by = servers.lookup()
+		}
+		found, err := by.all(patience, cfg)
 		c.answers.lookups.Add(1)
 		if err != nil {
 			c.answers.badLookups.Add(1)
@@ -147,7 +165,7 @@ func (r *resolver) refresh(ctx context.Context, c *Cluster, now time.Time) {
 		defer r.set.mu.Unlock()
 		// One that was removed meanwhile is closed and stays so.
 		if r.set.Cluster(c.name) == c && c.config.Load().sameNames(cfg) {
-			c.setEndpoints(&mesh.EndpointSet{Name: c.name, Endpoints: endpointsOf(cfg, c.names.take(found, err))}, true)
+			c.setEndpoints(&mesh.EndpointSet{Name: c.name, Endpoints: endpointsOf(cfg, c.names.take(&cfg.DNS, found, servers.good(), err))}, true)
 			c.names.known()
 		}
 	})
@@ -184,7 +202,7 @@ func (l lookup) all(ctx context.Context, cfg *config) (map[string][]netip.Addr, 
 	for range min(lookupsAtOnce, len(found)) {
 		looking.Go(func() {
 			for host := range hosts {
-				addrs, err := l.one(ctx, host, cfg.DNS.Family)
+				addrs, err := l.one(ctx, host, &cfg.DNS)
 				mu.Lock()
 				found[host] = addrs
 				if err != nil {
@@ -209,12 +227,15 @@ func (l lookup) all(ctx context.Context, cfg *config) (map[string][]netip.Addr, 
 }
 
 // one finds the addresses of one host, in the order of the answer.
-func (l lookup) one(ctx context.Context, host string, family mesh.DNSFamily) ([]netip.Addr, error) {
+func (l lookup) one(ctx context.Context, host string, dns *mesh.DNS) ([]netip.Addr, error) {
 	if addr, err := netip.ParseAddr(host); err == nil {
 		return []netip.Addr{addr}, nil
 	}
 	network := "ip"
-	switch family {
+	if dns.NoSearch && !strings.HasSuffix(host, ".") {
+		host += "."
+	}
+	switch dns.Family {
 	case mesh.DNSv4Only:
 		network = "ip4"
 	case mesh.DNSv6Only:
@@ -228,7 +249,7 @@ func (l lookup) one(ctx context.Context, host string, family mesh.DNSFamily) ([]
 	for i := range addrs {
 		addrs[i] = addrs[i].Unmap()
 	}
-	switch family {
+	switch dns.Family {
 	case mesh.DNSAuto:
 		addrs = prefer(addrs, netip.Addr.Is6)
 	case mesh.DNSv4Preferred:

@@ -76,33 +76,34 @@ func (c *Cluster) Serve(x *wire.Exchange, req *wire.Request) (*wire.Response, er
 	}
 }
 
-// pickNamed waits for names that were never looked up, and picks a host then; nil if
-// there is still none, or nothing to wait for.
+// pickNamed waits for names that were never looked up, and hosts that were never asked
+// for their health, and picks a host then; nil if there is still none, or nothing to
+// wait for.
 func (c *Cluster) pickNamed(x *wire.Exchange, p preference) *Host {
-	if c.names.unknown() == nil {
+	if c.unknown() == nil {
 		return nil
 	}
-	err := c.patiently(x, func(ctx context.Context) error { return c.awaitNames(ctx) })
+	err := c.patiently(x, func(ctx context.Context) error { return c.awaitHosts(ctx) })
 	if err != nil {
 		return nil
 	}
 	return c.pick(time.Now(), p, nil)
 }
 
-// awaitNames waits until the names were looked up, for as long as a connection may
-// take.
-func (c *Cluster) awaitNames(ctx context.Context) error {
-	first := c.names.unknown()
-	if first == nil {
-		return nil
-	}
+// awaitHosts waits until the hosts are known, for as long as a connection may take.
+func (c *Cluster) awaitHosts(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, c.config.Load().connectTimeout())
 	defer cancel()
-	select {
-	case <-first:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
+	for {
+		first := c.unknown()
+		if first == nil {
+			return nil
+		}
+		select {
+		case <-first:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
 }
 

@@ -55,7 +55,7 @@ func TestServe(t *testing.T) {
 		t.Errorf("%+v", stats)
 	}
 	names := maps.Collect(stats.All())
-	if names["upstream_rq_total"] != 2 || names["upstream_cx_total"] != 1 || len(names) != 23 {
+	if names["upstream_rq_total"] != 2 || names["upstream_cx_total"] != 1 || len(names) != 24 {
 		t.Errorf("%v", names)
 	}
 	for range stats.All() {

@@ -34,7 +34,8 @@ type Set struct {
 	lookup   lookup
 	// connections counts those that were made
 	connections atomic.Uint64
-	wanted      chan want // connections to be made beforehand; what has no room is not made
+	checking    chan struct{} // holds a place for each health check under way
+	wanted      chan want     // connections to be made beforehand; what has no room is not made
 
 	clusters atomic.Pointer[map[string]*Cluster]
 
@@ -53,7 +54,7 @@ type Set struct {
 
 // NewSet returns a Set without clusters.
 func NewSet(log *slog.Logger) *Set {
-	s := &Set{lookup: net.DefaultResolver.LookupNetIP, log: log, nudged: make(chan struct{}, 1), wanted: make(chan want, maxWanted), endpoints: map[string]*mesh.EndpointSet{}, users: map[string][]*Cluster{}, gone: map[string]*stats.Sum{}}
+	s := &Set{lookup: net.DefaultResolver.LookupNetIP, log: log, nudged: make(chan struct{}, 1), wanted: make(chan want, maxWanted), checking: make(chan struct{}, checksAtOnce), endpoints: map[string]*mesh.EndpointSet{}, users: map[string][]*Cluster{}, gone: map[string]*stats.Sum{}}
 	s.clusters.Store(&map[string]*Cluster{})
 	return s
 }
@@ -321,6 +322,7 @@ func (s *Set) sweep(ctx context.Context, lookups *resolver, now time.Time) {
 		}
 		c.cxIdle.Add(c.originals.sweep(idle, oldest, now))
 		lookups.refresh(ctx, c, now)
+		c.supervise(ctx, hs.all, &lookups.running)
 		c.examine(now)
 		if c.stale.Swap(false) || hs.ramping {
 			s.mu.Lock()

@@ -9,8 +9,8 @@ import (
 // Stats are the counters of a cluster since it was first configured.
 type Stats struct {
 	Name string
-	// Hosts and Healthy count endpoints now.
-	Hosts, Healthy int
+	// Hosts, Healthy and Degraded count endpoints now.
+	Hosts, Healthy, Degraded int
 	// Requests and connections begun; Active are those that live.
 	Requests, Active int64
 	// Connects were tried, ConnectFails of them failed; Conns live.
@@ -31,8 +31,11 @@ type Stats struct {
 	// OpenConns, OpenPending, OpenRequests and OpenRetries tell whether a limit is
 	// reached now.
 	OpenConns, OpenPending, OpenRequests, OpenRetries bool
-	// Outlier is nil without outlier detection.
+	// Remaining is what is left of each limit; nil if nobody wants to know.
+	Remaining *Remaining
+	// Outlier is nil without outlier detection, Checks without health checks.
 	Outlier *OutlierStats
+	Checks  *CheckStats
 	// Originals is nil but for a cluster of original destinations.
 	Originals *OriginalStats
 }
@@ -50,6 +53,7 @@ func (s *Stats) All() iter.Seq2[string, int64] {
 		}{
 			{"membership_total", int64(s.Hosts)},
 			{"membership_healthy", int64(s.Healthy)},
+			{"membership_degraded", int64(s.Degraded)},
 			{"upstream_rq_total", s.Requests},
 			{"upstream_rq_active", s.Active},
 			{"upstream_cx_total", s.Connects},
@@ -79,6 +83,12 @@ func (s *Stats) All() iter.Seq2[string, int64] {
 		if o := s.Originals; o != nil && (!yield("original_dst_host_evicted", o.Evicted) || !yield("original_dst_host_overflow", o.Overflow)) {
 			return
 		}
+		if s.Checks != nil && !s.Checks.all(yield) {
+			return
+		}
+		if s.Remaining != nil && !s.Remaining.all(yield) {
+			return
+		}
 		if s.Outlier != nil {
 			s.Outlier.all(yield)
 		}
@@ -92,11 +102,23 @@ func one(is bool) int64 {
 	return 0
 }
 
+// Remaining is what is left of the limits of a cluster. Requests that wait for a
+// connection are not counted yet.
+type Remaining struct{ Conns, Pending, Requests, Retries int64 }
+
+func left(most uint32, has bool, used int64) int64 { return max(0, limit(most, has)-used) }
+
+func (r *Remaining) all(yield func(string, int64) bool) bool {
+	const prefix = "circuit_breakers.default.remaining_"
+	return yield(prefix+"cx", r.Conns) && yield(prefix+"pending", r.Pending) &&
+		yield(prefix+"rq", r.Requests) && yield(prefix+"retries", r.Retries)
+}
+
 // Stats returns the counters.
 func (c *Cluster) Stats() Stats {
 	hs, cfg := c.hosts.Load(), c.config.Load()
 	s := Stats{
-		Name: c.name, Hosts: len(hs.all), Healthy: hs.healthy,
+		Name: c.name, Hosts: len(hs.all), Healthy: hs.healthy, Degraded: hs.degraded,
 		Requests: c.requests.Load(), Active: c.active.Load(),
 		// In this order, so that never more seem to have ended than have.
 		Connects: c.connects.Load(), Conns: c.conns.Load(), ConnectFails: c.connectFails.Load(),
@@ -112,10 +134,19 @@ func (c *Cluster) Stats() Stats {
 		s.Healthy = s.Hosts
 		s.Originals = &OriginalStats{Evicted: c.originals.evicted.Load(), Overflow: c.originals.overflow.Load()}
 	}
+	if l.TrackRemaining {
+		s.Remaining = &Remaining{
+			Conns: left(l.MaxConnections, l.HasConnections, s.Conns), Pending: left(l.MaxPending, l.HasPending, s.Pending),
+			Requests: left(l.MaxRequests, l.HasRequests, s.Active-s.Pending), Retries: max(0, c.mostRetries(l)-c.retrying.Load()),
+		}
+	}
 	s.OpenConns = s.Conns >= limit(l.MaxConnections, l.HasConnections)
 	s.OpenPending = s.Pending >= limit(l.MaxPending, l.HasPending)
 	s.OpenRequests = s.Active >= limit(l.MaxRequests, l.HasRequests)
 	s.OpenRetries = c.retrying.Load() >= c.mostRetries(l)
+	if cfg.Check != nil {
+		s.Checks = c.checks.stats(hs.all)
+	}
 	if e := c.ejections.Load(); e != nil {
 		s.Outlier = e.stats()
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net/netip"
 	"time"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
@@ -18,6 +19,12 @@ const panicPercent = 50
 // balance reads how endpoints are chosen.
 func (d *decoder) balance(msg *clusterv3.Cluster, c *mesh.Cluster) error {
 	b := &c.Balance
+	if policy := msg.GetLoadBalancingPolicy(); policy != nil {
+		var err error
+		if msg, err = d.typedBalance(policy, msg.GetCommonLbConfig()); err != nil {
+			return fmt.Errorf("load_balancing_policy: %w", err)
+		}
+	}
 	switch policy := msg.GetLbPolicy(); policy {
 	case clusterv3.Cluster_ROUND_ROBIN:
 		b.Policy = mesh.RoundRobin
@@ -105,8 +112,15 @@ func (d *decoder) ringHash(msg *clusterv3.Cluster_RingHashLbConfig, b *mesh.Bala
 	if msg == nil {
 		return nil
 	}
-	if err := d.only(msg, "minimum_ring_size maximum_ring_size", "hash_function"); err != nil {
+	if err := d.only(msg, "minimum_ring_size maximum_ring_size hash_function", ""); err != nil {
 		return err
+	}
+	switch f := msg.GetHashFunction(); f {
+	case clusterv3.Cluster_RingHashLbConfig_XX_HASH:
+	case clusterv3.Cluster_RingHashLbConfig_MURMUR_HASH_2:
+		b.Murmur = true
+	default:
+		return fmt.Errorf("hash_function %d is not supported", f)
 	}
 	const most = 8 << 20 // Envoy's
 	b.MinRing, b.MaxRing = msg.GetMinimumRingSize().GetValue(), msg.GetMaximumRingSize().GetValue()
@@ -178,7 +192,11 @@ func (d *decoder) pool(msg *clusterv3.Cluster, p *mesh.Pool) error {
 		}
 	}
 	if options := msg.GetUpstreamConnectionOptions(); options != nil {
-		if err := d.only(options, "tcp_keepalive", "set_local_interface_name_on_upstream_connections happy_eyeballs_config"); err != nil {
+		if err := d.only(options, "tcp_keepalive happy_eyeballs_config", "set_local_interface_name_on_upstream_connections"); err != nil {
+			return err
+		}
+		var err error
+		if p.Race, err = d.race(options.GetHappyEyeballsConfig()); err != nil {
 			return err
 		}
 		if k := options.GetTcpKeepalive(); k != nil {
@@ -192,7 +210,60 @@ func (d *decoder) pool(msg *clusterv3.Cluster, p *mesh.Pool) error {
 		}
 	}
 	p.MaxRequests = msg.GetMaxRequestsPerConnection().GetValue()
+	p.CloseUnhealthy = msg.GetCloseConnectionsOnHostHealthFailure()
+	var err error
+	if p.Bind, err = d.bind(msg.GetUpstreamBindConfig()); err != nil {
+		return fmt.Errorf("upstream_bind_config: %w", err)
+	}
 	return d.poolHTTP(msg.GetCommonHttpProtocolOptions(), p)
+}
+
+// race reads the order of the addresses of an endpoint.
+func (d *decoder) race(msg *clusterv3.UpstreamConnectionOptions_HappyEyeballsConfig) (mesh.Race, error) {
+	r := mesh.Race{}
+	if msg == nil {
+		return r, nil
+	}
+	if err := d.only(msg, "first_address_family_version first_address_family_count", ""); err != nil {
+		return r, err
+	}
+	switch family := msg.GetFirstAddressFamilyVersion(); family {
+	case clusterv3.UpstreamConnectionOptions_DEFAULT:
+	case clusterv3.UpstreamConnectionOptions_V4:
+		r.First = 4
+	case clusterv3.UpstreamConnectionOptions_V6:
+		r.First = 6
+	default:
+		return r, fmt.Errorf("first_address_family_version %s is not supported", family)
+	}
+	if count := msg.GetFirstAddressFamilyCount(); count != nil {
+		if r.Count = number(count, 1<<16); r.Count == 0 {
+			return r, errors.New("first_address_family_count of 0")
+		}
+	}
+	return r, nil
+}
+
+// bind reads the address that connections are made from.
+func (d *decoder) bind(msg *corev3.BindConfig) (netip.AddrPort, error) {
+	if msg == nil {
+		return netip.AddrPort{}, nil
+	}
+	if err := d.only(msg, "source_address", ""); err != nil {
+		return netip.AddrPort{}, err
+	}
+	source := msg.GetSourceAddress()
+	if source == nil {
+		return netip.AddrPort{}, nil
+	}
+	if err := d.only(source, "protocol address port_value", " - ipv4_compat"); err != nil {
+		return netip.AddrPort{}, err
+	}
+	ip, err := netip.ParseAddr(source.GetAddress())
+	if err != nil || source.GetPortValue() > 65535 || source.GetProtocol() != corev3.SocketAddress_TCP {
+		return netip.AddrPort{}, fmt.Errorf("source_address %q is no address of TCP", source.GetAddress())
+	}
+	return netip.AddrPortFrom(ip, uint16(source.GetPortValue())), nil
 }
 
 // poolHTTP reads what the options of HTTP say of connections.

@@ -13,9 +13,8 @@ import (
 
 const (
 	aggregateType = "envoy.extensions.clusters.aggregate.v3.ClusterConfig"
-	// Envoy's defaults.
+	// connectTimeout is Envoy's default.
 	connectTimeout = 5 * time.Second
-	dnsRefresh     = 5 * time.Second
 )
 
 // Cluster reads a cluster.
@@ -45,13 +44,12 @@ func (d *decoder) cluster(msg *clusterv3.Cluster, c *mesh.Cluster) error {
 		" circuit_breakers outlier_detection common_lb_config typed_extension_protocol_options http2_protocol_options"+
 		" protocol_selection ring_hash_lb_config least_request_lb_config maglev_lb_config round_robin_lb_config"+
 		" original_dst_lb_config dns_refresh_rate dns_failure_refresh_rate dns_lookup_family common_http_protocol_options max_requests_per_connection"+
-		" upstream_connection_options preconnect_policy metadata",
-		"health_checks http_protocol_options"+
-			" respect_dns_ttl dns_jitter dns_resolvers use_tcp_for_dns_lookups"+
-			" dns_resolution_config typed_dns_resolver_config connection_pool_per_downstream_connection"+
+		" upstream_connection_options preconnect_policy metadata health_checks upstream_bind_config load_balancing_policy close_connections_on_host_health_failure respect_dns_ttl dns_jitter dns_resolvers use_tcp_for_dns_lookups"+
+		" dns_resolution_config typed_dns_resolver_config wait_for_warm_on_init",
+		"http_protocol_options connection_pool_per_downstream_connection"+
 			" - stats_matcher per_connection_buffer_limit_bytes per_connection_buffer_high_watermark_timeout cleanup_interval"+
-			" close_connections_on_host_health_failure ignore_health_on_host_removal lrs_server lrs_report_endpoint_metrics"+
-			" track_timeout_budgets track_cluster_stats wait_for_warm_on_init")
+			" ignore_health_on_host_removal lrs_server lrs_report_endpoint_metrics"+
+			" track_timeout_budgets track_cluster_stats")
 	if err != nil {
 		return err
 	}
@@ -80,6 +78,9 @@ func (d *decoder) cluster(msg *clusterv3.Cluster, c *mesh.Cluster) error {
 	if c.Limits, err = d.limits(msg.GetCircuitBreakers()); err != nil {
 		return err
 	}
+	if c.Check, err = d.check(msg.GetHealthChecks(), c.Name); err != nil {
+		return fmt.Errorf("health_checks: %w", err)
+	}
 	c.Outlier, err = d.outlier(msg.GetOutlierDetection())
 	return err
 }
@@ -87,18 +88,7 @@ func (d *decoder) cluster(msg *clusterv3.Cluster, c *mesh.Cluster) error {
 // discovery reads where the endpoints come from.
 func (d *decoder) discovery(msg *clusterv3.Cluster, c *mesh.Cluster) error {
 	if custom := msg.GetClusterType(); custom != nil {
-		if typeOf(custom.GetTypedConfig()) != aggregateType {
-			return fmt.Errorf("cluster type %s is not supported", custom.GetName())
-		}
-		config := &aggregatev3.ClusterConfig{}
-		if err := unpack(custom.GetTypedConfig(), config); err != nil {
-			return err
-		}
-		c.Kind, c.Members = mesh.ClusterAggregate, config.GetClusters()
-		if len(c.Members) == 0 {
-			return errors.New("aggregate cluster without members")
-		}
-		return nil
+		return d.customType(msg, custom, c)
 	}
 	switch typ := msg.GetType(); typ {
 	case clusterv3.Cluster_EDS:
@@ -126,6 +116,26 @@ func (d *decoder) discovery(msg *clusterv3.Cluster, c *mesh.Cluster) error {
 	}
 }
 
+// customType reads the kinds of cluster that are named by the type of their own message.
+func (d *decoder) customType(msg *clusterv3.Cluster, custom *clusterv3.Cluster_CustomClusterType, c *mesh.Cluster) error {
+	switch typeOf(custom.GetTypedConfig()) {
+	case aggregateType:
+		config := &aggregatev3.ClusterConfig{}
+		if err := unpack(custom.GetTypedConfig(), config); err != nil {
+			return err
+		}
+		c.Kind, c.Members = mesh.ClusterAggregate, config.GetClusters()
+		if len(c.Members) == 0 {
+			return errors.New("aggregate cluster without members")
+		}
+		return nil
+	case dnsType:
+		return d.dnsCluster(msg, custom.GetTypedConfig(), c)
+	default:
+		return fmt.Errorf("cluster type %s is not supported", custom.GetName())
+	}
+}
+
 // static reads endpoints that stand in the cluster. If one of them is a host
 // name, which Consul writes for some JWKS servers, it is looked up.
 func (d *decoder) static(msg *clusterv3.Cluster, c *mesh.Cluster) error {
@@ -138,61 +148,5 @@ func (d *decoder) static(msg *clusterv3.Cluster, c *mesh.Cluster) error {
 	}
 	set.Name = c.Name
 	c.Kind, c.Endpoints = mesh.ClusterStatic, set
-	return nil
-}
-
-func (d *decoder) dns(msg *clusterv3.Cluster, c *mesh.Cluster) error {
-	if c.Kind != mesh.ClusterLogicalDNS {
-		c.Kind = mesh.ClusterStrictDNS
-	}
-	set, names, err := d.endpointSet(msg.GetLoadAssignment())
-	if err != nil {
-		return err
-	}
-	c.Names = names
-	for i := range set.Endpoints {
-		// An address among names is its own name.
-		e := set.Endpoints[i]
-		if e.Address.Socket != "" {
-			return errors.New("unix socket in a DNS cluster")
-		}
-		name := mesh.DNSName{Host: e.Address.AddrPort.Addr().String(), Port: e.Address.AddrPort.Port(), Endpoint: e}
-		name.Endpoint.Address = mesh.Address{}
-		c.Names = append(c.Names, name)
-	}
-	switch {
-	case len(c.Names) == 0:
-		return errors.New("DNS cluster without a name")
-	case len(c.Names) > 1 && c.Kind == mesh.ClusterLogicalDNS:
-		return errors.New("LOGICAL_DNS cluster of several names")
-	}
-	return d.lookups(msg, &c.DNS)
-}
-
-// lookups reads how names are looked up.
-func (d *decoder) lookups(msg *clusterv3.Cluster, dns *mesh.DNS) error {
-	switch family := msg.GetDnsLookupFamily(); family {
-	case clusterv3.Cluster_AUTO:
-	case clusterv3.Cluster_V4_ONLY:
-		dns.Family = mesh.DNSv4Only
-	case clusterv3.Cluster_V6_ONLY:
-		dns.Family = mesh.DNSv6Only
-	case clusterv3.Cluster_V4_PREFERRED:
-		dns.Family = mesh.DNSv4Preferred
-	case clusterv3.Cluster_ALL:
-		dns.Family = mesh.DNSAll
-	default:
-		return fmt.Errorf("dns_lookup_family %d is not supported", family)
-	}
-	if dns.Refresh = duration(msg.GetDnsRefreshRate(), dnsRefresh); dns.Refresh == 0 {
-		dns.Refresh = dnsRefresh
-	}
-	if rate := msg.GetDnsFailureRefreshRate(); rate != nil {
-		dns.Retry = duration(rate.GetBaseInterval(), 0)
-		dns.MaxRetry = duration(rate.GetMaxInterval(), 0)
-		if dns.Retry == 0 || dns.MaxRetry != 0 && dns.MaxRetry < dns.Retry {
-			return fmt.Errorf("dns_failure_refresh_rate from %s to %s", dns.Retry, dns.MaxRetry)
-		}
-	}
 	return nil
 }

@@ -74,6 +74,7 @@ func TestClusterKinds(t *testing.T) {
 	}
 	aggregate := `"clusterType":{"name":"envoy.clusters.aggregate","typedConfig":{"@type":"` + googleapis + `extensions.clusters.aggregate.v3.ClusterConfig","clusters":["a","b"]}},"lbPolicy":"CLUSTER_PROVIDED"`
 	one := []mesh.Endpoint{{Address: mesh.Address{AddrPort: netip.MustParseAddrPort("127.0.0.1:80")}, Weight: 1}}
+	name := []mesh.DNSName{{Host: "a.example", Port: 443, Endpoint: mesh.Endpoint{Weight: 1}}}
 	tests := []struct {
 		text string
 		want mesh.Cluster
@@ -94,6 +95,17 @@ func TestClusterKinds(t *testing.T) {
 				},
 				DNS: mesh.DNS{Family: mesh.DNSv4Only, Refresh: 5 * time.Second, Retry: 2 * time.Second, MaxRetry: 9 * time.Second},
 			},
+		},
+		{
+			`"type":"STRICT_DNS","respectDnsTtl":true,"dnsJitter":"1s","waitForWarmOnInit":false,"useTcpForDnsLookups":true,"dnsResolvers":[{"socketAddress":{"address":"10.0.0.53","portValue":53}}],` + assignment("a.example", "443"),
+			mesh.Cluster{Kind: mesh.ClusterStrictDNS, Names: name, DNS: mesh.DNS{
+				Refresh: 5 * time.Second, RespectTTL: true, Jitter: time.Second, NoWait: true, TCP: true, Servers: []netip.AddrPort{netip.MustParseAddrPort("10.0.0.53:53")},
+			}},
+		},
+		{
+			`"clusterType":{"name":"envoy.clusters.dns","typedConfig":{"@type":"` + googleapis + `extensions.clusters.dns.v3.DnsCluster","dnsLookupFamily":"ALL","respectDnsTtl":true,"allAddressesInSingleEndpoint":true,` +
+				`"typedDnsResolverConfig":{"name":"x","typedConfig":{"@type":"` + googleapis + `extensions.network.dns_resolver.getaddrinfo.v3.GetAddrInfoDnsResolverConfig"}}}},` + assignment("a.example", "443"),
+			mesh.Cluster{Kind: mesh.ClusterLogicalDNS, Names: name, DNS: mesh.DNS{Family: mesh.DNSAll, Refresh: time.Minute}},
 		},
 		{`"type":"ORIGINAL_DST","lbPolicy":"CLUSTER_PROVIDED"`, mesh.Cluster{Kind: mesh.ClusterOriginalDst}},
 		{aggregate, mesh.Cluster{Kind: mesh.ClusterAggregate, Members: []string{"a", "b"}}},

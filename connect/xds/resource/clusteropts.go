@@ -73,19 +73,30 @@ func (d *decoder) limits(msg *clusterv3.CircuitBreakers) (mesh.Limits, error) {
 	if msg == nil {
 		return l, nil
 	}
-	if err := d.only(msg, "thresholds", "per_host_thresholds"); err != nil {
+	if err := d.only(msg, "thresholds per_host_thresholds", ""); err != nil {
 		return l, err
+	}
+	for _, t := range msg.GetPerHostThresholds() {
+		if t.GetPriority() != corev3.RoutingPriority_DEFAULT {
+			d.note("thresholds of priority %s are ignored", t.GetPriority())
+			continue
+		}
+		if err := d.only(t, "priority max_connections", " - track_remaining"); err != nil {
+			return l, fmt.Errorf("per_host_thresholds: %w", err) // Envoy refuses them, too
+		}
+		l.MaxHostConnections, l.HasHostConnections = limit(t.GetMaxConnections())
 	}
 	for _, t := range msg.GetThresholds() {
 		if t.GetPriority() != corev3.RoutingPriority_DEFAULT {
 			d.note("thresholds of priority %s are ignored", t.GetPriority())
 			continue
 		}
-		err := d.only(t, "priority max_connections max_pending_requests max_requests max_retries retry_budget",
-			"max_connection_pools - track_remaining")
+		err := d.only(t, "priority max_connections max_pending_requests max_requests max_retries retry_budget track_remaining",
+			"max_connection_pools")
 		if err != nil {
 			return l, err
 		}
+		l.TrackRemaining = t.GetTrackRemaining()
 		l.MaxConnections, l.HasConnections = limit(t.GetMaxConnections())
 		l.MaxPending, l.HasPending = limit(t.GetMaxPendingRequests())
 		l.MaxRequests, l.HasRequests = limit(t.GetMaxRequests())
@@ -129,13 +140,14 @@ func (d *decoder) outlier(msg *clusterv3.OutlierDetection) (*mesh.Outlier, error
 		" enforcing_failure_percentage_local_origin enforcing_consecutive_gateway_failure consecutive_gateway_failure"+
 		" success_rate_minimum_hosts success_rate_request_volume success_rate_stdev_factor failure_percentage_threshold"+
 		" failure_percentage_minimum_hosts failure_percentage_request_volume max_ejection_time max_ejection_time_jitter"+
-		" always_eject_one_host",
-		"detect_degraded_hosts - monitors successful_active_health_check_uneject_host")
+		" always_eject_one_host successful_active_health_check_uneject_host",
+		"detect_degraded_hosts - monitors")
 	if err != nil {
 		return nil, err
 	}
 	o := mesh.DefaultOutlier()
 	o.SplitLocalOrigin = msg.GetSplitExternalLocalOriginErrors()
+	o.KeepEjected = msg.GetSuccessfulActiveHealthCheckUnejectHost() != nil && !msg.GetSuccessfulActiveHealthCheckUnejectHost().GetValue()
 	o.AlwaysEjectOne = msg.GetAlwaysEjectOneHost().GetValue()
 	o.Interval = duration(msg.GetInterval(), o.Interval)
 	o.BaseEjection = duration(msg.GetBaseEjectionTime(), o.BaseEjection)
