@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net/http"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -30,10 +29,8 @@ const (
 	defaultSize  = 16 << 10
 	// maxWaiting bounds the records that wait for a collector, in bytes.
 	maxWaiting = 4 << 20
-	// exportTimeout is how long a collector may take for a batch, lastExport for the
-	// last one.
+	// exportTimeout is how long a collector may take for a batch.
 	exportTimeout = 10 * time.Second
-	lastExport    = 500 * time.Millisecond
 )
 
 // logsPath is the method of the collector's service.
@@ -48,16 +45,9 @@ type collector struct {
 	body       value // nil for none
 	attributes []attribute
 	resource   *resourcev1.Resource
-	wake       chan struct{}
-	end        chan struct{}
-	once       sync.Once
+	records    *call.Batches[*logsv1.LogRecord]
 
 	written, dropped, failed atomic.Int64
-
-	mu sync.Mutex // guards:
-	// records wait, size is how many bytes they have.
-	records []*logsv1.LogRecord
-	size    int
 }
 
 // attribute is a name with what is written for it.
@@ -70,9 +60,10 @@ type attribute struct {
 type value func(in *format.Input) *commonv1.AnyValue
 
 func newCollector(c *mesh.LogOTLP, node Node, find call.Find, log *slog.Logger) (*collector, error) {
-	o := &collector{
-		config: c, find: find, log: log, resource: &resourcev1.Resource{}, wake: make(chan struct{}, 1), end: make(chan struct{}),
-	}
+	o := &collector{config: c, find: find, log: log, resource: &resourcev1.Resource{}}
+	o.records = call.NewBatches(call.Batching[*logsv1.LogRecord]{
+		Enough: cmp.Or(c.Size, defaultSize), Most: maxWaiting, Wait: cmp.Or(c.Flush, defaultFlush), Timeout: exportTimeout, Send: o.export,
+	})
 	var err error
 	if c.Body != nil {
 		if o.body, err = compileValue(c.Body); err != nil {
@@ -188,80 +179,24 @@ func (o *collector) add(in *format.Input) {
 	if id, err := hex.DecodeString(in.TraceID); err == nil && len(id) == 16 {
 		r.TraceId = id
 	}
-	size := proto.Size(r)
-	o.mu.Lock()
-	fits := o.size+size <= maxWaiting
-	full := false
-	if fits {
-		o.records = append(o.records, r)
-		o.size += size
-		full = o.size >= cmp.Or(o.config.Size, defaultSize)
-	}
-	o.mu.Unlock()
-	if !fits {
+	if !o.records.Add(r, proto.Size(r)) {
 		o.dropped.Add(1)
 	}
-	if full {
-		select {
-		case o.wake <- struct{}{}:
-		default:
-		}
-	}
 }
-
-// run sends batches until close, and then what is left.
-func (o *collector) run() {
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	go func() {
-		select {
-		case <-o.end: // what is under way then must not hold up the end of the process
-		case <-ctx.Done():
-			return
-		}
-		select {
-		case <-time.After(lastExport):
-			cancel()
-		case <-ctx.Done():
-		}
-	}()
-	tick := time.NewTicker(cmp.Or(o.config.Flush, defaultFlush))
-	defer tick.Stop()
-	for {
-		select {
-		case <-o.wake:
-		case <-tick.C:
-		case <-o.end:
-			o.export(ctx, lastExport)
-			return
-		}
-		o.export(ctx, exportTimeout)
-	}
-}
-
-func (o *collector) close() { o.once.Do(func() { close(o.end) }) }
 
 func (o *collector) stats() logfile.Stats {
 	return logfile.Stats{Written: o.written.Load(), Dropped: o.dropped.Load(), Failed: o.failed.Load()}
 }
 
-// export sends what waits. A batch that is not taken is lost: the next one is not
-// to wait for it.
-func (o *collector) export(ctx context.Context, timeout time.Duration) {
-	o.mu.Lock()
-	records := o.records
-	o.records, o.size = nil, 0
-	o.mu.Unlock()
-	if len(records) == 0 {
-		return
-	}
+// export sends records.
+func (o *collector) export(ctx context.Context, records []*logsv1.LogRecord, _ bool) {
 	// It is as ExportLogsServiceRequest on the wire, whose package would bring a
 	// gateway of gRPC along.
 	message, err := proto.Marshal(&logsv1.LogsData{ResourceLogs: []*logsv1.ResourceLogs{{
 		Resource: o.resource, ScopeLogs: []*logsv1.ScopeLogs{{LogRecords: records}},
 	}}})
 	if err == nil {
-		err = o.send(ctx, message, timeout)
+		err = o.send(ctx, message)
 	}
 	if err != nil {
 		o.failed.Add(int64(len(records)))
@@ -271,9 +206,7 @@ func (o *collector) export(ctx context.Context, timeout time.Duration) {
 	o.written.Add(int64(len(records)))
 }
 
-func (o *collector) send(ctx context.Context, message []byte, timeout time.Duration) error {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
+func (o *collector) send(ctx context.Context, message []byte) error {
 	c := o.config
 	to, authority := o.find(c.Cluster), cmp.Or(c.Authority, c.Cluster)
 	if c.HTTP == "" {

@@ -30,7 +30,7 @@ type logger struct {
 	known     bool // nothing is written for what is not known
 	out       *logfile.Writer
 	collector *collector
-	file      *file // that out is of; nil for a collector
+	sink      *sink // of out or collector
 	used      bool  // guarded by Sinks.mu
 }
 
@@ -50,12 +50,6 @@ func newLogger(m *mesh.AccessLog) (*logger, error) {
 		l.text, err = format.Compile(m.Text)
 	}
 	return l, err
-}
-
-func (l *logger) close() {
-	if l.collector != nil {
-		l.collector.close()
-	}
 }
 
 // log writes of in, if it is to be logged.
@@ -89,6 +83,29 @@ type Place struct {
 }
 
 var _ wire.End = (*Place)(nil)
+
+// On has the end of x logged, which is held by what it is written to until then. A nil
+// Place does nothing.
+func (p *Place) On(x *wire.Exchange) {
+	if p == nil {
+		return
+	}
+	for _, l := range p.logs.all {
+		l.sink.hold()
+	}
+	x.OnEnd((*held)(p))
+}
+
+// held is a Place that holds what it writes to.
+type held Place
+
+// End implements [wire.End].
+func (h *held) End(x *wire.Exchange) {
+	(*Place)(h).End(x)
+	for _, l := range h.logs.all {
+		l.sink.release()
+	}
+}
 
 // At logs those of a kind in a filter chain of that name, which may be "". It is nil
 // if there is nothing to write.
@@ -124,7 +141,7 @@ func (p *Place) Layer() wire.Layer {
 	}
 	return func(next wire.Service) wire.Service {
 		return wire.ServiceFunc(func(x *wire.Exchange, req *wire.Request) (*wire.Response, error) {
-			x.OnEnd(p)
+			p.On(x)
 			return next.Serve(x, req)
 		})
 	}

@@ -28,8 +28,10 @@ type Sinks struct {
 	log            *slog.Logger
 
 	mu sync.Mutex // guards:
-	// gone is what sinks have counted that are gone: files and collectors.
-	gone [2]logfile.Stats
+	// running are all sinks, also those that only what is under way holds; gone is what
+	// others have counted: files and collectors.
+	running map[*sink]struct{}
+	gone    [2]logfile.Stats
 	// known are compiled logs by what they say, told are refusals that were told.
 	known map[string]*logger
 	told  map[string]bool
@@ -42,11 +44,10 @@ type Sinks struct {
 	group  sync.WaitGroup
 }
 
-// file is an open file that some logs use.
+// file is an open file.
 type file struct {
+	sink
 	writer *logfile.Writer
-	stop   context.CancelFunc
-	used   bool
 }
 
 // use is a log that was asked for, and in which round that was last.
@@ -63,7 +64,7 @@ type Node struct{ ID, Cluster, Zone string }
 func New(node Node, stdout, stderr io.Writer, find call.Find, log *slog.Logger) *Sinks {
 	return &Sinks{
 		node: node, stdout: stdout, stderr: stderr, find: find, log: log,
-		known: map[string]*logger{}, nouns: map[*mesh.AccessLog]use{}, told: map[string]bool{}, files: map[string]*file{},
+		known: map[string]*logger{}, nouns: map[*mesh.AccessLog]use{}, told: map[string]bool{}, files: map[string]*file{}, running: map[*sink]struct{}{},
 	}
 }
 
@@ -83,7 +84,8 @@ func (s *Sinks) Begin() {
 	}
 }
 
-// Sweep closes what the configuration does not ask for.
+// Sweep closes what the configuration does not ask for, once nothing is under way that
+// it will be told of.
 func (s *Sinks) Sweep() {
 	if s == nil {
 		return
@@ -93,9 +95,8 @@ func (s *Sinks) Sweep() {
 	for key, l := range s.known {
 		if !l.used {
 			delete(s.known, key)
-			l.close()
 			if l.collector != nil {
-				add(&s.gone[1], l.collector.stats())
+				l.sink.leave()
 			}
 		}
 	}
@@ -107,8 +108,7 @@ func (s *Sinks) Sweep() {
 	for path, f := range s.files {
 		if !f.used {
 			delete(s.files, path)
-			add(&s.gone[0], f.writer.Stats())
-			f.stop()
+			f.leave()
 		}
 	}
 }
@@ -160,9 +160,7 @@ func (s *Sinks) keepLocked(m *mesh.AccessLog) bool {
 	}
 	s.nouns[m] = use{l, s.round}
 	l.used = true
-	if l.file != nil {
-		l.file.used = true
-	}
+	l.sink.used = true
 	return true
 }
 
@@ -206,7 +204,8 @@ func (s *Sinks) compile(m *mesh.AccessLog) (*logger, error) {
 			if l.collector, err = newCollector(m.OTLP, s.node, s.find, s.log); err != nil {
 				return nil, err
 			}
-			s.group.Go(l.collector.run)
+			l.sink = &sink{stop: l.collector.records.Close, stats: l.collector.stats, kind: collectors}
+			s.start(l.sink, l.collector.records.Run)
 		}
 	} else if err := s.openLocked(l, m.Path); err != nil {
 		return nil, err
@@ -229,18 +228,19 @@ func (s *Sinks) openLocked(l *logger, path string) error {
 			return err
 		}
 		ctx, stop := context.WithCancel(context.Background())
-		f = &file{writer: logfile.New(s.log), stop: stop}
+		f = &file{writer: logfile.New(s.log)}
+		f.stop, f.stats = stop, f.writer.Stats
 		f.writer.Swap(out)
 		s.files[path] = f
-		s.group.Go(func() {
+		s.start(&f.sink, func() {
 			if err := f.writer.Run(ctx); err != nil {
 				s.log.Warn("access log", "path", path, "err", err)
 			}
 		})
 	}
 	f.used = true
-	if l.file != f { // or it is in use, and stays as it is
-		l.file, l.out = f, f.writer
+	if l.sink != &f.sink { // or it is in use, and stays as it is
+		l.sink, l.out = &f.sink, f.writer
 	}
 	return nil
 }
@@ -263,35 +263,30 @@ func add(to *logfile.Stats, one logfile.Stats) {
 
 // Stats are what files and collectors count: lines and records that were written, that
 // found no room, and that could not be written.
-func (s *Sinks) Stats() (files, collectors logfile.Stats) {
+func (s *Sinks) Stats() (toFiles, toCollectors logfile.Stats) {
 	if s == nil {
-		return files, collectors
+		return toFiles, toCollectors
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	files, collectors = s.gone[0], s.gone[1]
-	for _, f := range s.files {
-		add(&files, f.writer.Stats())
+	all := s.gone
+	for k := range s.running {
+		add(&all[k.kind], k.stats())
 	}
-	for _, l := range s.known {
-		if l.collector != nil {
-			add(&collectors, l.collector.stats())
-		}
-	}
-	return files, collectors
+	return all[files], all[collectors]
 }
 
 // Each yields what is counted, by Envoy's names. Of files these count lines, where Envoy counts
 // writes; filesystem.write_dropped is our own: Envoy's buffers have no bound.
 func (s *Sinks) Each(yield func(stats.Stat) bool) {
-	files, collectors := s.Stats()
+	toFiles, toCollectors := s.Stats()
 	for _, one := range []stats.Stat{
-		{Name: "filesystem.write_completed", Value: files.Written},
-		{Name: "filesystem.write_failed", Value: files.Failed},
-		{Name: "filesystem.write_buffered", Value: files.Written + files.Failed},
-		{Name: "filesystem.write_dropped", Value: files.Dropped},
-		{Name: "access_logs.open_telemetry_access_log.logs_written", Value: collectors.Written},
-		{Name: "access_logs.open_telemetry_access_log.logs_dropped", Value: collectors.Dropped + collectors.Failed},
+		{Name: "filesystem.write_completed", Value: toFiles.Written},
+		{Name: "filesystem.write_failed", Value: toFiles.Failed},
+		{Name: "filesystem.write_buffered", Value: toFiles.Written + toFiles.Failed},
+		{Name: "filesystem.write_dropped", Value: toFiles.Dropped},
+		{Name: "access_logs.open_telemetry_access_log.logs_written", Value: toCollectors.Written},
+		{Name: "access_logs.open_telemetry_access_log.logs_dropped", Value: toCollectors.Dropped + toCollectors.Failed},
 	} {
 		if !yield(one) {
 			return
@@ -305,11 +300,8 @@ func (s *Sinks) Each(yield func(stats.Stat) bool) {
 func (s *Sinks) Close() {
 	s.mu.Lock()
 	s.closed = true
-	for _, l := range s.known {
-		l.close()
-	}
-	for _, f := range s.files {
-		f.stop()
+	for k := range s.running {
+		k.stop()
 	}
 	s.mu.Unlock()
 	s.group.Wait()

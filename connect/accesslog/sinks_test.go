@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -82,6 +83,42 @@ func TestCloseInTime(t *testing.T) {
 		}
 		if s.Compile([]*mesh.AccessLog{{OTLP: &mesh.LogOTLP{Cluster: "slow", Name: "late"}}}) != nil {
 			t.Error("a collector is asked after the end")
+		}
+	})
+}
+
+// A connection that lives while its log moves to another file is still written of in the one that it began with.
+func TestMovedMeanwhile(t *testing.T) {
+	t.Parallel()
+	before, after := filepath.Join(t.TempDir(), "before"), filepath.Join(t.TempDir(), "after")
+	synctest.Test(t, func(t *testing.T) {
+		var collected atomic.Int64
+		s := accesslog.New(accesslog.Node{}, io.Discard, io.Discard, func(string) wire.Service {
+			return wire.ServiceFunc(func(*wire.Exchange, *wire.Request) (*wire.Response, error) {
+				collected.Add(1)
+				return &wire.Response{Status: 200}, nil
+			})
+		}, slog.New(slog.DiscardHandler))
+		otlp := &mesh.AccessLog{OTLP: &mesh.LogOTLP{Cluster: "c", HTTP: "/"}}
+		old := s.Compile([]*mesh.AccessLog{text(before, "old\n"), otlp}).At(accesslog.Connections, "")
+		long, short := exchange(), exchange()
+		old.On(long)
+		s.Begin()
+		now := s.Compile([]*mesh.AccessLog{text(after, "new\n")}).At(accesslog.Connections, "")
+		s.Sweep()
+		old.On(short) // which had found it just before
+		short.Done(time.Now())
+		now.On(short)
+		time.Sleep(time.Hour) //nolint:forbidigo // of a bubble
+		long.Done(time.Now())
+		time.Sleep(time.Minute) //nolint:forbidigo // of a bubble
+		if got := read(t, before); got != "old\nold\n" || collected.Load() != 2 {
+			t.Errorf("%q, and %d reports", got, collected.Load())
+		}
+		files, collectors := s.Stats()
+		s.Close()
+		if files.Written != 2 || collectors.Written != 2 {
+			t.Errorf("counted %+v and %+v", files, collectors)
 		}
 	})
 }

@@ -16,9 +16,7 @@ import (
 func (c *chain) observing(see stack.Observe) stack.Observe {
 	return func(x *wire.Exchange) (in, out *atomic.Int64) {
 		for _, logs := range []*accesslog.Place{c.listenerLogs.Load(), c.logs.Load()} {
-			if logs != nil {
-				x.OnEnd(logs)
-			}
+			logs.On(x)
 		}
 		if see == nil {
 			return &atomic.Int64{}, &atomic.Int64{}
@@ -42,7 +40,7 @@ func (l logging) Serve(conn net.Conn, peer *wire.Peer, drain *wire.Drain) {
 	}
 	x := &wire.Exchange{}
 	x.Reset(nil, peer, time.Now())
-	x.OnEnd(logs)
+	logs.On(x)
 	l.next.Serve(conn, peer, drain)
 	x.Done(time.Now())
 }
@@ -53,6 +51,6 @@ func unmatched(logs *accesslog.Place, peer *wire.Peer) {
 	x := &wire.Exchange{}
 	x.Reset(nil, peer, now)
 	x.Flag, x.Details = wire.FlagNoRoute, "filter_chain_not_found"
-	x.OnEnd(logs)
+	logs.On(x)
 	x.Done(now)
 }

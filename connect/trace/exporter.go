@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strconv"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -17,17 +17,15 @@ import (
 )
 
 const (
-	// maxSpans bounds the spans that wait for a collector, batch how many are sent at
-	// a time.
-	maxSpans, batch = 4096, 256
-	// maxText bounds their texts, which clients write, in bytes.
-	maxText = 8 << 20
+	// maxWaiting bounds the spans that wait for a collector, in bytes: of their texts,
+	// which clients write, and of what each has besides.
+	maxWaiting, each = 8 << 20, 2 << 10
+	// batch is how many are sent at a time.
+	batch = 256
 	// flushEvery is how long a span waits for others.
 	flushEvery = time.Second
-	// exportTimeout is how long a collector may take for a batch, lastExport for the
-	// last ones.
+	// exportTimeout is how long a collector may take for all that wait.
 	exportTimeout = 5 * time.Second
-	lastExport    = 500 * time.Millisecond
 )
 
 // Stats are counters of spans since the start.
@@ -46,29 +44,24 @@ type exporter struct {
 	service  string // ours
 	find     call.Find
 	log      *slog.Logger
-	wake     chan struct{}
-	end      chan struct{}
-	once     sync.Once
+	spans    *call.Batches[*span]
 	used     bool // guarded by Tracers.mu
 
 	sent, dropped, failed                         atomic.Int64
 	reports, reportsFailed, skipped, timerFlushed atomic.Int64
-
-	mu sync.Mutex // guards:
-	// spans wait, which have size bytes of text.
-	spans []*span
-	size  int
 }
 
 func newExporter(p *mesh.TraceProvider, node string, find call.Find, log *slog.Logger) *exporter {
-	return &exporter{
-		provider: p, service: cmp.Or(p.Service, node), find: find, log: log, wake: make(chan struct{}, 1), end: make(chan struct{}),
-	}
+	e := &exporter{provider: p, service: cmp.Or(p.Service, node), find: find, log: log}
+	e.spans = call.NewBatches(call.Batching[*span]{
+		Enough: batch * each, Most: maxWaiting, Wait: flushEvery, Timeout: exportTimeout, Send: e.flush,
+	})
+	return e
 }
 
-// size is how many bytes of text there are.
+// size is about how many bytes there are.
 func (s *span) size() int {
-	n := len(s.name) + len(s.host)
+	n := each + len(s.name) + len(s.host)
 	for _, t := range s.tags {
 		n += len(t.name) + len(t.value)
 	}
@@ -76,82 +69,20 @@ func (s *span) size() int {
 }
 
 func (e *exporter) add(s *span) {
-	size := s.size()
-	e.mu.Lock()
-	fits := len(e.spans) < maxSpans && e.size+size <= maxText
-	if fits {
-		e.spans = append(e.spans, s)
-		e.size += size
-	}
-	full := len(e.spans) >= batch
-	e.mu.Unlock()
-	if !fits {
+	if !e.spans.Add(s, s.size()) {
 		e.dropped.Add(1)
 	}
-	if full {
-		select {
-		case e.wake <- struct{}{}:
-		default:
-		}
-	}
 }
 
-// run sends batches until close, and then what is left.
-func (e *exporter) run() {
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	go func() {
-		select {
-		case <-e.end: // what is under way then must not hold up the end of the process
-		case <-ctx.Done():
-			return
-		}
-		select {
-		case <-time.After(lastExport):
-			cancel()
-		case <-ctx.Done():
-		}
-	}()
-	tick := time.NewTicker(flushEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-e.wake:
-		case <-tick.C:
-			if e.waiting() {
-				e.timerFlushed.Add(1)
-			}
-		case <-e.end:
-			e.flush(ctx, lastExport)
-			return
-		}
-		e.flush(ctx, exportTimeout)
+// flush sends spans.
+func (e *exporter) flush(ctx context.Context, spans []*span, timer bool) {
+	if timer {
+		e.timerFlushed.Add(1)
 	}
-}
-
-func (e *exporter) waiting() bool {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return len(e.spans) > 0
-}
-
-func (e *exporter) close() { e.once.Do(func() { close(e.end) }) }
-
-// flush sends all that waits. What is not taken is lost.
-func (e *exporter) flush(ctx context.Context, timeout time.Duration) {
-	e.mu.Lock()
-	spans := e.spans
-	e.spans, e.size = nil, 0
-	e.mu.Unlock()
-	if len(spans) == 0 {
-		return
-	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	for len(spans) > 0 {
-		n := min(batch, len(spans))
-		if err := e.send(ctx, spans[:n]); err != nil {
-			e.failed.Add(int64(n))
+	for some := range slices.Chunk(spans, batch) {
+		n := int64(len(some))
+		if err := e.send(ctx, some); err != nil {
+			e.failed.Add(n)
 			if e.find(e.provider.Cluster) == nil {
 				e.skipped.Add(1)
 			} else {
@@ -159,10 +90,9 @@ func (e *exporter) flush(ctx context.Context, timeout time.Duration) {
 			}
 			e.log.Warn("spans not taken by their collector", "cluster", e.provider.Cluster, "spans", n, "err", err)
 		} else {
-			e.sent.Add(int64(n))
+			e.sent.Add(n)
 			e.reports.Add(1)
 		}
-		spans = spans[n:]
 	}
 }
 

@@ -67,7 +67,7 @@ func (t *Tracers) Sweep() {
 	for key, e := range t.exporters {
 		if !e.used {
 			delete(t.exporters, key)
-			e.close()
+			e.spans.Close()
 			t.gone[e.provider.Kind] = sum(t.gone[e.provider.Kind], e.stats())
 		}
 	}
@@ -166,7 +166,7 @@ func (t *Tracers) exporter(p *mesh.TraceProvider) *exporter {
 		}
 		e = newExporter(p, t.service, t.find, t.log)
 		t.exporters[string(key)] = e
-		t.group.Go(e.run)
+		t.group.Go(e.spans.Run)
 	}
 	e.used = true
 	t.providers[p] = use{e, t.round}
@@ -261,7 +261,7 @@ func (t *Tracers) Close() {
 	t.mu.Lock()
 	t.closed = true
 	for _, e := range t.exporters {
-		e.close()
+		e.spans.Close()
 	}
 	t.mu.Unlock()
 	t.group.Wait()
