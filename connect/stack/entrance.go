@@ -2,6 +2,7 @@ package stack
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
 	"sync/atomic"
@@ -45,7 +46,9 @@ type entry struct {
 
 // pass tells whether a connection may go on, and else why not; if counted it must
 // leave when it has ended.
-func (e *entrance) pass(ctx context.Context, c *entry, peer *wire.Peer) (counted bool, flag wire.Flag, err error) {
+//
+// What is to admit the connection is asked until ctx ends, or the connection does.
+func (e *entrance) pass(ctx context.Context, c *entry, conn net.Conn, peer *wire.Peer) (counted bool, flag wire.Flag, err error) {
 	if c.limit != nil && c.limit.First {
 		if counted = e.count(c.limit); !counted {
 			return false, wire.FlagLimited, nil
@@ -61,8 +64,21 @@ func (e *entrance) pass(ctx context.Context, c *entry, peer *wire.Peer) (counted
 			return false, wire.FlagLimited, nil
 		}
 	}
+	if len(c.admissions) == 0 {
+		return counted, wire.FlagNone, nil
+	}
+	ctx, stop := untilLeft(ctx, conn)
+	defer stop()
 	for _, a := range c.admissions {
-		if err := a.Admit(ctx, peer); err != nil {
+		err := a.Admit(ctx, peer)
+		switch {
+		case ctx.Err() != nil: // whatever it says: nobody was asked to the end
+			cause := context.Cause(ctx)
+			if errors.Is(cause, errLeft) {
+				return counted, wire.FlagDownstreamReset, cause
+			}
+			return counted, wire.FlagDraining, cause
+		case err != nil:
 			e.unadmitted.Add(1)
 			return counted, wire.FlagDenied, err
 		}
@@ -191,7 +207,12 @@ func (g *Guarded) Serve(conn net.Conn, peer *wire.Peer, drain *wire.Drain) {
 		g.Next.Serve(conn, peer, drain)
 		return
 	}
-	counted, flag, err := g.entrance.pass(context.Background(), c, peer)
+	ctx, cancel := context.WithCancelCause(context.Background())
+	waits := &waiting{cancel}
+	drain.Add(waits)
+	counted, flag, err := g.entrance.pass(ctx, c, conn, peer)
+	drain.Remove(waits)
+	cancel(nil)
 	defer g.entrance.leave(counted)
 	if flag == wire.FlagNone {
 		g.Next.Serve(conn, peer, drain)

@@ -40,7 +40,7 @@ func TestGuardedKeepsNobodyWaiting(t *testing.T) {
 		if err := theirs.SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
 			t.Fatal(err)
 		}
-		guard.Serve(ours, web(t), nil)
+		guard.Serve(ours, web(t), &wire.Drain{})
 		if _, err := theirs.Write([]byte("G")); err == nil || len(behind.conns) > 0 {
 			t.Errorf("%s: the connection is kept", name)
 		}
@@ -51,7 +51,7 @@ func TestGuardedKeepsNobodyWaiting(t *testing.T) {
 		peer := web(t)
 		peer.ServerName = "a.example"
 		ours, _ = net.Pipe()
-		if guard.Serve(ours, peer, nil); len(behind.conns) != 1 {
+		if guard.Serve(ours, peer, &wire.Drain{}); len(behind.conns) != 1 {
 			t.Errorf("%s: who is allowed is not served", name)
 		}
 	}

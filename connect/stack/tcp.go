@@ -148,7 +148,7 @@ func (t *TCP) Serve(conn net.Conn, peer *wire.Peer, drain *wire.Drain) {
 		t.refuse(r, wire.FlagNoRoute, nil)
 		return
 	}
-	counted, flag, err := t.entrance.pass(r.ctx, &cfg.entry, peer)
+	counted, flag, err := t.entrance.pass(r.ctx, &cfg.entry, same, peer)
 	defer t.entrance.leave(counted)
 	if flag != wire.FlagNone {
 		if flag == wire.FlagDenied && err == nil {
@@ -197,9 +197,11 @@ func (t *TCP) speaks(conn net.Conn) net.Conn {
 }
 
 // refuse notes why a connection is closed at once: the chain is not configured yet,
-// the intentions do not allow it, or there are too many.
+// the intentions do not allow it, there are too many, or it is over.
 func (t *TCP) refuse(r *relay, flag wire.Flag, err error) {
-	t.denied.Add(1)
+	if flag != wire.FlagDownstreamReset && flag != wire.FlagDraining {
+		t.denied.Add(1)
+	}
 	r.because(flag, err)
 	t.see(r)
 }

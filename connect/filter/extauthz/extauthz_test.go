@@ -1,6 +1,7 @@
 package extauthz_test
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -436,7 +437,13 @@ func TestGate(t *testing.T) {
 		{"denied", r.grpc(&authv3.CheckResponse{Status: &rpcstatus.Status{Code: 7}}), true, false, "cx_closed denied total"},
 		{"down", down(), false, false, "cx_closed error total"},
 		{"down, open", down(), true, true, "error failure_mode_allowed total"},
+		{"over", down(), true, false, "total"}, // which is no failure of the service
 	} {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		if tt.name == "over" {
+			cancel()
+		}
 		r.registry = stats.Registry{}
 		gate, err := extauthz.NewGate(&mesh.ExtAuthz{FailOpen: tt.open, Service: mesh.AuthzService{Cluster: "c", Timeout: time.Minute}}, extauthz.Place{
 			Find: func(string) wire.Service { return tt.service }, Stats: r.registry.Scope(""),
@@ -444,7 +451,7 @@ func TestGate(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := gate.Admit(t.Context(), &wire.Peer{Addr: netip.MustParseAddrPort("10.0.0.1:1")}); (err == nil) != tt.ok {
+		if err := gate.Admit(ctx, &wire.Peer{Addr: netip.MustParseAddrPort("10.0.0.1:1")}); (err == nil) != tt.ok {
 			t.Errorf("%s: %v", tt.name, err)
 		}
 		counts := map[string]bool{}

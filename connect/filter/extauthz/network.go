@@ -41,10 +41,12 @@ func (g *Gate) Admit(ctx context.Context, peer *wire.Peer) error {
 	g.total.Add(1)
 	g.active.Add(1)
 	defer g.active.Add(-1)
-	ctx, cancel := context.WithTimeout(ctx, max(f.Service.Timeout, time.Millisecond))
+	asked, cancel := context.WithTimeout(ctx, max(f.Service.Timeout, time.Millisecond))
 	defer cancel()
-	v, err := f.askGRPC(ctx, f.place.Find(f.Service.Cluster), &authv3.CheckRequest{Attributes: f.connection(peer)})
+	v, err := f.askGRPC(asked, f.place.Find(f.Service.Cluster), &authv3.CheckRequest{Attributes: f.connection(peer)})
 	switch {
+	case ctx.Err() != nil: // the connection is over, and nothing was wrong with the service
+		return fmt.Errorf("ext_authz: %w", context.Cause(ctx))
 	case err != nil:
 		f.failed.Add(1)
 		if f.FailOpen {

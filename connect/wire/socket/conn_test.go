@@ -272,6 +272,44 @@ func TestPeek(t *testing.T) {
 }
 
 // A layer above is starved: it gives what it has and then times out, and lives on.
+// Left tells when the other side has gone, whatever it has sent before, and takes nothing
+// of that.
+func TestLeft(t *testing.T) {
+	for _, network := range []string{"tcp", "unix"} {
+		for _, halves := range []bool{false, true} {
+			near, far := pair(t, network)
+			left := make(chan bool, 1)
+			look := func() { go func() { left <- socket.Left(near, halves) }() }
+			look()
+			put(t, far, "word")
+			if halves {
+				if half, ok := far.(interface{ CloseWrite() error }); !ok || half.CloseWrite() != nil {
+					t.Fatal("it has no halves")
+				}
+				if err := near.SetReadDeadline(time.Now().Add(50 * time.Millisecond)); err != nil {
+					t.Fatal(err)
+				}
+				if <-left {
+					t.Errorf("%s: who has ended one direction has left", network)
+				}
+				if err := near.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
+					t.Fatal(err)
+				}
+				take(t, near, "word")
+				look()
+			} else {
+				far.Close()
+			}
+			if !<-left {
+				t.Errorf("%s, halves %t: it has not left", network, halves)
+			}
+			if !halves {
+				take(t, near, "word")
+			}
+		}
+	}
+}
+
 func TestStarve(t *testing.T) {
 	near, far := pair(t, "tcp")
 	put(t, far, "x")

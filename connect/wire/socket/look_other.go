@@ -6,3 +6,5 @@ package socket
 const canPeek = false
 
 func ended(uintptr) bool { return false }
+
+func broken(uintptr) bool { return false }
