@@ -1,6 +1,7 @@
 package integration_test
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
@@ -13,6 +14,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -374,4 +376,46 @@ func TestRemoteJWKSAsEnvoy(t *testing.T) {
 		}
 		w.ask(t, chain, request("GET /"))
 	}
+}
+
+// TestStaleJWKSAsEnvoy takes the server of keys away when their time is over: a token is not good by keys that
+// somebody might have withdrawn, unless they were fetched ahead of need.
+func TestStaleJWKSAsEnvoy(t *testing.T) {
+	t.Parallel()
+	i := newIssuer(t)
+	var down atomic.Bool
+	keys := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
+		if down.Load() {
+			http.Error(rw, "down", http.StatusServiceUnavailable)
+			return
+		}
+		_, _ = rw.Write([]byte(i.jwks(t, "es")))
+	}))
+	t.Cleanup(keys.Close)
+	remote := func(more string) chainSpec {
+		return chainSpec{filters: httpFilter(jwtAny, fmt.Sprintf(`"providers":{"one":{"issuer":"one","remoteJwks":{"httpUri":{"cluster":"keys","uri":"https://keys.example/keys","timeout":"2s"},"cacheDuration":"2s"%s}}},%s`,
+			comma(more), onTop(`{"providerName":"one"}`)))}
+	}
+	w := newTwin(t, map[string]chainSpec{"lazy": remote(""), "ahead": remote(`"asyncFetch":{"fastListener":true}`)}, staticCluster("keys", keys.Listener.Addr()))
+	ask := request("GET /", "Authorization: Bearer "+i.token(t, "es", nil))
+	both := func(what, chain string, status int) {
+		t.Helper()
+		eventually(t, what, func(context.Context) error {
+			ours, theirs := w.raw(t, w.chains[chain].ours, ask), w.raw(t, w.chains[chain].theirs, ask)
+			if ours.status != status || theirs.status != status {
+				return fmt.Errorf("%d, Envoy %d", ours.status, theirs.status)
+			}
+			return nil
+		})
+	}
+	both("keys were fetched", "lazy", http.StatusOK)
+	both("keys were fetched ahead", "ahead", http.StatusOK)
+	down.Store(true)
+	both("old keys are good no more", "lazy", http.StatusUnauthorized)
+	w.ask(t, "lazy", ask)
+	if got := w.ask(t, "ahead", ask); got.status != http.StatusOK {
+		t.Errorf("keys that were fetched ahead: %s", got)
+	}
+	down.Store(false)
+	both("keys were fetched anew", "lazy", http.StatusOK)
 }

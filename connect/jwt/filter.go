@@ -52,7 +52,7 @@ type filter struct {
 	rules     []requirement // nil for one that requires nothing
 	// counters
 	allowed, denied, preflight, hit, miss *stats.Counter
-	fetched, failed                       *stats.Counter
+	keys                                  counters
 }
 
 // Layer compiles a filter. It fails for what is required of a provider that is
@@ -66,7 +66,7 @@ func Layer(config *mesh.JWT, deps Deps) (wire.Layer, error) {
 	scope := deps.Scope.Scope("jwt_authn." + config.StatPrefix)
 	f.allowed, f.denied, f.preflight = scope.Counter("allowed"), scope.Counter("denied"), scope.Counter("cors_preflight_bypassed")
 	f.hit, f.miss = scope.Counter("jwt_cache_hit"), scope.Counter("jwt_cache_miss")
-	f.fetched, f.failed = scope.Counter("jwks_fetch_success"), scope.Counter("jwks_fetch_failed")
+	f.keys = counters{scope.Counter("jwks_fetch_success"), scope.Counter("jwks_fetch_failed"), scope.Counter("jwks_stale")}
 	for _, name := range slices.Sorted(maps.Keys(config.Providers)) {
 		p, err := f.compileProvider(name, config.Providers[name])
 		if err != nil {
@@ -102,7 +102,7 @@ func Layer(config *mesh.JWT, deps Deps) (wire.Layer, error) {
 
 // remote finds the keys of a source, by whomever they are fetched.
 func (f *filter) remote(source mesh.RemoteKeys) *Remote {
-	build := func() *Remote { return newRemote(source, f.Find, f.log, f.fetched, f.failed) }
+	build := func() *Remote { return newRemote(source, f.Find, f.log, f.keys) }
 	if f.Keep == nil {
 		return build()
 	}

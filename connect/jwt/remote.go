@@ -24,17 +24,21 @@ const (
 	// ahead is how long before their end keys are fetched again, if they are to be
 	// there before anybody asks.
 	ahead = 5 * time.Second
+	// maxStale is how long keys that are fetched ahead are used after their time if they
+	// cannot be fetched again.
+	maxStale = 24 * time.Hour
 )
 
 // Remote is a JWKS that is fetched. At most one fetch is under way, which all
-// who wait for keys share. When a fetch fails, the keys of the last good one go
-// on to be used.
+// who wait for keys share. Keys whose time is over are not used; those that are to
+// be fetched ahead of need are for a while, since whoever withdraws a key could not
+// say so, and no request has had a part in it.
 type Remote struct {
 	source mesh.RemoteKeys
 	find   call.Find
 	log    *slog.Logger
 	// counters of who asked first
-	fetched, failed *stats.Counter
+	counters counters
 
 	mu     sync.Mutex // guards:
 	keys   *keySet
@@ -43,20 +47,25 @@ type Remote struct {
 	rest   time.Time // until when no fetch is begun after a failure
 	flight *flight
 	timer  *time.Timer
+	told   string // the last error that was logged, "" since a fetch was good
 }
 
-// flight is a fetch under way; err is to be read when done is closed.
+// counters are those of fetches, and of how often keys were used after their time.
+type counters struct{ fetched, failed, stale *stats.Counter }
+
+// flight is a fetch under way; keys and err are to be read when done is closed.
 type flight struct {
 	done chan struct{}
+	keys *keySet
 	err  error
 }
 
-func newRemote(source mesh.RemoteKeys, find call.Find, log *slog.Logger, fetched, failed *stats.Counter) *Remote {
+func newRemote(source mesh.RemoteKeys, find call.Find, log *slog.Logger, counters counters) *Remote {
 	or(&source.CacheFor, defaultCacheFor)
 	or(&source.Timeout, defaultTimeout)
 	or(&source.RetryAfter, defaultRetryAfter)
 	or(&source.PauseMax, max(defaultPauseMax, source.PauseBase))
-	r := &Remote{source: source, find: find, log: log, fetched: fetched, failed: failed}
+	r := &Remote{source: source, find: find, log: log, counters: counters}
 	if source.Ahead {
 		r.mu.Lock()
 		r.begin()
@@ -74,17 +83,24 @@ func or(d *time.Duration, otherwise time.Duration) {
 // Still is the keys that r has now, nil for none: it never fetches. r may be nil.
 func (r *Remote) Still() *Remote {
 	const ever = 100 * 365 * 24 * time.Hour
-	still := &Remote{rest: time.Now().Add(ever)}
-	if r != nil {
-		still.keys, _ = r.now(time.Now())
+	now := time.Now()
+	still := &Remote{fresh: now.Add(ever), rest: now.Add(ever)}
+	if r == nil {
+		return still
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.good(now) || r.rest.IsZero() { // or the next fetch would fail as the last one has
+		still.keys = r.keys
 	}
 	return still
 }
 
 // Empty tells whether there are no keys yet.
 func (r *Remote) Empty() bool {
-	keys, _ := r.now(time.Now())
-	return keys == nil
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.keys == nil
 }
 
 // get returns the keys, and waits for them if there are none that are good. The
@@ -106,12 +122,10 @@ func (r *Remote) get(now time.Time, wait func() context.Context) (*keySet, error
 	case <-wait().Done():
 		return nil, errFetch
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.keys == nil {
+	if f.err != nil {
 		return nil, errFetch
 	}
-	return r.keys, nil
+	return f.keys, nil
 }
 
 // begin returns the fetch under way, a new one if there is none. r.mu is held.
@@ -137,17 +151,21 @@ func (r *Remote) fly(f *flight) {
 	now := time.Now()
 	next := r.source.CacheFor - ahead
 	if err != nil {
-		r.failed.Add(1)
+		r.counters.failed.Add(1)
 		r.rest, next = now.Add(r.source.RetryAfter), r.source.RetryAfter
-		r.log.Warn("keys for tokens cannot be fetched", "cluster", r.source.Cluster, "uri", r.source.URI, "have_old", r.keys != nil, "err", err)
+		if told := err.Error(); told != r.told {
+			r.told = told
+			r.log.Warn("keys for tokens cannot be fetched", "cluster", r.source.Cluster, "uri", r.source.URI, "have_old", r.good(now), "err", err)
+		}
 	} else {
-		r.fetched.Add(1)
+		r.counters.fetched.Add(1)
+		r.told = ""
 		r.fresh, r.rest = now.Add(r.source.CacheFor), time.Time{}
 		if r.keys == nil || r.text != string(text) { // what was verified by the same keys stays verified
 			r.keys, r.text = keys, string(text)
 		}
 	}
-	f.err, r.flight = err, nil
+	f.keys, f.err, r.flight = r.keys, err, nil
 	close(f.done)
 	if r.source.Ahead {
 		r.schedule(max(next, time.Second))
@@ -219,10 +237,18 @@ func split(uri string) (authority, path string) {
 func (r *Remote) now(now time.Time) (*keySet, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.keys, r.good(now)
+	good := r.good(now)
+	if good && !now.Before(r.fresh) {
+		r.counters.stale.Add(1)
+	}
+	return r.keys, good
 }
 
-// good tells whether keys need no fetch. r.mu is held.
+// good tells whether the keys may be used without a fetch. r.mu is held.
 func (r *Remote) good(now time.Time) bool {
-	return r.keys != nil && (r.source.Ahead || now.Before(r.fresh) || now.Before(r.rest))
+	end := r.fresh
+	if r.source.Ahead {
+		end = end.Add(maxStale)
+	}
+	return r.keys != nil && now.Before(end)
 }

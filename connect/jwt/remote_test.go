@@ -12,6 +12,7 @@ import (
 
 	"github.com/serai-net/serai/connect/jwt"
 	"github.com/serai-net/serai/connect/mesh"
+	"github.com/serai-net/serai/connect/stats"
 	"github.com/serai-net/serai/connect/wire"
 )
 
@@ -43,10 +44,10 @@ func (s *keyServer) Serve(x *wire.Exchange, req *wire.Request) (*wire.Response, 
 	return &wire.Response{Status: status, ContentLength: int64(len(jwks)), Body: wire.NewBytes([]byte(jwks))}, nil
 }
 
-func (s *keyServer) set(jwks string, status int, err error) {
+func (s *keyServer) set(jwks string, status int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.jwks, s.status, s.err = jwks, status, err
+	s.jwks, s.status, s.err = jwks, status, nil
 }
 
 func (s *keyServer) count() int {
@@ -58,9 +59,14 @@ func (s *keyServer) count() int {
 // fetching makes a filter that fetches its keys from s.
 func fetching(t *testing.T, s *keyServer, set map[mesh.RemoteKeys]*jwt.Remote, source mesh.RemoteKeys) wire.Layer {
 	t.Helper()
+	return fetchingIn(t, s, set, source, nil)
+}
+
+func fetchingIn(t *testing.T, s *keyServer, set map[mesh.RemoteKeys]*jwt.Remote, source mesh.RemoteKeys, scope *stats.Scope) wire.Layer {
+	t.Helper()
 	source.Cluster, source.URI = "keys", "https://keys.example:8443/jwks?x"
 	layer, err := jwt.Layer(requiring(&mesh.JWTProvider{Issuer: "me", Remote: &source}), jwt.Deps{
-		Choose: first,
+		Choose: first, Scope: scope,
 		Keep: func(source mesh.RemoteKeys, build func() *jwt.Remote) *jwt.Remote {
 			if set == nil {
 				return build()
@@ -110,7 +116,7 @@ func TestRemoteKeys(t *testing.T) {
 		if got, _ := ask(t, layer, other); got != "Jwt verification fails" || server.count() != 1 {
 			t.Errorf("%q after %d fetches", got, server.count())
 		}
-		server.set(two.jwks, 200, nil)
+		server.set(two.jwks, 200)
 		time.Sleep(time.Minute) //nolint:forbidigo // of synctest
 		if got, _ := ask(t, layer, other); got != "" || server.count() != 2 {
 			t.Errorf("after a change of keys: %q after %d fetches", got, server.count())
@@ -118,15 +124,20 @@ func TestRemoteKeys(t *testing.T) {
 		if got, _ := ask(t, layer, good); got != "Jwt verification fails" {
 			t.Errorf("what old keys have verified is good by new ones: %q", got)
 		}
-		server.set("", 500, nil)
+		server.set("", 500)
 		time.Sleep(time.Minute) //nolint:forbidigo // of synctest
 		for range 5 {
-			if got, _ := ask(t, layer, other); got != "" {
-				t.Errorf("the last good keys are not kept: %q", got)
+			if got, _ := ask(t, layer, other); got != "Jwks remote fetch is failed" {
+				t.Errorf("a token that was verified by keys that are too old is good: %q", got)
 			}
 		}
 		if server.count() != 3 {
 			t.Errorf("%d fetches: after a failure there is a rest", server.count())
+		}
+		server.set(two.jwks, 200)
+		time.Sleep(time.Second) //nolint:forbidigo // of synctest
+		if got, _ := ask(t, layer, other); got != "" {
+			t.Errorf("after the rest: %q", got)
 		}
 	})
 }
@@ -152,7 +163,7 @@ func TestTrap28KeysCannotBeFetched(t *testing.T) {
 		if n := server.count(); n != 3 {
 			t.Errorf("%d tries, want 3", n)
 		}
-		server.set(one.jwks, 200, nil)
+		server.set(one.jwks, 200)
 		time.Sleep(2 * time.Second) //nolint:forbidigo // of synctest
 		synctest.Wait()
 		before := server.count()
@@ -173,6 +184,50 @@ func TestTrap28KeysCannotBeFetched(t *testing.T) {
 		server.mu.Unlock()
 		time.Sleep(3 * time.Second) //nolint:forbidigo // of synctest, until no fetch is under way
 	})
+}
+
+// Keys that are fetched ahead go on to be used if they cannot be fetched again, for a day
+// and no longer, which is counted.
+func TestStaleKeys(t *testing.T) {
+	t.Parallel()
+	one := newSigner(t)
+	synctest.Test(t, func(t *testing.T) {
+		server := &keyServer{jwks: one.jwks, status: 200}
+		var registry stats.Registry
+		layer := fetchingIn(t, server, nil, mesh.RemoteKeys{Ahead: true, CacheFor: time.Hour, RetryAfter: time.Hour}, registry.Scope(""))
+		synctest.Wait()
+		token := bearer(one.token(t, map[string]any{"iss": "me", "exp": time.Now().Add(100 * time.Hour).Unix()}))
+		good := func() bool {
+			got, _ := ask(t, layer, token)
+			return got == ""
+		}
+		if !good() || counterOf(&registry, "jwt_authn.jwks_stale") != 0 {
+			t.Error("fresh keys are not good")
+		}
+		server.set("", 503)
+		time.Sleep(24 * time.Hour) //nolint:forbidigo // of synctest
+		if !good() || counterOf(&registry, "jwt_authn.jwks_stale") != 1 {
+			t.Errorf("keys of a day ago are not good, or not counted: %d", counterOf(&registry, "jwt_authn.jwks_stale"))
+		}
+		time.Sleep(2 * time.Hour) //nolint:forbidigo // of synctest
+		if good() {
+			t.Error("they are good for ever")
+		}
+		server.set(one.jwks, 200)
+		time.Sleep(time.Hour) //nolint:forbidigo // of synctest
+		if !good() {
+			t.Error("new keys are not good")
+		}
+	})
+}
+
+func counterOf(r *stats.Registry, name string) int64 {
+	for s := range r.All() {
+		if s.Name == name {
+			return s.Value
+		}
+	}
+	return -1
 }
 
 // TestKeysOutliveConfiguration: a new configuration with the same source fetches
