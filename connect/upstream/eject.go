@@ -59,6 +59,7 @@ func (s *spell) over(d *mesh.Outlier, now time.Time) bool {
 // ejections is what outlier detection knows of a cluster.
 type ejections struct {
 	active, overflow   atomic.Int64
+	total              atomic.Int64 // by Envoy's oldest name: enforced or not, of the offences that were known then
 	detected, enforced [offenceCount]atomic.Int64
 
 	mu sync.Mutex // guards:
@@ -109,6 +110,9 @@ func (c *Cluster) eject(h *Host, o *outlier, d *mesh.Outlier, why offence) {
 	if share > float64(min(d.MaxEjectionPercent, 100)) && (!d.AlwaysEjectOne || out > 0) {
 		e.overflow.Add(1)
 		return
+	}
+	if why == consecutive5xx || why == successRate {
+		e.total.Add(1)
 	}
 	if rand.Uint32N(100) >= why.enforcing(d) {
 		return
@@ -283,15 +287,17 @@ func threshold(records []record, factor float64) float64 {
 
 // OutlierStats are the counters of outlier detection.
 type OutlierStats struct {
-	// Active hosts are ejected now; Overflow were not, since too many are.
-	Active, Overflow int64
+	// Active hosts are ejected now; Overflow were not, since too many are. Total
+	// is what Envoy calls ejections_total: by failures in a row or by the rate of
+	// success, enforced or not.
+	Active, Overflow, Total int64
 	// Detected and Enforced are ejections by Envoy's name of their reason.
 	Detected, Enforced map[string]int64
 }
 
 func (e *ejections) stats() *OutlierStats {
 	s := &OutlierStats{
-		Active: e.active.Load(), Overflow: e.overflow.Load(),
+		Active: e.active.Load(), Overflow: e.overflow.Load(), Total: e.total.Load(),
 		Detected: make(map[string]int64, offenceCount), Enforced: make(map[string]int64, offenceCount),
 	}
 	for o := range offenceCount {
@@ -312,8 +318,13 @@ func (s *OutlierStats) EnforcedTotal() int64 {
 func (s *OutlierStats) all(yield func(string, int64) bool) {
 	const prefix = "outlier_detection."
 	if !yield(prefix+"ejections_active", s.Active) || !yield(prefix+"ejections_overflow", s.Overflow) ||
-		!yield(prefix+"ejections_enforced_total", s.EnforcedTotal()) {
+		!yield(prefix+"ejections_enforced_total", s.EnforcedTotal()) || !yield(prefix+"ejections_total", s.Total) {
 		return
+	}
+	for _, o := range []offence{consecutive5xx, successRate} { // their older names
+		if !yield(prefix+"ejections_"+o.String(), s.Detected[o.String()]) {
+			return
+		}
 	}
 	for o := range offenceCount {
 		if !yield(prefix+"ejections_detected_"+o.String(), s.Detected[o.String()]) ||

@@ -57,17 +57,20 @@ func TestConsecutive(t *testing.T) {
 		{"four are too few", nil, []int{500, 503, 500, 599}, map[string]int64{}},
 		{"five", nil, []int{500, 501, 500, 500, 500}, map[string]int64{
 			"ejections_active": 1, "ejections_enforced_total": 1, "ejections_detected_consecutive_5xx": 1, "ejections_enforced_consecutive_5xx": 1,
+			"ejections_total": 1, "ejections_consecutive_5xx": 1,
 		}},
 		{"one answer between", nil, []int{500, 500, 500, 404, 500, 500}, map[string]int64{}},
 		{"0 detects nothing", func(o *mesh.Outlier) { o.Consecutive5xx = 0 }, []int{500, 500, 500, 500, 500, 500}, map[string]int64{}},
 		{"not enforced", func(o *mesh.Outlier) { o.EnforcingConsecutive5xx = 0 }, []int{500, 500, 500, 500, 500, 500, 500, 500, 500, 500}, map[string]int64{
-			"ejections_detected_consecutive_5xx": 2,
+			"ejections_detected_consecutive_5xx": 2, "ejections_consecutive_5xx": 2, "ejections_total": 2,
 		}},
 		{"gateway failures", gateway, []int{502, 503, 504}, map[string]int64{
 			"ejections_active": 1, "ejections_enforced_total": 1,
 			"ejections_detected_consecutive_gateway_failure": 1, "ejections_enforced_consecutive_gateway_failure": 1,
 		}},
-		{"500 is none", gateway, []int{502, 503, 500, 502, 503, 200}, map[string]int64{"ejections_detected_consecutive_5xx": 1}},
+		{"500 is none", gateway, []int{502, 503, 500, 502, 503, 200}, map[string]int64{
+			"ejections_detected_consecutive_5xx": 1, "ejections_consecutive_5xx": 1, "ejections_total": 1,
+		}},
 		{"gateway failures are not enforced by default", func(o *mesh.Outlier) { o.Consecutive5xx = 9 }, []int{503, 503, 503, 503, 503}, map[string]int64{
 			"ejections_detected_consecutive_gateway_failure": 1,
 		}},
@@ -257,9 +260,13 @@ func TestLocalOrigin(t *testing.T) {
 	t.Parallel()
 	split := func(o *mesh.Outlier) { o.SplitLocalOrigin, o.ConsecutiveLocalOriginFailure = true, 3 }
 	enforced := func(name string) map[string]int64 {
-		return map[string]int64{
+		all := map[string]int64{
 			"ejections_active": 1, "ejections_enforced_total": 1, "ejections_detected_" + name: 1, "ejections_enforced_" + name: 1,
 		}
+		if name == "consecutive_5xx" { // which has older names besides
+			all["ejections_total"], all["ejections_consecutive_5xx"] = 1, 1
+		}
+		return all
 	}
 	for _, tt := range []struct {
 		name   string
@@ -300,7 +307,7 @@ func TestLocalOrigin(t *testing.T) {
 	gone.Abort(wire.ErrClientGone)
 	finish(t, gone, c, request(http.MethodGet, "")) // says nothing of the host
 	gone.Done(time.Now())
-	want := map[string]int64{"ejections_detected_consecutive_5xx": 1, "ejections_detected_consecutive_gateway_failure": 1}
+	want := map[string]int64{"ejections_total": 1, "ejections_consecutive_5xx": 1, "ejections_detected_consecutive_5xx": 1, "ejections_detected_consecutive_gateway_failure": 1}
 	if got := counters(c); !maps.Equal(got, want) {
 		t.Errorf("a timeout: %v", got)
 	}

@@ -11,7 +11,8 @@ type Stats struct {
 	Name string
 	// Hosts, Healthy and Degraded count endpoints now.
 	Hosts, Healthy, Degraded int
-	// Requests and connections begun; Active are those that live.
+	// Requests and connections begun; Active are those that live, with or without
+	// a connection.
 	Requests, Active int64
 	// Connects were tried, ConnectFails of them failed; Conns live.
 	Connects, ConnectFails, Conns int64
@@ -55,7 +56,7 @@ func (s *Stats) All() iter.Seq2[string, int64] {
 			{"membership_healthy", int64(s.Healthy)},
 			{"membership_degraded", int64(s.Degraded)},
 			{"upstream_rq_total", s.Requests},
-			{"upstream_rq_active", s.Active},
+			{"upstream_rq_active", max(0, s.Active-s.Pending)}, // who waits is counted as pending alone
 			{"upstream_cx_total", s.Connects},
 			{"upstream_cx_active", s.Conns},
 			{"upstream_cx_connect_fail", s.ConnectFails},
