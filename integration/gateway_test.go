@@ -18,13 +18,15 @@ type gateway struct {
 	w           *world
 	port, admin int
 	file        string // its bootstrap
+	kind        string // of what stands there; "" for nothing
 	process     *harness.Process
 }
 
-// meshGateway registers a mesh gateway, at one port for the datacenter and for others.
+// meshGateway registers a mesh gateway, at one port for the datacenter and for others. Nobody checks it: that it was away
+// while it was changed would be known, and be over, when a test has gone on.
 func (w *world) meshGateway(t *testing.T) *gateway {
 	t.Helper()
-	return w.meshGatewayAs(t, func(*consulapi.AgentServiceRegistration) {})
+	return w.meshGatewayAs(t, func(r *consulapi.AgentServiceRegistration) { r.Check = nil })
 }
 
 // meshGatewayAs is meshGateway for one that is not like the others; edit changes the registration.
@@ -73,7 +75,18 @@ func (g *gateway) put(t *testing.T, kind string) {
 		})
 	}
 	must(t, err)
+	g.kind = kind
 	waitStatus(t, "http://"+local(g.admin)+"/ready", http.StatusOK)
+}
+
+// mix puts data planes of these kinds behind gateways, where they are not there already.
+func mix(t *testing.T, gateways []*gateway, pair [2]string) {
+	t.Helper()
+	for n, g := range gateways {
+		if g.kind != pair[n] {
+			g.put(t, pair[n])
+		}
+	}
 }
 
 // stop leaves nothing behind the gateway.
@@ -82,7 +95,7 @@ func (g *gateway) stop(t *testing.T) {
 	if g.process != nil {
 		must(t, g.process.Stop(t.Context()))
 	}
-	g.process = nil
+	g.process, g.kind = nil, ""
 }
 
 // unejected configures an upstream whose endpoints are never ejected: of a gateway that is just being changed a test

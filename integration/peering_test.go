@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 	"testing"
 
 	consulapi "github.com/hashicorp/consul/api"
@@ -12,20 +13,16 @@ import (
 )
 
 // peered are two clusters that do not know each other, with names for each other: alpha calls, beta exports. Their
-// servers talk through the gateways, too, of which each has one already.
-func peered(t *testing.T, protocols map[string]string, exported ...string) (alpha, beta *world, gateways []*gateway) {
+// servers talk through the gateways, too, of which each has one already. Alpha exports what is lent.
+func peered(t *testing.T, protocols map[string]string, lent []string, exported ...string) (alpha, beta *world, gateways []*gateway) {
 	t.Helper()
 	ports := harness.ForTest(t)
 	secure, err := ports.Ports(2)
 	must(t, err)
-	alpha = newWorldWith(t, harness.ConsulConfig{Name: "server-alpha", HCL: fmt.Sprintf("ports { grpc_tls = %d }", secure)}, nil)
+	alpha = newWorldWith(t, harness.ConsulConfig{Name: "server-alpha", HCL: fmt.Sprintf("ports { grpc_tls = %d }", secure)}, protocols)
 	beta = newWorldWith(t, harness.ConsulConfig{Name: "server-beta", HCL: fmt.Sprintf("datacenter = \"dc2\"\nports { grpc_tls = %d }", secure+1)}, protocols)
-	alpha.protocols = protocols
-	var services []consulapi.ExportedService
-	for _, name := range exported {
-		services = append(services, consulapi.ExportedService{Name: name, Consumers: []consulapi.ServiceConsumer{{Peer: "alpha"}}})
-	}
-	must(t, beta.consul.WriteConfigEntry(t.Context(), &consulapi.ExportedServicesConfigEntry{Name: "default", Services: services}))
+	beta.export(t, "alpha", exported)
+	alpha.export(t, "beta", lent)
 	for _, w := range []*world{alpha, beta} {
 		must(t, w.consul.WriteConfigEntry(t.Context(), &consulapi.MeshConfigEntry{Peering: &consulapi.PeeringMeshConfig{PeerThroughMeshGateways: true}}))
 		g := w.meshGateway(t)
@@ -43,17 +40,26 @@ func peered(t *testing.T, protocols map[string]string, exported ...string) (alph
 	return alpha, beta, gateways
 }
 
-// TestPeeringAsEnvoy calls services of a peered cluster, through gateways of both kinds, on behalf of callers and into
-// sidecars of both kinds, by L4 and L7 intentions on the peer.
+// export lets a peer see services.
+func (w *world) export(t *testing.T, peer string, names []string) {
+	t.Helper()
+	var services []consulapi.ExportedService
+	for _, name := range names {
+		services = append(services, consulapi.ExportedService{Name: name, Consumers: []consulapi.ServiceConsumer{{Peer: peer}}})
+	}
+	w.write(t, &consulapi.ExportedServicesConfigEntry{Name: "default", Services: services})
+}
+
+// TestPeeringAsEnvoy calls services of a peered cluster, from each into the other, through gateways of both kinds in every
+// mixture, on behalf of callers and into sidecars of both kinds, by L4 and L7 intentions on the peer.
 func TestPeeringAsEnvoy(t *testing.T) {
 	t.Parallel()
-	protocols := map[string]string{"web": "http", "guest": "http"}
-	exported := []string{"bank"}
-	for _, service := range guards("far") {
+	protocols := map[string]string{"web": "http", "guest": "http", "back": "http"}
+	exported := append(guards("far"), "bank")
+	for _, service := range slices.Concat(guards("far"), guards("home")) {
 		protocols[service] = "http"
-		exported = append(exported, service)
 	}
-	alpha, beta, gateways := peered(t, protocols, exported...)
+	alpha, beta, gateways := peered(t, protocols, guards("home"), exported...)
 	get := &consulapi.IntentionPermission{
 		Action: consulapi.IntentionActionAllow, HTTP: &consulapi.IntentionHTTPPermission{PathPrefix: "/x/", Methods: []string{http.MethodGet}},
 	}
@@ -64,31 +70,32 @@ func TestPeeringAsEnvoy(t *testing.T) {
 			},
 		}))
 	}
-	must(t, beta.consul.WriteConfigEntry(t.Context(), &consulapi.ServiceIntentionsConfigEntry{
-		Kind: consulapi.ServiceIntentions, Name: "bank", Sources: []*consulapi.SourceIntention{{Name: "web", Peer: "alpha", Action: consulapi.IntentionActionAllow}},
-	}))
+	of := func(service, source, peer string) *consulapi.ServiceIntentionsConfigEntry {
+		return &consulapi.ServiceIntentionsConfigEntry{
+			Kind: consulapi.ServiceIntentions, Name: service, Sources: []*consulapi.SourceIntention{{Name: source, Peer: peer, Action: consulapi.IntentionActionAllow}},
+		}
+	}
+	beta.write(t, of("bank", "web", "alpha"))
+	for _, service := range guards("home") {
+		alpha.write(t, of(service, "back", "beta"))
+	}
 	beta.run(t, "bank-1", "bank")
-	for _, kind := range kinds() {
-		beta.start(t, kind, beta.register(t, "far-"+kind+"-1", "far-"+kind))
+	beta.guarded(t, "far")
+	alpha.guarded(t, "home")
+	toBeta := func(u *consulapi.Upstream) {
+		u.DestinationPeer, u.MeshGateway.Mode = "beta", consulapi.MeshGatewayModeLocal
+		if u.DestinationName == "bank" {
+			u.MeshGateway.Mode = consulapi.MeshGatewayModeRemote
+		}
 	}
-	caller := func(kind, service string) *instance {
-		return alpha.start(t, kind, alpha.registerAs(t, service+"-"+kind, service, func(r *consulapi.AgentServiceRegistration) {
-			for n := range r.Connect.SidecarService.Proxy.Upstreams {
-				u := &r.Connect.SidecarService.Proxy.Upstreams[n]
-				u.DestinationPeer, u.MeshGateway.Mode, u.Config = "beta", consulapi.MeshGatewayModeLocal, unejected()
-				if u.DestinationName == "bank" {
-					u.MeshGateway.Mode = consulapi.MeshGatewayModeRemote
-				}
-			}
-		}, exported...))
-	}
-	callers := []*instance{caller("serai", "web"), caller("envoy", "web")}
-	guest := caller("serai", "guest")
-	for _, kind := range []string{"envoy", "serai"} { // the former is there already
-		t.Run(kind+" as gateway", func(t *testing.T) {
-			for _, g := range gateways {
-				g.put(t, kind)
-			}
+	callers, guests := alpha.abroad(t, "web", toBeta, exported...), alpha.abroad(t, "guest", toBeta, exported...)
+	back := beta.abroad(t, "back", func(u *consulapi.Upstream) {
+		u.DestinationPeer, u.MeshGateway.Mode = "alpha", consulapi.MeshGatewayModeLocal
+	}, guards("home")...)
+	for _, pair := range mixtures() {
+		t.Run(pair[0]+" and "+pair[1]+" as gateways", func(t *testing.T) {
+			mix(t, gateways, pair)
+			reach(t, back, guards("home")...)
 			for _, i := range callers {
 				for _, service := range guards("far") {
 					waitStatus(t, i.url(service, "/x/a"), http.StatusOK)
@@ -109,10 +116,12 @@ func TestPeeringAsEnvoy(t *testing.T) {
 				}
 				waitTCP(t, local(i.upstreams["bank"]))
 			}
-			for _, service := range guards("far") {
-				waitStatus(t, guest.url(service, "/x/a"), http.StatusForbidden)
+			for _, guest := range guests {
+				for _, service := range guards("far") {
+					waitStatus(t, guest.url(service, "/x/a"), http.StatusForbidden)
+				}
+				must(t, refused(t.Context(), local(guest.upstreams["bank"])))
 			}
-			must(t, refused(t.Context(), local(guest.upstreams["bank"])))
 		})
 	}
 }
