@@ -30,6 +30,7 @@ func apiRoute(parent ...consulapi.ResourceReference) *consulapi.HTTPRouteConfigE
 	to := func(service string, weight int) consulapi.HTTPService {
 		return consulapi.HTTPService{Name: service, Weight: weight}
 	}
+	again := &consulapi.RetryFilter{NumRetries: 4, RetryOnStatusCodes: []uint32{503}}
 	path := func(kind consulapi.HTTPPathMatchType, value string) []consulapi.HTTPMatch {
 		return []consulapi.HTTPMatch{{Path: consulapi.HTTPPathMatch{Match: kind, Value: value}}}
 	}
@@ -67,9 +68,10 @@ func apiRoute(parent ...consulapi.ResourceReference) *consulapi.HTTPRouteConfigE
 				Services: []consulapi.HTTPService{to("api", 1)},
 			},
 			{
-				Matches: path(consulapi.HTTPPathMatchPrefix, "/fail"), Services: []consulapi.HTTPService{to("web", 1)},
-				Filters: consulapi.HTTPFilters{RetryFilter: &consulapi.RetryFilter{NumRetries: 3, RetryOnStatusCodes: []uint32{503}}},
+				Matches: path(consulapi.HTTPPathMatchPrefix, "/fail"), Services: []consulapi.HTTPService{to("frail", 1)},
+				Filters: consulapi.HTTPFilters{RetryFilter: again},
 			},
+			{Matches: path(consulapi.HTTPPathMatchPrefix, "/unretried"), Services: []consulapi.HTTPService{to("frail", 1)}},
 			{
 				Matches: path(consulapi.HTTPPathMatchPrefix, "/slow"), Services: []consulapi.HTTPService{to("web", 1)},
 				Filters: consulapi.HTTPFilters{TimeoutFilter: &consulapi.TimeoutFilter{RequestTimeout: time.Second, IdleTimeout: 10 * time.Second}},
@@ -85,13 +87,13 @@ func apiRoute(parent ...consulapi.ResourceReference) *consulapi.HTTPRouteConfigE
 // change while connections live.
 func TestAPIGatewayAsEnvoy_Trap29(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, map[string]string{"web": "http", "api": "http"})
-	w.allow(t, "gate", "web", "api", "db")
-	w.run(t, "web-1", "web")
-	w.run(t, "api-1", "api")
-	w.run(t, "db-1", "db")
-	ports := w.ports(t, 5)
-	plain, tcp, inline, files := ports, ports+1, ports+2, ports+3
+	w := newWorld(t, map[string]string{"web": "http", "api": "http", "frail": "http"})
+	w.allow(t, "gate", "web", "api", "frail", "db")
+	for _, id := range []string{"web-1", "api-1", "frail-1", "frail-2", "db-1"} {
+		w.run(t, id, id[:len(id)-2])
+	}
+	ports := w.ports(t, 6)
+	plain, tcp, inline, files, secret, wild := ports, ports+1, ports+2, ports+3, ports+4, ports+5
 	// Without a route there is no listener of it in xDS.
 	w.write(t, &consulapi.APIGatewayConfigEntry{
 		Kind: consulapi.APIGateway, Name: "gate", Listeners: []consulapi.APIGatewayListener{{Name: "plain", Port: plain, Protocol: "http"}},
@@ -101,6 +103,7 @@ func TestAPIGatewayAsEnvoy_Trap29(t *testing.T) {
 		waitStatus(t, "http://"+local(g.admin[plane])+"/ready", http.StatusOK)
 	}
 	outside, dir := newOutsideCA(t), t.TempDir()
+	one := []consulapi.ResourceReference{reference(consulapi.InlineCertificate, "one")}
 	chain, key := outside.write(t, dir, "web.example", "first.example")
 	w.write(t,
 		inlineCertificate(t, outside, "one", "web.example", "one.example"),
@@ -116,22 +119,35 @@ func TestAPIGatewayAsEnvoy_Trap29(t *testing.T) {
 			{Name: "files", Port: files, Protocol: "http", TLS: consulapi.APIGatewayTLSConfiguration{
 				Certificates: []consulapi.ResourceReference{reference(consulapi.FileSystemCertificate, "files")},
 			}},
+			{Name: "wild", Port: wild, Protocol: "http", Hostname: "*.wild.example"},
+			{Name: "secret", Port: secret, Protocol: "tcp", TLS: consulapi.APIGatewayTLSConfiguration{Certificates: one}},
 		}},
 	)
 	parent := func(section string) consulapi.ResourceReference {
 		return consulapi.ResourceReference{Kind: consulapi.APIGateway, Name: "gate", SectionName: section}
 	}
 	w.write(t, apiRoute(parent("plain"), parent("inline"), parent("files")),
+		&consulapi.HTTPRouteConfigEntry{
+			Kind: consulapi.HTTPRoute, Name: "wild", Parents: []consulapi.ResourceReference{parent("wild")},
+			Rules: []consulapi.HTTPRouteRule{{Services: []consulapi.HTTPService{{Name: "api"}}}},
+		},
 		&consulapi.TCPRouteConfigEntry{
-			Kind: consulapi.TCPRoute, Name: "db", Parents: []consulapi.ResourceReference{parent("tcp")}, Services: []consulapi.TCPService{{Name: "db"}},
+			Kind: consulapi.TCPRoute, Name: "db", Parents: []consulapi.ResourceReference{parent("tcp"), parent("secret")}, Services: []consulapi.TCPService{{Name: "db"}},
 		})
 
 	t.Run("routes", func(t *testing.T) { apiRoutes(t, g, plain) })
 	t.Run("tcp", func(t *testing.T) {
 		for _, plane := range kinds() {
 			waitTCP(t, planeAt(plane, tcp))
+			waitSecretTCP(t, planeAt(plane, secret), &tls.Config{RootCAs: outside.pool(), ServerName: "one.example"})
 		}
 	})
+	t.Run("hosts by a wildcard", func(t *testing.T) {
+		g.same(t, "a host", gatewayCall{port: wild, host: "a.b.wild.example", path: "/"}, gatewaySays(http.StatusOK, "api-1"))
+		g.same(t, "another host", gatewayCall{port: wild, host: "wild.example", path: "/"}, gatewaySays(http.StatusNotFound, ""))
+	})
+	t.Run("retries", func(t *testing.T) { gatewayRetries(t, plain) })
+	t.Run("websocket", func(t *testing.T) { gatewayUpgrades(t, plain) })
 	trust := func(name string) *tls.Config { return &tls.Config{RootCAs: outside.pool(), ServerName: name} }
 	t.Run("inline certificates", func(t *testing.T) {
 		g.same(t, "one by its name", gatewayCall{port: inline, host: "web.example", path: "/", tls: trust("web.example")}, gatewayShows("one.example"))
@@ -156,7 +172,7 @@ func TestAPIGatewayAsEnvoy_Trap29(t *testing.T) {
 		g.same(t, "the third", c, gatewayShows("third.example"))
 	})
 	t.Run("no listener any more", func(t *testing.T) {
-		for kind, name := range map[string]string{consulapi.HTTPRoute: "site", consulapi.TCPRoute: "db"} {
+		for name, kind := range map[string]string{"site": consulapi.HTTPRoute, "wild": consulapi.HTTPRoute, "db": consulapi.TCPRoute} {
 			_, err := w.consul.API.ConfigEntries().Delete(kind, name, (&consulapi.WriteOptions{}).WithContext(t.Context()))
 			must(t, err)
 		}

@@ -263,8 +263,10 @@ func tryMirror(ctx context.Context, addr string) (*mirror, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &mirror{conn: conn, reader: bufio.NewReader(conn)}, nil
+	return newMirror(conn), nil
 }
+
+func newMirror(conn net.Conn) *mirror { return &mirror{conn: conn, reader: bufio.NewReader(conn)} }
 
 var (
 	errMirror   = errors.New("what came back is not what was sent")

@@ -249,7 +249,7 @@ func TestBalanceAsEnvoy(t *testing.T) {
 			ours(name, "/fail", "")
 			theirs(name, "/fail", "")
 		}
-		for _, counter := range []string{"ejections_active", "ejections_enforced_consecutive_5xx"} {
+		for _, counter := range []string{"ejections_active", "ejections_total", "ejections_enforced_consecutive_5xx"} {
 			want := stat(t, port, name, ".outlier_detection."+counter)
 			stats := set.Cluster(name).Stats()
 			for got, value := range stats.All() {

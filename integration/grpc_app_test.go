@@ -25,6 +25,7 @@ const (
 	grpcCount = "/serai.test.Echo/Count" // client streaming: how much it was told
 	grpcTell  = "/serai.test.Echo/Tell"  // server streaming: what it was told, ten times
 	grpcTalk  = "/serai.test.Echo/Talk"  // both: each message back, before the next one comes
+	grpcShy   = "/serai.test.Echo/Shy"   // unary: what it was told, unless that is its own name: then it is not available
 	grpcHang  = "/serai.test.Echo/Hang"  // server streaming: one message, then nothing until it is cancelled
 )
 
@@ -45,6 +46,7 @@ func (a *app) serveGRPC(t *testing.T, listener net.Listener) {
 		Streams: []grpc.StreamDesc{
 			stream("Say", false, false, a.say), stream("Fail", false, false, fail), stream("Count", true, false, count),
 			stream("Tell", false, true, tell), stream("Talk", true, true, talkBack), stream("Hang", false, true, a.hang),
+			stream("Shy", false, false, a.shy),
 		},
 	}, a)
 	t.Cleanup(server.Stop)
@@ -59,6 +61,17 @@ func (a *app) say(s grpc.ServerStream) error {
 	s.SetTrailer(metadata.Pairs("x-sum", fmt.Sprint(len(m.GetValue())), "x-raw-bin", "\x00\xff"))
 	if md, ok := metadata.FromIncomingContext(s.Context()); ok {
 		_ = s.SetHeader(metadata.Pairs("x-consumer", strings.Join(md.Get("x-serai-consumer"), ",")))
+	}
+	return s.SendMsg(wrapperspb.String(a.name + " " + m.GetValue()))
+}
+
+func (a *app) shy(s grpc.ServerStream) error {
+	m := &text{}
+	if err := s.RecvMsg(m); err != nil {
+		return err
+	}
+	if m.GetValue() == a.name {
+		return status.Error(codes.Unavailable, "not to "+a.name)
 	}
 	return s.SendMsg(wrapperspb.String(a.name + " " + m.GetValue()))
 }
@@ -115,16 +128,16 @@ func (a *app) hang(s grpc.ServerStream) error {
 }
 
 // dialGRPC is a client of a service behind addr, with acme's key.
-func dialGRPC(t *testing.T, addr string) *grpc.ClientConn {
+func dialGRPC(t *testing.T, addr string, more ...grpc.DialOption) *grpc.ClientConn {
 	t.Helper()
 	key := metadata.Pairs("x-api-key", acmeKey)
-	conn, err := grpc.NewClient("passthrough:///"+addr, grpc.WithTransportCredentials(insecure.NewCredentials()),
+	conn, err := grpc.NewClient("passthrough:///"+addr, append(more, grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithStreamInterceptor(func(ctx context.Context, d *grpc.StreamDesc, c *grpc.ClientConn, method string, s grpc.Streamer, o ...grpc.CallOption) (grpc.ClientStream, error) {
 			if _, ok := metadata.FromOutgoingContext(ctx); !ok {
 				ctx = metadata.NewOutgoingContext(ctx, key)
 			}
 			return s(ctx, d, c, method, o...)
-		}))
+		}))...)
 	must(t, err)
 	t.Cleanup(func() { drop(conn) })
 	return conn

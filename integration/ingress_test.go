@@ -16,14 +16,15 @@ import (
 // for each of its services.
 func TestIngressAsEnvoy(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, map[string]string{"web": "http", "api": "http"})
-	w.allow(t, "ingress", "web", "api", "db")
-	w.run(t, "web-1", "web")
-	w.run(t, "api-1", "api")
-	w.run(t, "db-1", "db")
-	ports := w.ports(t, 7)
+	w := newWorld(t, map[string]string{"web": "http", "api": "http", "busy": "http", "echo": "grpc"})
+	w.allow(t, "ingress", "web", "api", "busy", "echo", "db", "few")
+	for _, service := range []string{"web", "api", "busy", "echo", "db", "few"} {
+		w.run(t, service+"-1", service)
+	}
+	ports := w.ports(t, 11)
 	plain, tcp, own, listener, service, empty := ports, ports+1, ports+2, ports+3, ports+4, ports+5
 	sds := newSDS(t, ports+6)
+	old, modern, few, calls := ports+7, ports+8, ports+9, ports+10
 	outside := newOutsideCA(t)
 	w.write(t, &consulapi.ProxyConfigEntry{
 		Kind: consulapi.ProxyDefaults, Name: consulapi.ProxyConfigGlobal,
@@ -32,7 +33,8 @@ func TestIngressAsEnvoy(t *testing.T) {
 	secret := func(name string) *consulapi.GatewayTLSSDSConfig {
 		return &consulapi.GatewayTLSSDSConfig{ClusterName: "sds-server", CertResource: name}
 	}
-	limit := uint32(50)
+	limit, one := uint32(50), uint32(1)
+	toWeb := []consulapi.IngressService{{Name: "web", Hosts: []string{"web.example"}}}
 	w.write(t, &consulapi.IngressGatewayConfigEntry{
 		Kind: consulapi.IngressGateway, Name: "ingress",
 		Defaults: &consulapi.IngressServiceConfig{MaxConnections: &limit, MaxPendingRequests: &limit, MaxConcurrentRequests: &limit},
@@ -46,11 +48,19 @@ func TestIngressAsEnvoy(t *testing.T) {
 					ResponseHeaders: &consulapi.HTTPHeaderModifiers{Add: map[string]string{"x-answer": "added"}, Remove: []string{"x-gone"}},
 				},
 				{Name: "api", Hosts: []string{"api.example", "*.wild.example"}},
+				{Name: "busy", Hosts: []string{"busy.example"}, MaxConcurrentRequests: &one},
 			}},
+			{Port: few, Protocol: "tcp", Services: []consulapi.IngressService{{Name: "few", MaxConnections: &one}}},
+			{Port: calls, Protocol: "grpc", Services: []consulapi.IngressService{{Name: "echo", Hosts: []string{"grpc.example"}}}},
+			{
+				Port: old, Protocol: "http", Services: toWeb,
+				TLS: &consulapi.GatewayTLSConfig{Enabled: true, TLSMaxVersion: "TLSv1_2", CipherSuites: []string{oldCipher}},
+			},
+			{Port: modern, Protocol: "http", Services: toWeb, TLS: &consulapi.GatewayTLSConfig{Enabled: true, TLSMinVersion: "TLSv1_3"}},
 			{Port: tcp, Protocol: "tcp", Services: []consulapi.IngressService{{Name: "db"}}},
 			{
 				Port: own, Protocol: "http", TLS: &consulapi.GatewayTLSConfig{Enabled: true, TLSMinVersion: "TLSv1_2"},
-				Services: []consulapi.IngressService{{Name: "web", Hosts: []string{"web.example"}}},
+				Services: toWeb,
 			},
 			{
 				Port: listener, Protocol: "http", TLS: &consulapi.GatewayTLSConfig{SDS: secret("listener")},
@@ -89,6 +99,11 @@ func TestIngressAsEnvoy(t *testing.T) {
 			waitTCP(t, planeAt(plane, tcp))
 		}
 	})
+	t.Run("websocket", func(t *testing.T) { gatewayUpgrades(t, plain) })
+	t.Run("gRPC", func(t *testing.T) { gatewayCalls(t, calls, "grpc.example") })
+	t.Run("versions and ciphers of TLS", func(t *testing.T) { gatewayHandshakes(t, old, modern) })
+	t.Run("limits of requests", func(t *testing.T) { g.limited(t, "busy", gatewayCall{port: plain, host: "busy.example", path: "/"}) })
+	t.Run("limits of connections", func(t *testing.T) { g.limitedTCP(t, "few", few) })
 	trust := func(name string) *tls.Config {
 		return &tls.Config{RootCAs: outside.pool(), ServerName: name}
 	}

@@ -234,11 +234,14 @@ func testResponseBodies(t *testing.T, g *gate, web *instance) {
 }
 
 // testUpgrade switches protocols, as a websocket does, and then talks.
-func testUpgrade(t *testing.T, url string) {
+func testUpgrade(t *testing.T, url string, edits ...func(*http.Request)) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, http.NoBody)
 	must(t, err)
 	req.Header = http.Header{"X-Api-Key": {acmeKey}, "Connection": {"Upgrade"}, "Upgrade": {"websocket"}}
+	for _, edit := range edits {
+		edit(req)
+	}
 	transport := &http.Transport{}
 	defer transport.CloseIdleConnections()
 	resp, err := transport.RoundTrip(req)

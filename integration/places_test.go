@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -18,7 +17,7 @@ import (
 // places are the services of TestPlacesAsEnvoy that both kinds of caller reach by a port of their own.
 func places() map[string]string {
 	return map[string]string{
-		"web": "http", "cart": "http", "sock": "http", "ring": "http", "tight": "http", "sick": "http", "ill": "http", "illtcp": "tcp",
+		"web": "http", "cart": "http", "sock": "http", "ring": "http", "tight": "http", "narrow": "http", "streams": "http2", "few": "tcp", "sick": "http", "ill": "http", "illtcp": "tcp",
 		"late-serai": "http", "late-envoy": "http", "latetcp-serai": "tcp", "latetcp-envoy": "tcp",
 		"socket-serai": "http", "socket-envoy": "http", "six-serai": "http", "six-envoy": "http",
 	}
@@ -37,17 +36,7 @@ func TestPlacesAsEnvoy(t *testing.T) {
 	}
 	w.allow(t, "web", upstreams...)
 	upstreams = slices.DeleteFunc(upstreams, func(name string) bool { return name == "sock" }) // by a socket
-	one, all := 1, uint32(100)
-	base := time.Hour
-	must(t, w.consul.WriteConfigEntry(t.Context(), &consulapi.ServiceConfigEntry{
-		Kind: consulapi.ServiceDefaults, Name: "web", Protocol: "http",
-		UpstreamConfig: &consulapi.UpstreamConfiguration{Overrides: []*consulapi.UpstreamConfig{
-			{Name: "tight", Limits: &consulapi.UpstreamLimits{MaxConcurrentRequests: &one}},
-			{Name: "sick", PassiveHealthCheck: &consulapi.PassiveHealthCheck{
-				Interval: time.Second, MaxFailures: 2, EnforcingConsecutive5xx: &all, MaxEjectionPercent: &all, BaseEjectionTime: &base,
-			}},
-		}},
-	}))
+	w.write(t, limited())
 	must(t, w.consul.WriteConfigEntry(t.Context(), &consulapi.ServiceResolverConfigEntry{
 		Kind: consulapi.ServiceResolver, Name: "ring", LoadBalancer: &consulapi.LoadBalancer{
 			Policy: "ring_hash", HashPolicies: []consulapi.HashPolicy{
@@ -57,7 +46,7 @@ func TestPlacesAsEnvoy(t *testing.T) {
 			},
 		},
 	}))
-	for _, id := range []string{"cart-1", "sock-1", "ring-1", "ring-2", "ring-3", "tight-1", "sick-1", "sick-2", "ill-1", "illtcp-1"} {
+	for _, id := range []string{"cart-1", "sock-1", "ring-1", "ring-2", "ring-3", "tight-1", "narrow-1", "streams-1", "few-1", "sick-1", "sick-2", "ill-1", "illtcp-1"} {
 		w.run(t, id, id[:len(id)-2])
 	}
 	late := w.lateApps(t)
@@ -69,8 +58,8 @@ func TestPlacesAsEnvoy(t *testing.T) {
 	must(t, err)
 	web := w.webs(t, upstreams)
 	for _, i := range web {
-		w.waitOK(t, i.url("cart", "/"), i.url("ring", "/"), i.url("tight", "/"), i.url("sick", "/"), i.url("ill", "/"))
-		waitTCP(t, local(i.upstreams["illtcp"]))
+		w.waitOK(t, i.url("cart", "/"), i.url("ring", "/"), i.url("tight", "/"), i.url("narrow", "/"), i.url("streams", "/"), i.url("sick", "/"), i.url("ill", "/"))
+		waitTCP(t, local(i.upstreams["illtcp"]), local(i.upstreams["few"]))
 	}
 	t.Run("websocket", func(t *testing.T) { each(t, web, func(i *instance) { testUpgrade(t, i.url("cart", "/upgrade")) }) })
 	t.Run("unix sockets", func(t *testing.T) { each(t, web, func(i *instance) { testSockets(t, w, i) }) })
@@ -86,8 +75,9 @@ func TestPlacesAsEnvoy(t *testing.T) {
 		})
 	})
 	t.Run("hash", func(t *testing.T) { testHash(t, web) })
-	t.Run("limits", func(t *testing.T) { each(t, web, func(i *instance) { testTight(t, i) }) })
-	t.Run("outliers", func(t *testing.T) { each(t, web, func(i *instance) { testSick(t, i) }) })
+	t.Run("limits", func(t *testing.T) { testLimits(t, web) })
+	t.Run("limits of connections", func(t *testing.T) { testFew(t, web) })
+	t.Run("outliers", func(t *testing.T) { testSick(t, web) })
 	t.Run("TestTrap18: nobody healthy", func(t *testing.T) { testIll(t, w, web) })
 	t.Run("TestTrap30: the app comes later", func(t *testing.T) { testLate(t, web, late) })
 }
@@ -236,49 +226,6 @@ func testHash(t *testing.T, web map[string]*instance) {
 
 func as(user int) func(*http.Request) {
 	return func(r *http.Request) { r.Header.Set("X-User", fmt.Sprint(user)) }
-}
-
-// testTight asks for more at a time than may be.
-func testTight(t *testing.T, i *instance) {
-	t.Helper()
-	eventually(t, "a request over the limit", func(context.Context) error {
-		var mu sync.Mutex
-		var running sync.WaitGroup
-		found := map[int]int{}
-		overloaded := 0
-		for range 4 {
-			running.Go(func() {
-				got := get(t, i.url("tight", "/slow/300ms"))
-				mu.Lock()
-				defer mu.Unlock()
-				found[got.status]++
-				if got.header.Get("X-Envoy-Overloaded") != "" {
-					overloaded++
-				}
-			})
-		}
-		running.Wait()
-		if found[http.StatusOK] == 0 || found[http.StatusServiceUnavailable] == 0 || overloaded != found[http.StatusServiceUnavailable] {
-			return fmt.Errorf("%s: %v, of which %d say why", i.id, found, overloaded)
-		}
-		return nil
-	})
-}
-
-// testSick asks what fails at one of two instances.
-func testSick(t *testing.T, i *instance) {
-	t.Helper()
-	eventually(t, "the sick one to be ejected", func(context.Context) error {
-		for range 6 {
-			get(t, i.url("sick", "/fail/sick-1"))
-		}
-		for range 10 {
-			if got := get(t, i.url("sick", "/")); got.body != "sick-2" {
-				return fmt.Errorf("%s comes to %s", i.id, got.body)
-			}
-		}
-		return nil
-	})
 }
 
 // testIll takes the only instance of a service out of the catalog's health.
