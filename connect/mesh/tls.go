@@ -5,11 +5,14 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 )
 
 // Leaf is a certificate chain with its key, both PEM.
 type Leaf struct {
 	CertificatePEM, KeyPEM string
+	// Staple is the answer of OCSP that is shown with it, DER; "" for none.
+	Staple string
 }
 
 // Roots are trusted CA certificates, PEM, one after the other.
@@ -23,7 +26,22 @@ type TLSParams struct {
 	MinVersion, MaxVersion uint16
 	// CipherSuites are OpenSSL's names.
 	CipherSuites []string
-	ALPN         []string
+	// Curves are names of key exchanges, as Envoy has them; none means crypto/tls's own.
+	Curves []string
+	ALPN   []string
+}
+
+// Chains says which chains of a peer's certificate are taken besides what Roots say.
+// The zero value is all.
+type Chains struct {
+	// MaxDepth is how many certificates may stand above the peer's, the root included;
+	// it counts with HasMaxDepth.
+	MaxDepth    uint32
+	HasMaxDepth bool
+	// CRL are revocation lists, PEM: each issuer in a chain must have one that is in
+	// force, and none of the chain may be on it; with CRLOfLeaf the peer's alone.
+	CRL       string
+	CRLOfLeaf bool
 }
 
 // DownstreamTLS is TLS on connections that we accept.
@@ -39,10 +57,24 @@ type DownstreamTLS struct {
 	// Names are what a client's certificate must have one of; nil for no matter what.
 	Names  []PeerName
 	Pins   Pins
+	Chains Chains
 	Params TLSParams
+	Resume Resumption
 	// TrustDomains maps SPIFFE trust domains to their roots (peering); if set
 	// it replaces Roots.
 	TrustDomains map[string]Roots
+}
+
+// Resumption is how sessions of clients go on. The zero value is by tickets whose keys
+// are our own.
+type Resumption struct {
+	// Off gives out no tickets.
+	Off bool
+	// Timeout is how long a session may be resumed; 0 means as long as crypto/tls has it.
+	Timeout time.Duration
+	// Keys are those of tickets, the first for new ones, for several processes that
+	// resume one another's sessions.
+	Keys []string
 }
 
 // Trust names all by which client certificates are believed: with the same Trust
@@ -53,7 +85,7 @@ func (t *DownstreamTLS) Trust() string {
 	for _, domain := range slices.Sorted(maps.Keys(t.TrustDomains)) {
 		fmt.Fprintf(h, "%q%q", domain, t.TrustDomains[domain].PEM)
 	}
-	fmt.Fprintf(h, "%+v%q%q", t.Names, t.Pins.Certificates, t.Pins.Keys)
+	fmt.Fprintf(h, "%+v%+v%q%q", t.Chains, t.Names, t.Pins.Certificates, t.Pins.Keys)
 	return string(h.Sum(nil))
 }
 
@@ -82,6 +114,7 @@ type UpstreamTLS struct {
 	AnyPeer bool
 	// Pins, if there are any, must be right too. Without Roots they are all there is.
 	Pins   Pins
+	Chains Chains
 	Params TLSParams
 	// TrustDomains as in DownstreamTLS.
 	TrustDomains map[string]Roots

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/serai-net/serai/connect/mesh"
 	"github.com/serai-net/serai/connect/spiffe"
@@ -60,11 +61,15 @@ func (l *Loader) Server(t *mesh.DownstreamTLS) (*tls.Config, error) {
 	if err := params(config, &t.Params); err != nil {
 		return nil, err
 	}
+	resumption(config, &t.Resume)
 	if !t.RequireClient && t.Roots.PEM == "" && len(t.TrustDomains) == 0 && t.Pins.IsZero() {
 		return config, nil
 	}
 	trust, err := l.trust(t.Roots, t.TrustDomains, &t.Pins)
 	if err != nil {
+		return nil, err
+	}
+	if trust.chains, err = chainsOf(&t.Chains); err != nil {
 		return nil, err
 	}
 	names, err := namesOf(t.Names)
@@ -94,6 +99,9 @@ func (l *Loader) Server(t *mesh.DownstreamTLS) (*tls.Config, error) {
 func (l *Loader) Client(t *mesh.UpstreamTLS) (*tls.Config, error) {
 	trust, err := l.upstreamTrust(t)
 	if err != nil {
+		return nil, err
+	}
+	if trust.chains, err = chainsOf(&t.Chains); err != nil {
 		return nil, err
 	}
 	expected, err := expectedOf(t)
@@ -175,6 +183,7 @@ type trust struct {
 	roots   *x509.CertPool            // nil if pins are all there is
 	domains map[string]*x509.CertPool // if not nil, by the peer's trust domain
 	pins    mesh.Pins
+	chains  *chains // nil for all
 }
 
 func (l *Loader) trust(roots mesh.Roots, domains map[string]mesh.Roots, pins *mesh.Pins) (*trust, error) {
@@ -220,11 +229,16 @@ func (t *trust) verify(chain []*x509.Certificate, usage x509.ExtKeyUsage) (*x509
 	for _, certificate := range chain[1:] {
 		intermediates.AddCert(certificate)
 	}
-	_, err := chain[0].Verify(x509.VerifyOptions{
+	found, err := chain[0].Verify(x509.VerifyOptions{
 		Roots: roots, Intermediates: intermediates, KeyUsages: []x509.ExtKeyUsage{usage},
 	})
 	if err != nil {
 		return nil, because(FailureChain, fmt.Errorf("the peer's certificate: %w", err))
+	}
+	if t.chains != nil {
+		if err := t.chains.check(found, time.Now()); err != nil {
+			return nil, because(FailureChain, fmt.Errorf("the peer's certificate: %w", err))
+		}
 	}
 	return chain[0], nil
 }
@@ -241,6 +255,9 @@ func (l *Loader) leaf(leaf mesh.Leaf) (*tls.Certificate, error) {
 	}
 	if l.leaves == nil || len(l.leaves) >= maxKept {
 		l.leaves = map[mesh.Leaf]*tls.Certificate{}
+	}
+	if leaf.Staple != "" {
+		certificate.OCSPStaple = []byte(leaf.Staple)
 	}
 	l.leaves[leaf] = &certificate
 	return &certificate, nil

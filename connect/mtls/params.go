@@ -24,6 +24,9 @@ func params(config *tls.Config, p *mesh.TLSParams) error {
 			config.NextProtos = append(config.NextProtos, protocol)
 		}
 	}
+	if err := curves(config, p.Curves); err != nil {
+		return err
+	}
 	if len(p.CipherSuites) == 0 {
 		return nil
 	}

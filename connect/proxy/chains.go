@@ -191,7 +191,9 @@ func (cs *chains) compile(l *mesh.Listener, d *mesh.FilterChain, routes map[stri
 	return c, func() {
 		if secured != nil {
 			c.secured = d.TLS
-			c.tickets.Use(secured, d.TLS.Trust(), time.Now())
+			if len(d.TLS.Resume.Keys) == 0 {
+				c.tickets.Use(secured, d.TLS.Trust(), time.Now())
+			}
 			c.tls.Store(secured)
 		}
 		c.logs.Store(logs)

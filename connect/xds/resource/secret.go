@@ -118,10 +118,21 @@ func (d *decoder) text(source *corev3.DataSource) (string, error) {
 // leaf reads a certificate and its key, wherever they stand.
 func (d *decoder) leaf(msg *tlsv3.TlsCertificate) (mesh.Leaf, error) {
 	// Files are looked at whatever directory is to be watched.
-	err := d.only(msg, "certificate_chain private_key", "ocsp_staple signed_certificate_timestamp - watched_directory")
+	err := d.only(msg, "certificate_chain private_key ocsp_staple", "signed_certificate_timestamp - watched_directory")
 	if err != nil {
 		return mesh.Leaf{}, err
 	}
+	leaf, err := d.pair(msg)
+	if err == nil && msg.GetOcspStaple() != nil {
+		if leaf.Staple, err = d.text(msg.GetOcspStaple()); err != nil {
+			err = fmt.Errorf("ocsp_staple: %w", err)
+		}
+	}
+	return leaf, err
+}
+
+// pair is a certificate with its key.
+func (d *decoder) pair(msg *tlsv3.TlsCertificate) (mesh.Leaf, error) {
 	chain, err := data(msg.GetCertificateChain())
 	if err != nil {
 		return mesh.Leaf{}, fmt.Errorf("certificate_chain: %w", err)

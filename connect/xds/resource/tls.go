@@ -37,9 +37,8 @@ func (d *decoder) downstreamTLS(socket *corev3.TransportSocket) (*mesh.Downstrea
 	if err := unpack(socket.GetTypedConfig(), msg); err != nil {
 		return nil, err
 	}
-	err := d.only(msg, "common_tls_context require_client_certificate",
-		"session_ticket_keys session_ticket_keys_sds_secret_config disable_stateless_session_resumption disable_stateful_session_resumption"+
-			" session_timeout ocsp_staple_policy prefer_client_ciphers - full_scan_certs_on_sni_mismatch")
+	err := d.only(msg, "common_tls_context require_client_certificate session_ticket_keys disable_stateless_session_resumption session_timeout ocsp_staple_policy",
+		"session_ticket_keys_sds_secret_config prefer_client_ciphers - disable_stateful_session_resumption full_scan_certs_on_sni_mismatch")
 	if err != nil {
 		return nil, err
 	}
@@ -50,9 +49,16 @@ func (d *decoder) downstreamTLS(socket *corev3.TransportSocket) (*mesh.Downstrea
 	t := &mesh.DownstreamTLS{
 		Leaves: common.leaves, Roots: common.roots, TrustDomains: common.trustDomains,
 		RequireClient: msg.GetRequireClientCertificate().GetValue(), Params: common.params, Pins: common.pins, Names: common.allNames(),
+		Chains: common.chains,
 	}
 	if len(t.Leaves) == 0 {
 		return nil, errors.New("tls: no certificate")
+	}
+	if t.Resume, err = d.resumption(msg); err != nil {
+		return nil, fmt.Errorf("tls: %w", err)
+	}
+	if err := stapled(msg.GetOcspStaplePolicy(), t.Leaves); err != nil {
+		return nil, fmt.Errorf("tls: %w", err)
 	}
 	trusts := t.Roots.PEM != "" || t.TrustDomains != nil
 	switch {
@@ -86,7 +92,7 @@ func (d *decoder) upstreamTLS(socket *corev3.TransportSocket) (*mesh.UpstreamTLS
 	}
 	t := &mesh.UpstreamTLS{
 		Roots: common.roots, TrustDomains: common.trustDomains, ServerName: msg.GetSni(), HostSNI: msg.GetAutoHostSni(),
-		URIs: common.uris, DNSNames: common.dns, Names: common.names, Pins: common.pins, Params: common.params,
+		URIs: common.uris, DNSNames: common.dns, Names: common.names, Pins: common.pins, Chains: common.chains, Params: common.params,
 	}
 	switch {
 	case len(common.leaves) > 1:
@@ -148,6 +154,7 @@ type commonTLS struct {
 	uris, dns []string
 	names     []mesh.PeerName
 	pins      mesh.Pins
+	chains    mesh.Chains
 	params    mesh.TLSParams
 }
 
@@ -195,8 +202,8 @@ func (d *decoder) validation(msg *tlsv3.CertificateValidationContext, t *commonT
 		return nil
 	}
 	err := d.only(msg, "trusted_ca match_typed_subject_alt_names match_subject_alt_names custom_validator_config verify_certificate_hash verify_certificate_spki"+
-		" ca_certificate_provider_instance system_root_certs trust_chain_verification",
-		"max_verify_depth - only_verify_leaf_cert_crl suppress_client_ca_list watched_directory")
+		" ca_certificate_provider_instance system_root_certs trust_chain_verification max_verify_depth crl only_verify_leaf_cert_crl",
+		"- suppress_client_ca_list watched_directory")
 	if err != nil {
 		return err
 	}
@@ -211,6 +218,9 @@ func (d *decoder) validation(msg *tlsv3.CertificateValidationContext, t *commonT
 	if provider := msg.GetCaCertificateProviderInstance(); provider != nil {
 		// There is no plugin in this process, nor in Envoy; no trusted_ca is left.
 		d.note("ca_certificate_provider_instance %s is ignored", provider.GetInstanceName())
+	}
+	if err := d.chains(msg, t); err != nil {
+		return err
 	}
 	if err := pins(msg, &t.pins); err != nil {
 		return err
@@ -316,14 +326,14 @@ func (d *decoder) tlsParams(msg *tlsv3.TlsParameters, p *mesh.TLSParams) error {
 	if msg == nil {
 		return nil
 	}
-	err := d.only(msg, "tls_minimum_protocol_version tls_maximum_protocol_version cipher_suites",
-		"ecdh_curves signature_algorithms")
+	err := d.only(msg, "tls_minimum_protocol_version tls_maximum_protocol_version cipher_suites ecdh_curves",
+		"signature_algorithms")
 	if err != nil {
 		return err
 	}
 	p.MinVersion = tlsVersion(msg.GetTlsMinimumProtocolVersion())
 	p.MaxVersion = tlsVersion(msg.GetTlsMaximumProtocolVersion())
-	p.CipherSuites = msg.GetCipherSuites()
+	p.CipherSuites, p.Curves = msg.GetCipherSuites(), msg.GetEcdhCurves()
 	return nil
 }
 
