@@ -1,6 +1,9 @@
 package mesh
 
-import "net/netip"
+import (
+	"net/netip"
+	"time"
+)
 
 // Action is what an intention filter does with what its policies match.
 type Action uint8
@@ -23,6 +26,9 @@ type Intention struct {
 	// Unenforced says that there are no rules at all: everything is allowed. (No
 	// policies, on the other hand, allow nothing.)
 	Unenforced bool
+	// DelayDeny is how long a connection that is denied is kept before it is closed, of
+	// which nothing is read; only of the network.
+	DelayDeny time.Duration
 	// Shadow, if not nil, decides without a consequence, for who counts.
 	Shadow *Intention
 	// StatPrefix stands before the names of what is counted.

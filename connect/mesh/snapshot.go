@@ -136,9 +136,14 @@ type TCPProxy struct {
 	IdleTimeout time.Duration
 	// MaxDuration ends a connection that has been open for so long; 0 means none.
 	MaxDuration time.Duration
+	// DurationJitter is by how many percent at most MaxDuration is longer, at random.
+	DurationJitter float64
 	// ConnectAttempts to the upstream, each of which may try several endpoints
 	// that refuse; 0 means 1.
 	ConnectAttempts uint32
+	// BackOff is how long to wait between two of them at most, at first; it doubles up to
+	// MaxBackOff. 0 means not at all.
+	BackOff, MaxBackOff time.Duration
 }
 
 // HTTP serves HTTP on a connection (xDS: http_connection_manager.v3).

@@ -31,8 +31,9 @@ type entrance struct {
 	// active are those that count for the limit, limited were over it, unadmitted
 	// were not let in.
 	active, limited, unadmitted atomic.Int64
-	// allowed and denied are what intentions have decided, where there are any.
-	allowed, denied atomic.Int64
+	// allowed and denied are what intentions have decided, where there are any, and what
+	// their shadow would have.
+	allowed, denied, shadowAllowed, shadowDenied atomic.Int64
 }
 
 // entry is the configuration of an entrance.
@@ -42,6 +43,26 @@ type entry struct {
 	admissions []Admission
 	// intentions is the stat_prefix of the RBAC filter.
 	intentions string
+	// shadow decides without a consequence; nil for none. shadowPrefix stands before the
+	// names of what it counts.
+	shadow       *rbac.Policy
+	shadowPrefix string
+	// delay is how long a connection that intentions deny is kept.
+	delay time.Duration
+}
+
+// entryOf compiles what stands before the end of a chain.
+func entryOf(chain *mesh.FilterChain, admissions []Admission) (entry, error) {
+	policy, err := rbac.Compile(chain.Intentions)
+	e := entry{policy: policy, limit: chain.Limit, admissions: admissions, intentions: prefixOf(chain)}
+	for _, in := range chain.Intentions {
+		e.delay = max(e.delay, in.DelayDeny)
+		if in.Shadow != nil && e.shadow == nil && err == nil {
+			e.shadowPrefix = dotted(in.Shadow.StatPrefix)
+			e.shadow, err = rbac.Compile([]*mesh.Intention{in.Shadow})
+		}
+	}
+	return e, err
 }
 
 // pass tells whether a connection may go on, and else why not; if counted it must
@@ -52,6 +73,13 @@ func (e *entrance) pass(ctx context.Context, c *entry, conn net.Conn, peer *wire
 	if c.limit != nil && c.limit.First {
 		if counted = e.count(c.limit); !counted {
 			return false, wire.FlagLimited, nil
+		}
+	}
+	if c.shadow != nil {
+		if allows(c.shadow, peer) {
+			e.shadowAllowed.Add(1)
+		} else {
+			e.shadowDenied.Add(1)
 		}
 	}
 	if !allows(c.policy, peer) {
@@ -130,7 +158,11 @@ type EntranceStats struct {
 	// Denied are its decisions on connections.
 	Intentions      string
 	Allowed, Denied int64
-	Limit           LimitStats
+	// ShadowAllowed and ShadowDenied are those of shadow rules, whose names begin with
+	// ShadowPrefix.
+	ShadowAllowed, ShadowDenied int64
+	ShadowPrefix                string
+	Limit                       LimitStats
 }
 
 // Each yields them by Envoy's names, below connection_limit.<stat_prefix>., and tells
@@ -144,13 +176,17 @@ func (s *LimitStats) Each(yield func(stats.Stat) bool) (more bool) {
 // and tells whether to go on.
 func (s *EntranceStats) EachDecision(yield func(stats.Stat) bool) (more bool) {
 	return yield(stats.Stat{Name: "allowed", Value: s.Allowed}) && yield(stats.Stat{Name: "denied", Value: s.Denied}) &&
-		stats.Zeros("", "shadow_allowed shadow_denied", yield)
+		yield(stats.Stat{Name: s.ShadowPrefix + "shadow_allowed", Value: s.ShadowAllowed}) &&
+		yield(stats.Stat{Name: s.ShadowPrefix + "shadow_denied", Value: s.ShadowDenied})
 }
 
 func (e *entrance) stats() EntranceStats {
-	s := EntranceStats{Allowed: e.allowed.Load(), Denied: e.denied.Load(), Limit: e.limitStats()}
+	s := EntranceStats{
+		Allowed: e.allowed.Load(), Denied: e.denied.Load(), Limit: e.limitStats(),
+		ShadowAllowed: e.shadowAllowed.Load(), ShadowDenied: e.shadowDenied.Load(),
+	}
 	if c := e.config.Load(); c != nil {
-		s.Intentions = c.intentions
+		s.Intentions, s.ShadowPrefix = c.intentions, c.shadowPrefix
 	}
 	return s
 }
@@ -189,12 +225,11 @@ type Guarded struct {
 
 // Prepare compiles what chain says; commit puts it in force for new connections.
 func (g *Guarded) Prepare(chain *mesh.FilterChain, admissions ...Admission) (commit func(), err error) {
-	policy, err := rbac.Compile(chain.Intentions)
+	next, err := entryOf(chain, admissions)
 	if err != nil {
 		return nil, err
 	}
-	next := &entry{policy: policy, limit: chain.Limit, admissions: admissions, intentions: prefixOf(chain)}
-	return func() { g.entrance.config.Store(next) }, nil
+	return func() { g.entrance.config.Store(&next) }, nil
 }
 
 // Limit returns the counters of the connection limit.
@@ -203,7 +238,7 @@ func (g *Guarded) Limit() LimitStats { return g.entrance.limitStats() }
 // Serve implements listen.Handler.
 func (g *Guarded) Serve(conn net.Conn, peer *wire.Peer, drain *wire.Drain) {
 	c := g.entrance.config.Load()
-	if c == nil || c.limit == nil && len(c.admissions) == 0 {
+	if c == nil || c.limit == nil && len(c.admissions) == 0 && c.delay == 0 {
 		g.Next.Serve(conn, peer, drain)
 		return
 	}
@@ -219,8 +254,11 @@ func (g *Guarded) Serve(conn net.Conn, peer *wire.Peer, drain *wire.Drain) {
 		return
 	}
 	defer conn.Close()
-	if flag == wire.FlagLimited {
+	switch {
+	case flag == wire.FlagLimited:
 		hold(conn, c.limit.Delay)
+	case flag == wire.FlagDenied && err == nil:
+		hold(conn, c.delay)
 	}
 	if g.Observe != nil {
 		x := &wire.Exchange{}

@@ -66,6 +66,16 @@ func (r *relay) expire(most time.Duration) (stop func() bool) {
 	}).Stop
 }
 
+// wait waits, but not longer than the connection lives.
+func (r *relay) wait(pause time.Duration) {
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-r.ctx.Done():
+	}
+}
+
 // because tells why the connection ends; what is told first counts.
 func (r *relay) because(flag wire.Flag, err error) {
 	r.reason.CompareAndSwap(nil, &reason{flag, err})

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"os"
 	"strings"
@@ -91,11 +92,11 @@ func NewTCP(c TCPConfig) *TCP {
 // commit puts it in force and closes living connections in drain that the new
 // intentions do not allow any more.
 func (t *TCP) Prepare(chain *mesh.FilterChain, drain *wire.Drain, admissions ...Admission) (commit func(), err error) {
-	policy, err := rbac.Compile(chain.Intentions)
+	entry, err := entryOf(chain, admissions)
 	if err != nil {
 		return nil, err
 	}
-	next := &tcpConfig{entry: entry{policy: policy, limit: chain.Limit, admissions: admissions, intentions: prefixOf(chain)}, proxy: chain.TCP}
+	policy, next := entry.policy, &tcpConfig{entry: entry, proxy: chain.TCP}
 	return func() {
 		t.config.Store(next)
 		t.entrance.config.Store(&next.entry)
@@ -156,12 +157,15 @@ func (t *TCP) Serve(conn net.Conn, peer *wire.Peer, drain *wire.Drain) {
 			r.x.Termination = deniedBy(name)
 		}
 		t.refuse(r, flag, err)
-		if flag == wire.FlagLimited {
+		switch {
+		case flag == wire.FlagLimited:
 			hold(conn, cfg.limit.Delay)
+		case flag == wire.FlagDenied && err == nil:
+			hold(conn, cfg.delay)
 		}
 		return
 	}
-	defer r.expire(cfg.proxy.MaxDuration)()
+	defer r.expire(longest(cfg.proxy))()
 	up, err := t.dial(r, cfg)
 	if err != nil {
 		t.failed.Add(1)
@@ -222,13 +226,26 @@ func (t *TCP) dial(r *relay, cfg *tcpConfig) (net.Conn, error) {
 	if cfg.proxy.HashSource {
 		r.x.Choice.Hash, r.x.Choice.Hashed = sourceHash(r.peer)
 	}
+	pauses := backOff{interval: cfg.proxy.BackOff, most: cfg.proxy.MaxBackOff}
 	for n := uint32(1); ; n++ {
 		up, err := r.connect(cluster, name)
 		if err == nil || n >= cfg.proxy.ConnectAttempts || r.ctx.Err() != nil || wire.AsFault(err).Flag != wire.FlagUpstreamConnect {
 			r.x.Exhausted = err != nil && wire.AsFault(err).Flag == wire.FlagUpstreamConnect
 			return up, err
 		}
+		if cfg.proxy.BackOff > 0 {
+			r.wait(pauses.next(nil))
+		}
 	}
+}
+
+// longest is how long a connection may live; 0 means for ever.
+func longest(proxy *mesh.TCPProxy) time.Duration {
+	most := proxy.MaxDuration
+	if jitter := time.Duration(float64(most) * proxy.DurationJitter / 100); jitter > 0 {
+		most += rand.N(jitter)
+	}
+	return most
 }
 
 // clusterOf is the name of the cluster for a connection; "" if there is none. Every

@@ -102,9 +102,9 @@ func (d *decoder) tcpProxy(f *listenerv3.Filter, c *mesh.FilterChain, serverName
 	if err := unpack(f.GetTypedConfig(), msg); err != nil {
 		return err
 	}
-	err := d.only(msg, "stat_prefix cluster weighted_clusters idle_timeout max_connect_attempts max_downstream_connection_duration hash_policy access_log",
-		"backoff_options access_log_options access_log_flush_interval"+
-			" flush_access_log_on_connected max_downstream_connection_duration_jitter_percentage"+
+	err := d.only(msg, "stat_prefix cluster weighted_clusters idle_timeout max_connect_attempts max_downstream_connection_duration hash_policy access_log"+
+		" backoff_options max_downstream_connection_duration_jitter_percentage",
+		"access_log_options access_log_flush_interval flush_access_log_on_connected"+
 			" downstream_idle_timeout upstream_idle_timeout max_early_data_bytes check_drain_close")
 	if err != nil {
 		return err
@@ -113,6 +113,15 @@ func (d *decoder) tcpProxy(f *listenerv3.Filter, c *mesh.FilterChain, serverName
 		AccessLogs: d.accessLogs(msg.GetAccessLog()),
 		StatPrefix: msg.GetStatPrefix(), IdleTimeout: duration(msg.GetIdleTimeout(), tcpIdle),
 		MaxDuration: duration(msg.GetMaxDownstreamConnectionDuration(), 0), ConnectAttempts: msg.GetMaxConnectAttempts().GetValue(),
+	}
+	if tcp.DurationJitter = msg.GetMaxDownstreamConnectionDurationJitterPercentage().GetValue(); !(tcp.DurationJitter >= 0 && tcp.DurationJitter <= 100) {
+		return fmt.Errorf("max_downstream_connection_duration_jitter_percentage of %v", tcp.DurationJitter)
+	}
+	if b := msg.GetBackoffOptions(); b != nil {
+		tcp.BackOff = duration(b.GetBaseInterval(), 0)
+		if tcp.MaxBackOff = duration(b.GetMaxInterval(), 10*tcp.BackOff); tcp.BackOff < time.Millisecond || tcp.MaxBackOff < tcp.BackOff {
+			return fmt.Errorf("backoff_options from %s to %s", tcp.BackOff, tcp.MaxBackOff)
+		}
 	}
 	if msg.GetMaxConnectAttempts() != nil && tcp.ConnectAttempts == 0 {
 		return fmt.Errorf("max_connect_attempts is 0")

@@ -32,8 +32,12 @@ func Intention(filter *anypb.Any) *mesh.Intention {
 }
 
 func (d *decoder) networkRBAC(msg *netrbacv3.RBAC) *mesh.Intention {
-	err := d.only(msg, "rules stat_prefix shadow_rules", "shadow_rules_stat_prefix enforcement_type delay_deny")
-	return d.intention(msg.GetRules(), msg.GetShadowRules(), msg.GetStatPrefix(), msg.GetShadowRulesStatPrefix(), err)
+	// What a connection is decided by does not change while it lives, and when rules do all
+	// are decided on anew: it is all the same how often else that happens.
+	err := d.only(msg, "rules stat_prefix shadow_rules shadow_rules_stat_prefix enforcement_type delay_deny", "")
+	in := d.intention(msg.GetRules(), msg.GetShadowRules(), msg.GetStatPrefix(), msg.GetShadowRulesStatPrefix(), err)
+	in.DelayDeny = duration(msg.GetDelayDeny(), 0)
+	return in
 }
 
 func (d *decoder) httpRBAC(msg *httprbacv3.RBAC) *mesh.Intention {
