@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"math"
@@ -8,6 +9,7 @@ import (
 	"os/signal"
 	"runtime"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -124,12 +126,27 @@ func limits(c *cli.Context, log *slog.Logger) {
 	if n := c.Int("concurrency"); n > 0 {
 		runtime.GOMAXPROCS(n)
 	}
-	limit, err := memlimit.Set(memlimit.WithRatio(memoryShare), memlimit.WithProvider(memlimit.FromCgroup))
+	limit, err := memlimit.Set(memlimit.WithRatio(memoryShare), memlimit.WithProvider(allowedMemory))
 	if err != nil {
-		log.Debug("no memory limit from the cgroup", "err", err)
+		log.Debug("no memory limit", "err", err)
 	} else if limit < math.MaxInt64 {
 		log.Debug("memory limit", "bytes", limit)
 	}
+}
+
+// allowedMemory is the limit of our cgroup, in bytes. The chroot of Nomad's exec
+// driver shows no cgroup; there it is what Nomad says that it has set.
+func allowedMemory() (uint64, error) {
+	limit, err := memlimit.FromCgroup()
+	if err == nil || errors.Is(err, memlimit.ErrNoLimit) {
+		return limit, err
+	}
+	for _, name := range []string{"NOMAD_MEMORY_MAX_LIMIT", "NOMAD_MEMORY_LIMIT"} {
+		if megabytes, err := strconv.ParseUint(os.Getenv(name), 10, 32); err == nil {
+			return megabytes << 20, nil
+		}
+	}
+	return 0, err
 }
 
 // logLevel takes slog's levels and Envoy's.

@@ -34,6 +34,9 @@ type Set struct {
 	closed    bool
 }
 
+// ErrShutdown is why nothing is prepared any more.
+var ErrShutdown = errors.New("listeners: shut down")
+
 // NewSet returns a Set without listeners.
 func NewSet(config Config, log *slog.Logger) *Set {
 	config.defaults()
@@ -48,7 +51,7 @@ func (s *Set) Prepare(next []*Spec) (commit func(), err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
-		return nil, errors.New("listeners: shut down")
+		return nil, ErrShutdown
 	}
 	before := s.prepared
 	s.prepared, err = s.prepare(next, before)

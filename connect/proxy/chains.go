@@ -3,6 +3,7 @@ package proxy
 import (
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"reflect"
@@ -93,6 +94,9 @@ func (cs *chains) Prepare(next *mesh.Snapshot) (commit func(), err error) {
 		}
 	}
 	commitListeners, err := cs.listeners.Prepare(specs)
+	if errors.Is(err, listen.ErrShutdown) {
+		err = fmt.Errorf("%w: %w", xds.ErrStopped, err)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package xds
 
 import (
+	"errors"
 	"fmt"
 	"iter"
 	"slices"
@@ -204,6 +205,10 @@ func (w *Watcher) countHold() { w.change(func(s *Status) { s.Held++ }) }
 
 // failed tells once that a stage does not take the next snapshot.
 func (w *Watcher) failed(err error) {
+	if errors.Is(err, ErrStopped) {
+		w.log.Debug("configuration is not taken any more", "err", err)
+		return
+	}
 	w.change(func(s *Status) {
 		s.Failed++
 		s.LastError = err.Error()

@@ -2,6 +2,7 @@ package xds
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -17,9 +18,15 @@ import (
 // and changes nothing; commit puts next in force and cannot fail. If another
 // stage's Prepare fails, commit is not called. Both are called by one goroutine
 // at a time.
+//
+// A Stage that is about to end says so by [ErrStopped].
 type Stage interface {
 	Prepare(next *mesh.Snapshot) (commit func(), err error)
 }
+
+// ErrStopped is in the error of a Stage that takes nothing any more, since it ends.
+// What it serves meanwhile is no fault.
+var ErrStopped = errors.New("stopped")
 
 // Refuser is a Stage that tells what it refuses, of what it has committed last,
 // beyond what the snapshot itself says: what was understood and yet cannot be

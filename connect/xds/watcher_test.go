@@ -2,6 +2,7 @@ package xds_test
 
 import (
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -233,6 +234,17 @@ func TestLastGoodStays(t *testing.T) {
 		}
 		r.update(resource.ListenerType) // tried again
 		r.wantForce("listeners [api:1] routes [] clusters [a api b]")
+
+		// A stage that ends is no fault: nobody is told, and nothing is counted.
+		r.locked(func() { r.refuse = fmt.Errorf("%w: drained", xds.ErrStopped) })
+		r.update(resource.ClusterType, staticCluster("c"))
+		r.wantForce("listeners [api:1] routes [] clusters [a api b]")
+		if got := r.watcher.Status(); got.Failed != 2 {
+			t.Errorf("counted: %+v", got)
+		}
+		if got := r.logged("the last good one stays"); got != 1 {
+			t.Errorf("told %d times", got)
+		}
 	})
 }
 
