@@ -2,7 +2,7 @@
 SHELL := bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help build tools demo test check lint vuln bench-peers bench-scale conformance fuzz fmt clean
+.PHONY: help build image tools demo test check lint vuln bench-peers bench-scale conformance fuzz fmt clean
 
 TOOLS := integration/tools
 BIN := .tools/bin
@@ -18,6 +18,10 @@ help:
 build:
 	CGO_ENABLED=0 go build -trimpath -tags $(TAGS) -ldflags "-s -w" -o bin/serai ./cmd/serai
 	CGO_ENABLED=0 go build -trimpath -tags $(TAGS) -ldflags "-s -w" -o bin/plugins/ ./plugins/bundled/...
+
+## image: bin/serai-image.tar, a container image of bin/serai for Nomad's docker driver; no engine is needed; TAG=serai:latest
+image: build
+	@go run ./integration/image -tag $(or $(TAG),serai:latest) -roots "$(firstword $(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt /etc/ssl/cert.pem))"
 
 ## tools: all pinned neighbours (Consul, Nomad, CNI, Envoy, Fortio, linters) into .tools/bin; cold: about 7 minutes
 tools:

@@ -29,6 +29,7 @@ type ConsulConfig struct {
 	Token     string     // the management token, of another datacenter that this one joins; empty: a new one
 	DualStack bool       // bound to IPv6, and told where it is itself, by which Consul decides what it tells proxies
 	Namespace *Namespace // to run in; nil: where this process runs
+	GRPCPort  int        // 0: one of the Env's
 }
 
 // Consul is a Consul server agent. Its addresses, its tokens and its data stay over Stop and Start.
@@ -70,8 +71,9 @@ func (e *Env) Consul(ctx context.Context, config ConsulConfig) (*Consul, error) 
 		return nil, err
 	}
 	host := func(i int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(first+i)) }
+	config.GRPCPort = cmp.Or(config.GRPCPort, first+portGRPC)
 	c := &Consul{
-		HTTPAddr: host(portHTTP), GRPCAddr: host(portGRPC), DNSAddr: host(portDNS),
+		HTTPAddr: host(portHTTP), GRPCAddr: net.JoinHostPort("127.0.0.1", strconv.Itoa(config.GRPCPort)), DNSAddr: host(portDNS),
 		Node: config.Name, env: e, path: path, space: config.Namespace, joined: config.Token != "",
 	}
 	if !config.NoACL {

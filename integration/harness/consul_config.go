@@ -41,7 +41,7 @@ func consulFile(config ConsulConfig, first int, data, token string) string {
 		"connect":                 map[string]any{"enabled": true},
 		"ui_config":               map[string]any{"enabled": false},
 		"ports": map[string]any{
-			"http": first + portHTTP, "grpc": first + portGRPC, "dns": first + portDNS,
+			"http": first + portHTTP, "grpc": config.GRPCPort, "dns": first + portDNS,
 			"server": first + portServer, "serf_lan": first + portSerf,
 			"https": -1, "grpc_tls": -1, "serf_wan": -1,
 			"sidecar_min_port": first + portSidecars, "sidecar_max_port": first + portExpose - 1,

@@ -17,6 +17,7 @@ import (
 
 const (
 	nomadStart = 90 * time.Second
+	nomadXDS   = 8502                    // where Nomad looks for Consul's gRPC port in the host's network, whatever it is told
 	nomadAddr  = "http://127.0.0.1:4646" // in the namespace
 )
 
@@ -31,6 +32,8 @@ type NomadConfig struct {
 	// /usr/local/bin/serai, fortio as /usr/local/bin/fortio and a shell with a few commands, and not all of /usr, which
 	// Nomad would copy for each task.
 	Chroot map[string]string
+	CNI    []string // more folders of CNI plugins
+	Docker *Docker  // nil: there is no docker driver
 }
 
 // Nomad is a Nomad agent and its Consul agent in a namespace of their own.
@@ -56,7 +59,7 @@ func (e *Env) Nomad(ctx context.Context, config NomadConfig) (*Nomad, error) {
 	if err != nil {
 		return nil, err
 	}
-	consul, err := e.Consul(ctx, ConsulConfig{Name: "nomad-consul", NoACL: !config.ConsulACL, HCL: config.ConsulHCL, Namespace: space})
+	consul, err := e.Consul(ctx, ConsulConfig{Name: "nomad-consul", NoACL: !config.ConsulACL, HCL: config.ConsulHCL, Namespace: space, GRPCPort: nomadXDS})
 	if err != nil {
 		return nil, err
 	}
@@ -64,6 +67,12 @@ func (e *Env) Nomad(ctx context.Context, config NomadConfig) (*Nomad, error) {
 	client := &http.Client{Transport: &http.Transport{DialContext: space.DialContext, MaxIdleConnsPerHost: 4}}
 	if n.API, err = nomadapi.NewClient(&nomadapi.Config{Address: nomadAddr, HttpClient: client}); err != nil {
 		return nil, fmt.Errorf("make client of nomad: %w", err)
+	}
+	e.guardian.cgroup(e.cgroup())
+	if config.Docker != nil {
+		if err := e.docker(ctx, space, config.Docker); err != nil {
+			return nil, err
+		}
 	}
 	dir := filepath.Join(e.dir, "nomad")
 	text, err := e.nomadFile(config, consul)
@@ -77,7 +86,6 @@ func (e *Env) Nomad(ctx context.Context, config NomadConfig) (*Nomad, error) {
 	if err := os.Symlink(consul.path, filepath.Join(dir, "consul")); err != nil {
 		return nil, fmt.Errorf("configure nomad: %w", err)
 	}
-	e.guardian.cgroup(e.cgroup())
 	if n.process, err = e.Start(Command{
 		Name: "nomad", Path: path, Namespace: space, Env: []string{"TMPDIR=" + dir, "PATH=" + dir + ":" + os.Getenv("PATH")},
 		Args: []string{"agent", "-dev-connect", "-config", filepath.Join(dir, "1-harness.hcl"), "-config", filepath.Join(dir, "2-test.hcl")},
@@ -94,7 +102,7 @@ func (e *Env) Nomad(ctx context.Context, config NomadConfig) (*Nomad, error) {
 			return nil, err
 		}
 	}
-	if err := n.waitReady(ctx); err != nil {
+	if err := n.waitReady(ctx, config); err != nil {
 		return nil, err
 	}
 	if config.ConsulACL {

@@ -57,7 +57,7 @@ client {
     "fingerprint.denylist" = "env_aws,env_gce,env_azure,env_digitalocean" # they ask the network and wait
   }
   chroot_env {
-`, config.ACL, cni, e.cgroup())
+`, config.ACL, strings.Join(append([]string{cni}, config.CNI...), string(filepath.ListSeparator)), e.cgroup())
 	chroot, err := e.chroot()
 	if err != nil {
 		return "", err
@@ -67,6 +67,9 @@ client {
 		fmt.Fprintf(&b, "    %q = %q\n", here, chroot[here])
 	}
 	b.WriteString("  }\n}\n\nplugin \"raw_exec\" {\n  config {\n    enabled = true\n  }\n}\n")
+	if config.Docker != nil {
+		fmt.Fprintf(&b, "\nplugin \"docker\" {\n  config {\n    endpoint    = %q\n    infra_image = %q\n  }\n}\n", dockerHost, config.Docker.Infra)
+	}
 	return b.String(), nil
 }
 
@@ -128,7 +131,11 @@ func (n *Nomad) bootstrap(ctx context.Context) error {
 }
 
 // waitReady waits for a node that has what jobs with a sidecar need.
-func (n *Nomad) waitReady(ctx context.Context) error {
+func (n *Nomad) waitReady(ctx context.Context, config NomadConfig) error {
+	drivers := []string{"exec", "raw_exec"}
+	if config.Docker != nil {
+		drivers = append(drivers, "docker")
+	}
 	ctx, cancel := bounded(ctx, nomadStart)
 	defer cancel()
 	return Until(ctx, "nomad to be ready", func(ctx context.Context) error {
@@ -154,7 +161,7 @@ func (n *Nomad) waitReady(ctx context.Context) error {
 				return fmt.Errorf("the node has no %s", attr)
 			}
 		}
-		for _, driver := range []string{"exec", "raw_exec"} {
+		for _, driver := range drivers {
 			if info := node.Drivers[driver]; info == nil || !info.Healthy {
 				return fmt.Errorf("the driver %s is not healthy", driver)
 			}
