@@ -3,7 +3,9 @@ package mtls
 import (
 	"crypto/tls"
 	"errors"
+	"maps"
 	"strings"
+	"sync"
 
 	"github.com/serai-net/serai/connect/stats"
 )
@@ -56,9 +58,13 @@ func FailureOf(err error) Failure {
 // goroutine.
 type Handshakes struct {
 	good, resumed, anonymous stats.Counter
-	versions                 [2]stats.Counter // TLS 1.2 and 1.3
 	bad                      stats.Counter
 	failures                 [FailurePin + 1]stats.Counter
+
+	mu sync.Mutex // guards:
+	// agreed counts what handshakes have agreed on, by Envoy's names. These are few,
+	// since crypto/tls knows few.
+	agreed map[string]int64
 }
 
 // Succeeded counts a handshake that was good.
@@ -70,11 +76,15 @@ func (h *Handshakes) Succeeded(state *tls.ConnectionState) {
 	if len(state.PeerCertificates) == 0 {
 		h.anonymous.Add(1)
 	}
-	switch state.Version {
-	case tls.VersionTLS12:
-		h.versions[0].Add(1)
-	case tls.VersionTLS13:
-		h.versions[1].Add(1)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.agreed == nil {
+		h.agreed = map[string]int64{}
+	}
+	for _, name := range agreement(state) {
+		if name != "" {
+			h.agreed[name]++
+		}
 	}
 }
 
@@ -103,8 +113,11 @@ func (h *Handshakes) Each(yield func(stats.Stat) bool) (more bool) {
 			return false
 		}
 	}
-	for i, name := range [...]string{"ssl.versions.TLSv1.2", "ssl.versions.TLSv1.3"} {
-		if n := h.versions[i].Load(); n > 0 && !yield(stats.Stat{Name: name, Value: n}) {
+	h.mu.Lock()
+	agreed := maps.Clone(h.agreed)
+	h.mu.Unlock()
+	for name, n := range agreed {
+		if !yield(stats.Stat{Name: name, Value: n}) {
 			return false
 		}
 	}

@@ -60,16 +60,16 @@ func Suite(name string) (uint16, error) {
 	if id := openSSL(name); id != 0 {
 		return id, nil
 	}
-	named := func(s *tls.CipherSuite) bool { return s.Name == name }
+	isNamed := func(s *tls.CipherSuite) bool { return s.Name == name }
 	all := tls.CipherSuites()
-	if i := slices.IndexFunc(all, named); i >= 0 {
+	if i := slices.IndexFunc(all, isNamed); i >= 0 {
 		if slices.Contains(all[i].SupportedVersions, tls.VersionTLS12) {
 			return all[i].ID, nil
 		}
 		return 0, ErrSuite13
 	}
 	// OpenSSL's names without a key exchange are those of RSA, without forward secrecy.
-	if slices.ContainsFunc(tls.InsecureCipherSuites(), named) || strings.HasPrefix(name, "AES128-") || strings.HasPrefix(name, "AES256-") {
+	if slices.ContainsFunc(tls.InsecureCipherSuites(), isNamed) || strings.HasPrefix(name, "AES128-") || strings.HasPrefix(name, "AES256-") {
 		return 0, ErrInsecureSuite
 	}
 	return 0, ErrUnknownSuite
@@ -77,27 +77,40 @@ func Suite(name string) (uint16, error) {
 
 // openSSL is a suite by OpenSSL's name, 0 if it is none.
 func openSSL(name string) uint16 {
-	switch name {
-	case "ECDHE-ECDSA-AES128-GCM-SHA256":
-		return tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
-	case "ECDHE-ECDSA-AES256-GCM-SHA384":
-		return tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384
-	case "ECDHE-ECDSA-CHACHA20-POLY1305":
-		return tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256
-	case "ECDHE-RSA-AES128-GCM-SHA256":
-		return tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256
-	case "ECDHE-RSA-AES256-GCM-SHA384":
-		return tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384
-	case "ECDHE-RSA-CHACHA20-POLY1305":
-		return tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256
-	case "ECDHE-ECDSA-AES128-SHA":
-		return tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA
-	case "ECDHE-ECDSA-AES256-SHA":
-		return tls.TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA
-	case "ECDHE-RSA-AES128-SHA":
-		return tls.TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA
-	case "ECDHE-RSA-AES256-SHA":
-		return tls.TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA
+	for _, one := range openSSLNames() {
+		if one.name == name {
+			return one.id
+		}
 	}
 	return 0
+}
+
+// OpenSSLName is what OpenSSL calls a suite of TLS 1.2; "" for others.
+func OpenSSLName(id uint16) string {
+	for _, one := range openSSLNames() {
+		if one.id == id {
+			return one.name
+		}
+	}
+	return ""
+}
+
+type named struct {
+	name string
+	id   uint16
+}
+
+func openSSLNames() [10]named {
+	return [...]named{
+		{"ECDHE-ECDSA-AES128-GCM-SHA256", tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256},
+		{"ECDHE-ECDSA-AES256-GCM-SHA384", tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384},
+		{"ECDHE-ECDSA-CHACHA20-POLY1305", tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256},
+		{"ECDHE-RSA-AES128-GCM-SHA256", tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256},
+		{"ECDHE-RSA-AES256-GCM-SHA384", tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384},
+		{"ECDHE-RSA-CHACHA20-POLY1305", tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256},
+		{"ECDHE-ECDSA-AES128-SHA", tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA},
+		{"ECDHE-ECDSA-AES256-SHA", tls.TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA},
+		{"ECDHE-RSA-AES128-SHA", tls.TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA},
+		{"ECDHE-RSA-AES256-SHA", tls.TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA},
+	}
 }
