@@ -32,6 +32,7 @@ type Set struct {
 	prepared  map[key]*listener // bound by a Prepare that was not committed
 	leaving   map[*Chain]bool   // chains that are gone, whose connections are not
 	closed    bool
+	advised   bool // see Advise
 }
 
 // ErrShutdown is why nothing is prepared any more.
@@ -131,6 +132,7 @@ func (s *Set) commit(next []*Spec, added map[key]*listener) {
 		wanted[spec.key()] = spec
 		for chain := range spec.Chains.All() {
 			kept[chain] = true
+			chain.drain.Advise(s.advised)
 		}
 	}
 	for address, l := range added {

@@ -30,7 +30,7 @@ func (p *Proxy) admin() (*admin.Server, error) {
 		Plane: &admin.Plane{
 			Dump: p.dump, Clusters: p.clusters.Clusters, Listeners: p.listeners.Stats, Snapshot: p.store.Load, Static: p.watcher.IsStaticCluster,
 		},
-		Actions: admin.Actions{Quit: p.end, Health: func(ok bool) { p.unhealthy.Store(!ok) }, Drain: p.drainListeners},
+		Actions: admin.Actions{Quit: p.end, Health: p.health, Drain: p.drainListeners},
 		Info: admin.Info{
 			Envoy: node.Envoy, Node: admin.Node{ID: node.ID, Cluster: node.Cluster, Metadata: node.Metadata},
 			DrainTime: p.config.DrainTime, Layers: layers, Runtime: entries,
@@ -51,6 +51,13 @@ func (p *Proxy) end() {
 	case p.quit <- struct{}{}:
 	default:
 	}
+}
+
+// health notes what an operator says of us. As with Envoy, clients are asked to leave
+// as long as we are said to be unwell.
+func (p *Proxy) health(ok bool) {
+	p.unhealthy.Store(!ok)
+	p.listeners.Advise(!ok)
 }
 
 // drainListeners stops listeners as [admin.Actions] says.

@@ -31,7 +31,7 @@ type Warned interface {
 //
 // The zero Drain is ready for use. All methods are safe for concurrent use.
 type Drain struct {
-	draining atomic.Bool
+	draining, advised atomic.Bool
 
 	mu sync.Mutex // guards:
 	// closing and killed say how far it has come.
@@ -88,8 +88,12 @@ func (d *Drain) Begin() {
 	})
 }
 
+// Advise lets responses say what they say in a drain, as long as it is on, and nothing
+// else: connections that are not used stay.
+func (d *Drain) Advise(on bool) { d.advised.Store(on) }
+
 // Draining tells whether responses should ask the client to close.
-func (d *Drain) Draining() bool { return d.draining.Load() }
+func (d *Drain) Draining() bool { return d.draining.Load() || d.advised.Load() }
 
 // CloseIdle closes idle connections now and busy ones after their exchange.
 func (d *Drain) CloseIdle() {
