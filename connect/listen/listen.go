@@ -168,7 +168,7 @@ type Stats struct {
 	// Restored counts connections of which the address before a redirect is known.
 	Restored int64
 	// Secured counts handshakes of TLS, of which those without a word are none. It
-	// goes on counting.
+	// goes on counting; nil if no chain has TLS.
 	Secured *mtls.Handshakes
 	// TLS and HTTP are what the inspectors saw; nil where they do not look.
 	TLS  *TLSStats
@@ -235,8 +235,14 @@ func (l *listener) stats() Stats {
 		Name: spec.Name, Address: address, StatName: cmp.Or(spec.StatName, address), Bound: bound != nil,
 		Accepted: l.accepted.Load(), Active: l.active.Load(), Destroyed: l.destroyed.Load(),
 		Overflow: l.overflow.Load(), NoChain: l.noChain.Load(), BadHandshakes: l.badHandshakes.Load(),
-		Secured: &l.secured, BadProxyHeaders: l.badHeaders.Load(), Pending: int64(l.pending.Len()),
+		BadProxyHeaders: l.badHeaders.Load(), Pending: int64(l.pending.Len()),
 		FilterTimeouts: in[timedOut].Load(), FilterErrors: l.filterErrors.Load(), Left: l.left.Load(), Restored: in[restored].Load(),
+	}
+	for chain := range spec.Chains.All() {
+		if chain.TLS != nil {
+			s.Secured = &l.secured
+			break
+		}
 	}
 	if spec.Inspect.TLS {
 		s.TLS = &TLSStats{

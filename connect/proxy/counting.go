@@ -205,5 +205,6 @@ func eachTCP(s *stack.TCPStats, yield func(stats.Stat) bool) bool {
 			return false
 		}
 	}
-	return yield(stats.Stat{Name: "downstream_cx_active", Kind: stats.KindGauge, Value: s.Active}) && stats.Zeros("", neverTCP, yield)
+	return yield(stats.Stat{Name: "downstream_cx_active", Kind: stats.KindGauge, Value: s.Active}) &&
+		yield(stats.Stat{Name: "upstream_flush_active", Kind: stats.KindGauge}) && stats.Zeros("", neverTCP, yield)
 }

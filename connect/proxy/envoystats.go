@@ -59,7 +59,7 @@ func patterns(all []bootstrap.Pattern) []stats.Pattern {
 // counted is what the parts of the proxy count, by Envoy's names.
 func (p *Proxy) counted(yield func(stats.Stat) bool) {
 	_ = p.countedClusters(yield) && p.countedListeners(yield) && p.chains.tally.read(yield) && p.countedManagers(yield) && p.countedServer(yield) &&
-		stats.Zeros("runtime.", "deprecated_feature_use load_error load_success override_dir_exists override_dir_not_exists", yield)
+		stats.Zeros("", upstream.NeverHTTP1, yield) && stats.Zeros("runtime.", "deprecated_feature_use load_error load_success override_dir_exists override_dir_not_exists", yield)
 }
 
 // countedClusters yields what clusters count; those with one alt_stat_name together,
@@ -118,6 +118,10 @@ const neverListener = "downstream_cx_overload_reject downstream_cx_transport_soc
 	" extension_config_missing" +
 	" network_extension_config_missing"
 
+// neverContext are those of secrets that come late: a chain is not there before they are.
+const neverContext = "server_ssl_socket_factory.downstream_context_secrets_not_ready server_ssl_socket_factory.ssl_context_update_by_sds" +
+	" server_ssl_socket_factory.upstream_context_secrets_not_ready"
+
 // countedListeners yields what listeners count; those with one stat_prefix together,
 // as Envoy does.
 func (p *Proxy) countedListeners(yield func(stats.Stat) bool) bool {
@@ -165,7 +169,7 @@ func eachOfListener(l *listen.Stats, yield func(stats.Stat) bool) bool {
 		}
 	}
 	return yield(stats.Stat{Name: "downstream_cx_destroy", Value: l.Destroyed}) &&
-		stats.Zeros("", neverListener, yield) && l.Secured.Each(yield)
+		stats.Zeros("", neverListener, yield) && (l.Secured == nil || l.Secured.Each(yield) && stats.Zeros("", neverContext, yield))
 }
 
 func (p *Proxy) countedServer(yield func(stats.Stat) bool) bool {

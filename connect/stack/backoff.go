@@ -29,15 +29,16 @@ func newBackOff(r *mesh.Retry) backOff {
 	return backOff{interval: base, most: max(base, cmp.Or(r.MaxBackOff, maxBackOff*base)), limited: r.RateLimited}
 }
 
-// next is the pause after resp, which may be nil.
-func (b *backOff) next(resp *wire.Response) time.Duration {
-	if asked, ok := b.asked(resp, time.Now()); ok {
+// next is the pause after resp, which may be nil, and whether the upstream has asked
+// for it.
+func (b *backOff) next(resp *wire.Response) (pause time.Duration, asked bool) {
+	if after, ok := b.asked(resp, time.Now()); ok {
 		// Not before, and not all at once.
-		return asked + rand.N(max(1, asked/2))
+		return after + rand.N(max(1, after/2)), true
 	}
-	pause := rand.N(b.interval)
+	pause = rand.N(b.interval)
 	b.interval = min(2*b.interval, b.most)
-	return pause
+	return pause, false
 }
 
 // asked is the pause that the upstream wants.

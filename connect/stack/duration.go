@@ -1,7 +1,6 @@
 package stack
 
 import (
-	"errors"
 	"net/http"
 	"sync"
 	"time"
@@ -32,15 +31,12 @@ type lifetime struct {
 	x     *wire.Exchange // nil at the end
 }
 
-// errLasted is why an exchange ends.
-var errLasted = errors.New("it has lasted for max_stream_duration")
-
 func (l *lifetime) over() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.x != nil {
 		l.x.Abort(&wire.Fault{
-			Status: http.StatusGatewayTimeout, Flag: wire.FlagUpstreamTimeout, Text: "upstream request timeout", Err: errLasted,
+			Status: http.StatusGatewayTimeout, Flag: wire.FlagUpstreamTimeout, Text: "upstream request timeout", Err: wire.ErrLasted,
 		})
 	}
 }

@@ -1,12 +1,15 @@
 package stack
 
 import (
+	"errors"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/serai-net/serai/connect/stats"
+	"github.com/serai-net/serai/connect/upstream"
 	"github.com/serai-net/serai/connect/wire"
 	"github.com/serai-net/serai/connect/wire/http1"
 	"github.com/serai-net/serai/connect/wire/http2"
@@ -16,9 +19,12 @@ import (
 // Envoy's names below http.<stat_prefix>. The zero value is ready for use.
 type HTTPStats struct {
 	requests, http1, http2, routed, direct, noRoute, noCluster, resets, upgrades stats.Counter
-	codes                                                                        classes
-	active                                                                       stats.Gauge
-	times, lifetimes                                                             stats.Histogram
+	// cut are responses that broke off, cutGRPC those of them whose calls had no status
+	// yet, lasted exchanges that took longer than they may.
+	cut, cutGRPC, lasted stats.Counter
+	codes                classes
+	active, upgraded     stats.Gauge
+	times, lifetimes     stats.Histogram
 
 	connections, secured stats.Counter
 	second               secondConns
@@ -54,17 +60,16 @@ func (c *classes) each(prefix string, yield func(stats.Stat) bool) (more bool) {
 
 // never are Envoy's counters of a connection manager for what does not happen
 // here, or is not told apart.
-const never = "downstream_cx_delayed_close_timeout downstream_cx_destroy_active_rq downstream_cx_destroy_local downstream_cx_destroy_local_active_rq" +
-	" downstream_cx_destroy_remote_active_rq downstream_cx_drain_close downstream_cx_http1_soft_drain downstream_cx_http3_total" +
+const never = "downstream_cx_http1_soft_drain downstream_cx_http3_total" +
 	" downstream_cx_max_requests_reached downstream_cx_overload_disable_keepalive" +
 	" downstream_flow_control_paused_reading_total downstream_flow_control_resumed_reading_total" +
 	" downstream_rq_failed_path_normalization downstream_rq_http3_total" +
-	" downstream_rq_max_duration_reached downstream_rq_non_relative_path downstream_rq_overload_close downstream_rq_redirected_with_normalized_path" +
-	" downstream_rq_rejected_via_ip_detection downstream_rq_response_before_rq_complete downstream_rq_too_large" +
-	" downstream_rq_too_many_premature_resets downstream_rq_tx_reset downstream_rq_ws_on_non_ws_route" +
+	" downstream_rq_non_relative_path downstream_rq_overload_close downstream_rq_redirected_with_normalized_path" +
+	" downstream_rq_rejected_via_ip_detection downstream_rq_too_large" +
+	" downstream_rq_too_many_premature_resets downstream_rq_ws_on_non_ws_route" +
 	" passthrough_internal_redirect_bad_location passthrough_internal_redirect_no_route passthrough_internal_redirect_predicate" +
 	" passthrough_internal_redirect_too_many_redirects passthrough_internal_redirect_unsafe_scheme rq_overload_local_reply" +
-	" rq_reset_after_downstream_response_started rq_redirect rs_too_large rbac.shadow_allowed rbac.shadow_denied"
+	" rq_redirect rs_too_large rbac.shadow_allowed rbac.shadow_denied"
 
 // Each yields all that it counts.
 func (s *HTTPStats) Each(yield func(stats.Stat) bool) {
@@ -74,8 +79,6 @@ func (s *HTTPStats) Each(yield func(stats.Stat) bool) {
 		value int64
 	}{
 		{"downstream_cx_total", total},
-		{"downstream_cx_destroy", max(0, total-open)},
-		{"downstream_cx_destroy_remote", max(0, total-open)},
 		{"downstream_cx_ssl_total", s.secured.Load()},
 		{"downstream_cx_http1_total", max(0, total-s.second.total.Load())},
 		{"downstream_cx_http2_total", s.second.total.Load()},
@@ -84,7 +87,10 @@ func (s *HTTPStats) Each(yield func(stats.Stat) bool) {
 		{"downstream_rq_total", s.requests.Load()},
 		{"downstream_rq_http1_total", s.http1.Load()},
 		{"downstream_rq_http2_total", s.http2.Load()},
-		{"downstream_rq_rx_reset", s.resets.Load()},
+		{"downstream_rq_rx_reset", s.resets.Load() + int64(s.codec1.Unfinished.Load()+s.codec2.Unfinished.Load())},
+		{"downstream_rq_tx_reset", s.cut.Load()},
+		{"downstream_rq_max_duration_reached", s.lasted.Load()},
+		{"rq_reset_after_downstream_response_started", s.cutGRPC.Load()},
 		{"downstream_cx_upgrades_total", s.upgrades.Load()},
 		{"rq_total", s.routed.Load()},
 		{"rq_direct_response", s.direct.Load()},
@@ -104,6 +110,7 @@ func (s *HTTPStats) Each(yield func(stats.Stat) bool) {
 		{"downstream_rq_active", s.active.Load()},
 		{"downstream_cx_http1_active", max(0, open-s.second.open.Load())},
 		{"downstream_cx_http2_active", s.second.open.Load()},
+		{"downstream_cx_upgrades_active", s.upgraded.Load()},
 		{"downstream_cx_rx_bytes_buffered", 0},
 		{"downstream_cx_tx_bytes_buffered", 0},
 		{"downstream_cx_http3_active", 0},
@@ -112,7 +119,7 @@ func (s *HTTPStats) Each(yield func(stats.Stat) bool) {
 			return
 		}
 	}
-	_ = s.codecs(yield) && s.codes.each("", yield) &&
+	_ = s.codecs(yield) && s.endings(yield) && s.codes.each("", yield) &&
 		yield(stats.Stat{Name: "downstream_rq_time", Kind: stats.KindHistogram, Histogram: s.times.Read()}) &&
 		yield(stats.Stat{Name: "downstream_cx_length_ms", Kind: stats.KindHistogram, Histogram: s.lifetimes.Read()}) &&
 		stats.Zeros("", never, yield)
@@ -140,6 +147,32 @@ func (s *HTTPStats) codecs(yield func(stats.Stat) bool) (more bool) {
 	return true
 }
 
+// endings yields how connections ended.
+func (s *HTTPStats) endings(yield func(stats.Stat) bool) (more bool) {
+	a, b := &s.codec1, &s.codec2
+	ours, theirs := a.Ended.Ours.Load()+b.Ended.Ours.Load(), a.Ended.Theirs.Load()+b.Ended.Theirs.Load()
+	oursBusy, theirsBusy := a.Ended.OursBusy.Load()+b.Ended.OursBusy.Load(), a.Ended.TheirsBusy.Load()+b.Ended.TheirsBusy.Load()
+	for _, one := range []struct {
+		name  string
+		value int64
+	}{
+		{"downstream_cx_destroy", ours + theirs},
+		{"downstream_cx_destroy_local", ours},
+		{"downstream_cx_destroy_remote", theirs},
+		{"downstream_cx_destroy_active_rq", oursBusy + theirsBusy},
+		{"downstream_cx_destroy_local_active_rq", oursBusy},
+		{"downstream_cx_destroy_remote_active_rq", theirsBusy},
+		{"downstream_cx_delayed_close_timeout", int64(a.Lingered.Load() + b.Lingered.Load())},
+		{"downstream_cx_drain_close", int64(a.Drained.Load() + b.Drained.Load())},
+		{"downstream_rq_response_before_rq_complete", int64(a.Early.Load() + b.Early.Load())},
+	} {
+		if !yield(stats.Stat{Name: one.name, Value: one.value}) {
+			return false
+		}
+	}
+	return true
+}
+
 // codecStats are what the HTTP/2 codecs of all connection managers count, below
 // http2., as Envoy has it.
 type codecStats struct {
@@ -158,18 +191,21 @@ func (c *codecStats) add(s *HTTPStats) {
 
 // each yields the sums.
 func (c *codecStats) each(yield func(stats.Stat) bool) {
-	var malformed, tooLarge, silent uint64
+	var sum upstream.Codec
 	c.mu.Lock()
 	for s := range c.all {
 		b := &s.codec2
-		malformed += b.Malformed.Load() + b.Broken.Load() - min(b.Floods.Load(), b.Broken.Load())
-		tooLarge += b.TooLarge.Load()
-		silent += b.KeepaliveTimeouts.Load()
+		sum.Errors += b.Malformed.Load() + b.Broken.Load() - min(b.Floods.Load(), b.Broken.Load())
+		sum.TooLarge += b.TooLarge.Load()
+		sum.Unanswered += b.KeepaliveTimeouts.Load()
+		sum.Refused += b.Refused.Load()
+		sum.Add(&b.Frames)
 	}
 	c.mu.Unlock()
-	_ = yield(stats.Stat{Name: "rx_messaging_error", Value: int64(malformed)}) &&
-		yield(stats.Stat{Name: "header_overflow", Value: int64(tooLarge)}) &&
-		yield(stats.Stat{Name: "keepalive_timeout", Value: int64(silent)})
+	sum.Each(func(one stats.Stat) bool {
+		one.Name = strings.TrimPrefix(one.Name, "http2.")
+		return yield(one)
+	})
 }
 
 // ListenerHTTPStats is what of HTTPStats is counted for each listener besides.
@@ -209,9 +245,21 @@ func (c *HTTPCounter) Layer(next wire.Service) wire.Service {
 			c.all.http1.Add(1)
 		}
 		x.OnEnd(c)
-		return next.Serve(x, req)
+		resp, err := next.Serve(x, req)
+		if err == nil && resp != nil && resp.Status == http.StatusSwitchingProtocols {
+			c.all.upgrades.Add(1)
+			c.all.upgraded.Add(1)
+			x.OnEnd((*upgrade)(c.all))
+		}
+		return resp, err
 	})
 }
+
+// upgrade is the end of a tunnel.
+type upgrade HTTPStats
+
+// End implements [wire.End].
+func (u *upgrade) End(*wire.Exchange) { u.upgraded.Add(-1) }
 
 // End implements [wire.End].
 func (c *HTTPCounter) End(x *wire.Exchange) {
@@ -220,16 +268,24 @@ func (c *HTTPCounter) End(x *wire.Exchange) {
 	all.codes.count(x.Status)
 	c.here.codes.count(x.Status)
 	all.times.Observe(x.Finish.Sub(x.Start))
-	if x.Status == http.StatusSwitchingProtocols {
-		all.upgrades.Add(1)
-	}
 	if x.BytesIn > 0 {
 		all.in.Add(x.BytesIn)
 	}
 	if x.BytesOut > 0 {
 		all.out.Add(x.BytesOut)
 	}
+	if x.Cut {
+		all.cut.Add(1)
+		all.resets.Add(1) // as Envoy counts those of its own, too
+		if x.GRPC && x.Response != nil && !x.Response.Header.Has("grpc-status") {
+			all.cutGRPC.Add(1)
+		}
+	}
 	switch x.Flag {
+	case wire.FlagUpstreamTimeout:
+		if errors.Is(x.Err, wire.ErrLasted) {
+			all.lasted.Add(1)
+		}
 	case wire.FlagDenied, wire.FlagUnauthenticated, wire.FlagLimited:
 		return // it did not come to the router
 	case wire.FlagNoRoute:

@@ -115,8 +115,11 @@ func (t *TCP) pipe(r *relay, up net.Conn, idle time.Duration) {
 	out.run()
 	both.Wait()
 	r.x.BytesIn, r.x.BytesOut = in.moved, out.moved
-	if counted, ok := up.(interface{ Moved(sent, received int64) }); ok {
-		counted.Moved(in.moved, out.moved)
+	if counted, ok := up.(interface {
+		Moved(sent, received int64, ours bool)
+	}); ok {
+		ended := r.reason.Load()
+		counted.Moved(in.moved, out.moved, ended != nil && ended.flag != wire.FlagUpstreamReset)
 	}
 }
 

@@ -34,19 +34,29 @@ func retry(cluster *upstream.Cluster, policy *retryPolicy, x *wire.Exchange, req
 	defer place.keep(x)
 	pauses := newBackOff(policy.Retry)
 	for n := 0; ; n++ {
-		resp, err := serveTry(cluster, policy.tryTimeout(), x, req)
+		resp, err := serveTry(cluster, policy, x, req)
 		place.succeeded = err == nil && resp.Status < 500
 		if !policy.wants(x.GRPC, resp, err) {
 			return resp, err
 		}
 		if n >= min(policy.Retries, maxRetries) {
 			x.Exhausted = true
+			cluster.NotRetried(upstream.NoRetryLeft)
 			return resp, err
 		}
-		pause := pauses.next(resp)
-		if !hasTime(x, pause) || !replay.Again() || !place.take() {
+		pause, asked := pauses.next(resp)
+		if !replay.Again() {
+			cluster.NotRetried(upstream.NoRetryBody)
 			return resp, err
 		}
+		if !hasTime(x, pause) || !place.take() {
+			return resp, err
+		}
+		status := 0
+		if resp != nil {
+			status = resp.Status
+		}
+		cluster.Retries(status, asked)
 		if replay != nil {
 			// Taken before the response is given up: there may be no other.
 			body := replay.Try()
@@ -95,8 +105,9 @@ func (p *retryPlace) keep(x *wire.Exchange) {
 // End implements [wire.End].
 func (p *retryPlace) End(*wire.Exchange) { p.cluster.EndRetry(p.succeeded) }
 
-// serveTry limits one try to perTry, if that is not 0, until its head is there.
-func serveTry(next *upstream.Cluster, perTry time.Duration, x *wire.Exchange, req *wire.Request) (*wire.Response, error) {
+// serveTry limits one try to what the policy says, until its head is there.
+func serveTry(next *upstream.Cluster, policy *retryPolicy, x *wire.Exchange, req *wire.Request) (*wire.Response, error) {
+	perTry := policy.tryTimeout()
 	if perTry <= 0 {
 		return next.Serve(x, req)
 	}
@@ -106,7 +117,7 @@ func serveTry(next *upstream.Cluster, perTry time.Duration, x *wire.Exchange, re
 	defer func() { x.Deadline, x.Timeout = deadline, timeout }()
 	resp, err := next.Serve(x, req)
 	if own && err != nil && wire.AsFault(err).Flag == wire.FlagUpstreamTimeout {
-		next.TryTimedOut()
+		next.TryTimedOut(perTry == policy.PerTryIdle && perTry != policy.PerTry)
 	}
 	return resp, err
 }

@@ -230,11 +230,14 @@ func (t *TCP) dial(r *relay, cfg *tcpConfig) (net.Conn, error) {
 	for n := uint32(1); ; n++ {
 		up, err := r.connect(cluster, name)
 		if err == nil || n >= cfg.proxy.ConnectAttempts || r.ctx.Err() != nil || wire.AsFault(err).Flag != wire.FlagUpstreamConnect {
-			r.x.Exhausted = err != nil && wire.AsFault(err).Flag == wire.FlagUpstreamConnect
+			if r.x.Exhausted = err != nil && wire.AsFault(err).Flag == wire.FlagUpstreamConnect; r.x.Exhausted {
+				cluster.Exhausted()
+			}
 			return up, err
 		}
 		if cfg.proxy.BackOff > 0 {
-			r.wait(pauses.next(nil))
+			pause, _ := pauses.next(nil)
+			r.wait(pause)
 		}
 	}
 }

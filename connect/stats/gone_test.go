@@ -42,13 +42,3 @@ func TestSinkForgets(t *testing.T) {
 		}
 	})
 }
-
-func TestRising(t *testing.T) {
-	t.Parallel()
-	var r stats.Rising
-	for _, row := range [][2]int64{{-1, 0}, {3, 3}, {2, 3}, {4, 4}} {
-		if got := r.Of(row[0]); got != row[1] {
-			t.Errorf("%d: %d, want %d", row[0], got, row[1])
-		}
-	}
-}

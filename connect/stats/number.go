@@ -31,25 +31,6 @@ func (c *Counter) Load() int64 { return c.n.Load() }
 // Reset begins again at 0 (POST /reset_counters).
 func (c *Counter) Reset() { c.n.Store(0) }
 
-// Rising is a count that is made of others, which change while they are read one
-// after the other. It is the highest that they came to, so that it never falls: to who
-// reads it that would be a new beginning. They must be read so that they make no more
-// than there was.
-type Rising struct{ n atomic.Int64 }
-
-// Of is the count, of which n is what the others make now.
-func (r *Rising) Of(n int64) int64 {
-	for {
-		last := r.n.Load()
-		if n <= last {
-			return last
-		}
-		if r.n.CompareAndSwap(last, n) {
-			return n
-		}
-	}
-}
-
 // Gauge goes up and down.
 type Gauge struct{ n atomic.Int64 }
 

@@ -3,6 +3,7 @@ package upstream
 import (
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -11,19 +12,32 @@ import (
 	"github.com/serai-net/serai/connect/mtls"
 	"github.com/serai-net/serai/connect/stats"
 	"github.com/serai-net/serai/connect/wire"
+	"github.com/serai-net/serai/connect/wire/http2"
 )
 
 // answers is what came of the exchanges with a cluster, for Envoy's counters.
 type answers struct {
-	codes stats.Codes
-	times stats.Histogram // until the end of the response
+	// codes are those that exchanges ended with, retried those that a policy did not take.
+	codes, retried stats.Codes
+	times          stats.Histogram // until the end of the response
 	// connected is how long connections took to be made.
 	connected stats.Histogram
 
 	// requests had a connection.
 	requests, timeouts, resets, perTry, connectTimeouts, protocolErrors, membership stats.Counter
-	// destroyed are connections that were made and are no more.
-	destroyed stats.Rising
+	// tryPauses are tries that were given up since nothing came, cancelled exchanges that
+	// were while they had no connection, ejected those whose connection could not be made
+	// or was lost, exhausted those with no connection after all attempts that they have.
+	tryPauses, cancelled, ejected, exhausted stats.Counter
+	// limited and paused are retries by who said when, tired those that were wanted
+	// beyond their number, forgotten those of which the request was too long to be kept.
+	limited, paused, tired, forgotten stats.Counter
+	// ended are connections that are no more; announced those that the upstream has
+	// said it would end, aged those that were as old as they may be.
+	ended           wire.Endings
+	announced, aged stats.Counter
+	// frames is what is said on connections of HTTP/2.
+	frames http2.Frames
 	// received and sent are bytes of bodies, and of raw connections.
 	received, sent stats.Counter
 	// http1 and http2 count connections by what is spoken on them.
@@ -48,8 +62,8 @@ func (a *answers) count(name string, x *wire.Exchange) {
 	} else if x.Cluster != name {
 		return
 	}
-	if status == 0 {
-		return // the client left before
+	if status == 0 || x.Flag == wire.FlagDownstreamReset || x.Flag == wire.FlagDownstreamProtocol || errors.Is(x.Err, wire.ErrLasted) {
+		return // the client left before, or has broken its word, or the time of all was up
 	}
 	if x.BytesOut > 0 {
 		a.received.Add(x.BytesOut)
@@ -60,26 +74,97 @@ func (a *answers) count(name string, x *wire.Exchange) {
 	a.codes.Count(status)
 	a.times.Observe(x.Finish.Sub(x.Received()))
 	switch x.Flag {
+	case wire.FlagUpstreamReset:
+		if x.Cut {
+			a.broke(x.Err)
+		}
 	case wire.FlagUpstreamTimeout:
 		// That of one try among several is counted when it is over.
 		if x.Deadline.IsZero() || !x.Finish.Before(x.Deadline) {
 			a.timeouts.Add(1)
 		}
-	case wire.FlagUpstreamReset:
-		a.resets.Add(1)
 	default:
 	}
 }
 
-// TryTimedOut counts a try that was given up while the exchange had time left.
-func (c *Cluster) TryTimedOut() { c.answers.perTry.Add(1) }
+// TryTimedOut counts a try that was given up while the exchange had time left; paused
+// says that nothing had come for as long as that may be.
+func (c *Cluster) TryTimedOut(paused bool) {
+	if paused {
+		c.answers.tryPauses.Add(1)
+	} else {
+		c.answers.perTry.Add(1)
+	}
+}
+
+// Exhausted counts a raw connection that was not made, however often it was tried.
+func (c *Cluster) Exhausted() { c.answers.exhausted.Add(1) }
+
+// NoRetry is why a retry that a policy wants is not made.
+type NoRetry uint8
+
+// NoRetryLeft is for want of tries, NoRetryBody since the request was too long to be
+// kept.
+const (
+	NoRetryLeft NoRetry = iota
+	NoRetryBody
+)
+
+// NotRetried counts a retry that a policy wants and that is not made.
+func (c *Cluster) NotRetried(why NoRetry) {
+	if why == NoRetryLeft {
+		c.answers.tired.Add(1)
+	} else {
+		c.answers.forgotten.Add(1)
+	}
+}
+
+// Retries counts what a retry follows: an answer, if status is not 0, and a pause; asked
+// says that the upstream asked for it.
+func (c *Cluster) Retries(status int, asked bool) {
+	if status != 0 {
+		c.answers.retried.Count(status)
+	}
+	if asked {
+		c.answers.limited.Add(1)
+	} else {
+		c.answers.paused.Add(1)
+	}
+}
+
+// lost counts a try without an answer.
+func (a *answers) lost(fault *wire.Fault, second bool) {
+	switch reset, isReset := errors.AsType[*http2.ResetError](fault.Err); {
+	case fault.Flag == wire.FlagUpstreamConnect:
+		a.ejected.Add(1)
+	case !second || fault.Flag != wire.FlagUpstreamReset:
+	case !isReset:
+		a.ejected.Add(1)
+	case reset.Code != refused:
+		a.resets.Add(1)
+	}
+}
+
+// broke counts an answer that broke off.
+func (a *answers) broke(err error) {
+	switch _, reset := errors.AsType[*http2.ResetError](err); {
+	case reset:
+		a.resets.Add(1)
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		a.protocolErrors.Add(1)
+	}
+}
+
+// refused is REFUSED_STREAM, which Envoy does not count.
+const refused = 7
 
 // Moved tells how many bytes were sent and received on a raw connection that is
-// about to be closed.
-func (c *countedConn) Moved(sent, received int64) {
+// about to be closed, and whether it is we who end it.
+func (c *countedConn) Moved(sent, received int64, ours bool) {
 	a := &c.host.cluster.answers
 	a.sent.Add(sent)
 	a.received.Add(received)
+	c.theirs.Store(!ours)
 }
 
 // hostAnswers is what came of the exchanges with a host.

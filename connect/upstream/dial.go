@@ -70,6 +70,7 @@ func (c *Cluster) dialAny(ctx context.Context, p preference, http2 bool) (net.Co
 			c.overflow.Add(1)
 			return nil, nil, nil, &wire.Fault{Flag: wire.FlagUpstreamOverflow, Text: "too many connections"}
 		}
+		c.pendingTotal.Add(1)
 		conn, peer, err := c.dial(ctx, c.config.Load(), host, http2)
 		if err == nil {
 			c.connected(host)
@@ -78,6 +79,9 @@ func (c *Cluster) dialAny(ctx context.Context, p preference, http2 bool) (net.Co
 		c.freed(host, false)
 		if ctx.Err() == nil {
 			c.faulted(host, &wire.Fault{Flag: wire.FlagUpstreamConnect})
+			c.answers.ejected.Add(1)
+		} else {
+			c.answers.cancelled.Add(1)
 		}
 		last, tried[n], asked = err, host, host
 		if ctx.Err() != nil {
@@ -102,12 +106,13 @@ func (c *Cluster) dial(ctx context.Context, cfg *config, host *Host, http2 bool)
 	}
 	conn, err := host.dial(ctx, cfg, secure, &c.set.bulk)
 	if err != nil {
+		c.answers.ended.Count(wire.Ending{Ours: ctx.Err() != nil || isTimeout(err)})
 		c.connectFails.Add(1)
 		host.answers.connectFails.Add(1)
-		if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded) {
+		if isTimeout(err) {
 			c.answers.connectTimeouts.Add(1)
 		}
-		if secure != nil && wasTLS(err) {
+		if secure != nil && wasTLS(err) && ctx.Err() == nil && !isTimeout(err) {
 			c.answers.handshakes.Failed(err)
 		}
 		switch {
@@ -123,6 +128,10 @@ func (c *Cluster) dial(ctx context.Context, cfg *config, host *Host, http2 bool)
 	return conn, c.endOf(conn, secure), nil
 }
 
+func isTimeout(err error) bool {
+	return errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded)
+}
+
 // countedConn is an active connection of its cluster.
 type countedConn struct {
 	net.Conn
@@ -130,6 +139,8 @@ type countedConn struct {
 	peer    *wire.Peer
 	tracked bool // among host.raw
 	closed  atomic.Bool
+	// theirs says that the other side has ended it.
+	theirs atomic.Bool
 }
 
 func (c *countedConn) Close() error {
@@ -139,6 +150,7 @@ func (c *countedConn) Close() error {
 		}
 		c.host.active.Add(-1)
 		c.host.cluster.active.Add(-1)
+		c.host.cluster.answers.ended.Count(wire.Ending{Ours: !c.theirs.Load(), Busy: true})
 		defer c.host.cluster.freed(c.host, false)
 	}
 	return c.Conn.Close()

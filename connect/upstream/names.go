@@ -12,16 +12,13 @@ import (
 const never = "assignment_stale assignment_timeout_received assignment_use_cached bind_errors" +
 	" lb_local_cluster_not_ok lb_recalculate_zone_structures lb_subsets_created lb_subsets_fallback lb_subsets_fallback_panic" +
 	" lb_subsets_removed lb_subsets_selected lb_zone_cluster_too_small lb_zone_no_capacity_left lb_zone_routing_all_directly" +
-	" lb_zone_routing_cross_zone lb_zone_routing_sampled original_dst_host_invalid retry_or_shadow_abandoned" +
-	" update_empty init_fetch_timeout default.total_match_count update_no_rebuild upstream_cx_close_notify" +
-	" upstream_cx_connect_attempts_exceeded upstream_cx_connect_with_0_rtt upstream_cx_destroy_local upstream_cx_destroy_local_with_active_rq" +
-	" upstream_cx_destroy_remote upstream_cx_destroy_remote_with_active_rq upstream_cx_destroy_with_active_rq upstream_cx_http3_total" +
-	" upstream_cx_max_duration_reached upstream_cx_pool_overflow" +
+	" lb_zone_routing_cross_zone lb_zone_routing_sampled original_dst_host_invalid" +
+	" update_empty init_fetch_timeout default.total_match_count update_no_rebuild" +
+	" upstream_cx_connect_with_0_rtt upstream_cx_http3_total upstream_cx_pool_overflow" +
 	" upstream_flow_control_backed_up_total upstream_flow_control_drained_total upstream_flow_control_paused_reading_total" +
 	" upstream_flow_control_resumed_reading_total upstream_http3_broken upstream_internal_redirect_failed_total" +
-	" upstream_internal_redirect_succeeded_total upstream_rq_0rtt upstream_rq_cancelled upstream_rq_maintenance_mode" +
-	" upstream_rq_max_duration_reached upstream_rq_pending_failure_eject upstream_rq_per_try_idle_timeout" +
-	" upstream_rq_retry_backoff_exponential upstream_rq_retry_backoff_ratelimited upstream_rq_retry_limit_exceeded upstream_rq_tx_reset"
+	" upstream_internal_redirect_succeeded_total upstream_rq_0rtt upstream_rq_maintenance_mode" +
+	" upstream_rq_max_duration_reached"
 
 // Observed is what operators want the cluster to be called (alt_stat_name); "" for
 // its name.
@@ -54,7 +51,23 @@ func (s *ClusterStats) Each(prefix string, all func(stats.Stat) bool) (more bool
 	}{
 		{"upstream_cx_http1_total", a.http1.Load()},
 		{"upstream_cx_http2_total", a.http2.Load()},
-		{"upstream_cx_destroy", a.destroyed.Of(s.Connects - s.ConnectFails - s.Conns)},
+		{"upstream_cx_destroy", a.ended.Ours.Load() + a.ended.Theirs.Load()},
+		{"upstream_cx_destroy_local", a.ended.Ours.Load()},
+		{"upstream_cx_destroy_remote", a.ended.Theirs.Load()},
+		{"upstream_cx_destroy_with_active_rq", a.ended.OursBusy.Load() + a.ended.TheirsBusy.Load()},
+		{"upstream_cx_destroy_local_with_active_rq", a.ended.OursBusy.Load()},
+		{"upstream_cx_destroy_remote_with_active_rq", a.ended.TheirsBusy.Load()},
+		{"upstream_cx_close_notify", a.announced.Load()},
+		{"upstream_cx_max_duration_reached", a.aged.Load()},
+		{"upstream_cx_connect_attempts_exceeded", a.exhausted.Load()},
+		{"upstream_rq_cancelled", a.cancelled.Load()},
+		{"upstream_rq_pending_failure_eject", a.ejected.Load()},
+		{"upstream_rq_per_try_idle_timeout", a.tryPauses.Load()},
+		{"upstream_rq_retry_backoff_exponential", a.paused.Load()},
+		{"upstream_rq_retry_backoff_ratelimited", a.limited.Load()},
+		{"upstream_rq_retry_limit_exceeded", a.tired.Load()},
+		{"retry_or_shadow_abandoned", a.forgotten.Load()},
+		{"upstream_rq_tx_reset", int64(a.frames.ResetsSent.Load())},
 		{"upstream_cx_rx_bytes_total", a.received.Load()},
 		{"upstream_cx_tx_bytes_total", a.sent.Load()},
 		{"upstream_cx_connect_timeout", a.connectTimeouts.Load()},
@@ -77,7 +90,7 @@ func (s *ClusterStats) Each(prefix string, all func(stats.Stat) bool) (more bool
 			return false
 		}
 	}
-	return a.codes.Each("upstream_rq", yield) && a.answered(yield) &&
+	return a.codes.Each("upstream_rq", yield) && (a.retried.Completed() == 0 || a.retried.Each("retry.upstream_rq", yield)) && a.answered(yield) && a.codecs(yield) &&
 		yield(stats.Stat{Name: "upstream_cx_connect_ms", Kind: stats.KindHistogram, Histogram: a.connected.Read()}) &&
 		stats.Zeros("", never, yield) && high(yield) && s.tls(yield)
 }
@@ -99,11 +112,16 @@ func high(yield func(stats.Stat) bool) bool {
 	return yield(stats.Stat{Name: "circuit_breakers.default.cx_pool_open", Kind: stats.KindGauge})
 }
 
+// neverContext are Envoy's counters of secrets that come late: a cluster is not there
+// before they are.
+const neverContext = "client_ssl_socket_factory.downstream_context_secrets_not_ready client_ssl_socket_factory.ssl_context_update_by_sds" +
+	" client_ssl_socket_factory.upstream_context_secrets_not_ready"
+
 func (s *ClusterStats) tls(yield func(stats.Stat) bool) bool {
 	if s.Definition.TLS == nil {
 		return true
 	}
-	return s.answers.handshakes.Each(yield)
+	return s.answers.handshakes.Each(yield) && stats.Zeros("", neverContext, yield)
 }
 
 // kindOf tells which of the names of All go up and down.

@@ -35,12 +35,20 @@ func (l *lease) release(_ *http1.ClientConn, reusable bool) {
 	l.served++
 	switch {
 	case !reusable:
+		how, announced := l.conn.Ending()
+		if announced {
+			h.cluster.answers.announced.Add(1)
+		}
+		h.cluster.answers.ended.Count(how)
 		h.cluster.freed(h, false)
 	case l.single:
-		l.close()
+		l.close(true)
 	case l.worn(&h.cluster.config.Load().Pool):
 		h.cluster.cxMaxRequests.Add(1)
-		l.close()
+		l.close(true)
+	case l.old(&h.cluster.config.Load().Pool):
+		h.cluster.answers.aged.Add(1)
+		l.close(true)
 	default:
 		h.give(l)
 	}
@@ -54,9 +62,10 @@ func (l *lease) since() time.Time {
 	return l.born
 }
 
-// close closes an idle connection.
-func (l *lease) close() {
+// close closes an idle connection; ours says that the other side has not closed it.
+func (l *lease) close(ours bool) {
 	l.conn.Close()
+	l.host.cluster.answers.ended.Count(wire.Ending{Ours: ours})
 	l.host.cluster.freed(l.host, false)
 }
 
@@ -108,7 +117,7 @@ func (p *pool) get(now time.Time, repeatable bool) *lease {
 		if l.conn.Alive(repeatable && now.Sub(since) < warm) {
 			return l
 		}
-		l.close()
+		l.close(false)
 	}
 }
 
@@ -120,13 +129,13 @@ func (p *pool) put(l *lease) {
 	}
 	p.mu.Unlock()
 	if full {
-		l.close()
+		l.close(true)
 	}
 }
 
 // sweep closes connections that nobody has used since limit, or that were made
-// before oldest, and returns how many.
-func (p *pool) sweep(limit, oldest time.Time) int {
+// before oldest, and returns how many were idle for too long.
+func (p *pool) sweep(limit, oldest time.Time) (idle int) {
 	p.mu.Lock()
 	var gone []idleConn
 	kept := p.idle[:0]
@@ -141,9 +150,14 @@ func (p *pool) sweep(limit, oldest time.Time) int {
 	p.idle = kept
 	p.mu.Unlock()
 	for _, c := range gone {
-		c.close()
+		if c.born.Before(oldest) {
+			c.host.cluster.answers.aged.Add(1)
+		} else {
+			idle++
+		}
+		c.close(true)
 	}
-	return len(gone)
+	return idle
 }
 
 // close closes idle connections, and those that come back.
@@ -153,11 +167,12 @@ func (p *pool) close() {
 	p.idle, p.closed = nil, true
 	p.mu.Unlock()
 	for _, c := range gone {
-		c.close()
+		c.close(true)
 	}
 }
 
-// worn tells whether a connection is not to be used any more.
-func (l *lease) worn(p *mesh.Pool) bool {
-	return p.MaxRequests > 0 && l.served >= p.MaxRequests || p.MaxAge > 0 && time.Since(l.born) > p.MaxAge
-}
+// worn tells whether a connection has served as often as it may.
+func (l *lease) worn(p *mesh.Pool) bool { return p.MaxRequests > 0 && l.served >= p.MaxRequests }
+
+// old tells whether it has lived for as long as it may.
+func (l *lease) old(p *mesh.Pool) bool { return p.MaxAge > 0 && time.Since(l.born) > p.MaxAge }

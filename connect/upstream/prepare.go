@@ -71,6 +71,7 @@ func (h *Host) prepare(ctx context.Context, should int) {
 			h.share(ctx)
 			return // one serves many
 		}
+		c.answers.http1.Add(1)
 		made, peer, err := c.dial(ctx, cfg, h, false)
 		if err != nil {
 			c.freed(h, false)

@@ -62,6 +62,7 @@ func (c *Cluster) Serve(x *wire.Exchange, req *wire.Request) (*wire.Response, er
 		if wire.AsFault(err).Flag == wire.FlagUpstreamProtocol {
 			c.answers.protocolErrors.Add(1)
 		}
+		c.answers.lost(wire.AsFault(err), c.config.Load().isHTTP2(req))
 		if !repeat || !reused {
 			c.faulted(host, err)
 			host.answers.broke(err)
@@ -255,7 +256,6 @@ func (c *Cluster) connectFor(x *wire.Exchange, host *Host) (*lease, error) {
 // lease makes a connection of HTTP/1 of made, which was dialled by cfg.
 func (c *Cluster) lease(cfg *config, host *Host, made net.Conn, peer *wire.Peer) *lease {
 	l := &lease{host: host, born: time.Now(), single: cfg.ProxyProtocol != 0, peer: peer}
-	c.answers.http1.Add(1)
 	l.conn = http1.NewClientConn(made, http1.ClientConfig{Buffers: &c.set.buffers}, l.release)
 	return l
 }
@@ -267,6 +267,7 @@ func (c *Cluster) connect(x *wire.Exchange, cfg *config, host *Host, waited bool
 		if waited {
 			ctx = late(ctx)
 		}
+		c.answers.http1.Add(1)
 		conn, peer, err = c.dial(ctx, cfg, host, false)
 		return err
 	})
@@ -293,9 +294,11 @@ func (c *Cluster) patiently(x *wire.Exchange, get func(ctx context.Context) erro
 		return nil
 	}
 	if reason := x.Aborted(); reason != nil {
+		c.answers.cancelled.Add(1)
 		return wire.Aborted(reason)
 	}
 	if expired(x) {
+		c.answers.cancelled.Add(1)
 		return &wire.Fault{
 			Status: http.StatusGatewayTimeout, Flag: wire.FlagUpstreamTimeout, Repeat: wire.RepeatAny,
 			Text: "upstream request timeout", Err: err,

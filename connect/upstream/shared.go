@@ -29,9 +29,12 @@ type shared struct {
 // sharedConn is one connection with what its host knows of it.
 type sharedConn struct {
 	*http2.ClientConn
+	host   *Host
 	peer   *wire.Peer
 	born   time.Time
 	served uint32
+	// worn says that it has served as often as it may, old that it has lived for as long.
+	worn, old bool
 }
 
 // dialing is a connection that is being made.
@@ -95,7 +98,9 @@ func (s *shared) acquireLocked(p *mesh.Pool) *sharedConn {
 // connection ends when all have.
 func (s *sharedConn) serve(p *mesh.Pool) {
 	s.served++
-	if p.MaxRequests > 0 && s.served >= p.MaxRequests {
+	if p.MaxRequests > 0 && s.served >= p.MaxRequests && !s.worn {
+		s.worn = true
+		s.host.cluster.cxMaxRequests.Add(1)
 		s.Retire()
 	}
 }
@@ -196,6 +201,7 @@ func errNoPlace() error {
 // makeShared makes a connection. It was reserved.
 func (c *Cluster) makeShared(ctx context.Context, host *Host) (*sharedConn, error) {
 	cfg := c.config.Load()
+	c.answers.http2.Add(1)
 	made, peer, err := c.dial(ctx, cfg, host, true)
 	if err != nil {
 		c.freed(host, true)
@@ -204,21 +210,25 @@ func (c *Cluster) makeShared(ctx context.Context, host *Host) (*sharedConn, erro
 	if secured, ok := made.(*tls.Conn); ok {
 		if p := secured.ConnectionState().NegotiatedProtocol; p != "" && p != "h2" {
 			made.Close()
+			c.answers.ended.Count(wire.Ending{Ours: true})
 			c.freed(host, true)
 			return nil, fmt.Errorf("tls with %s: it speaks %s and not HTTP/2", host.text, p)
 		}
 	}
 	o := &cfg.HTTP2Options
-	c.answers.http2.Add(1)
-	conn := http2.NewClientConn(made, http2.ClientConfig{MaxStreams: o.MaxStreams, Released: host.released, Bounds: http2.Bounds{
-		StreamWindow: o.StreamWindow, ConnWindow: o.ConnWindow, PingInterval: o.PingInterval, PingTimeout: o.PingTimeout,
-		Buffers: &c.set.shared,
-	}})
+	conn := http2.NewClientConn(made, http2.ClientConfig{
+		MaxStreams: o.MaxStreams, Released: host.released, Frames: &c.answers.frames, Left: func() { c.answers.announced.Add(1) },
+		Bounds: http2.Bounds{
+			StreamWindow: o.StreamWindow, ConnWindow: o.ConnWindow, PingInterval: o.PingInterval, PingTimeout: o.PingTimeout,
+			Buffers: &c.set.shared,
+		},
+	})
 	go func() {
 		conn.Run() //nolint:errcheck // exchanges are told what becomes of them; it ends with the connection
+		c.answers.ended.Count(conn.Ending())
 		c.freed(host, true)
 	}()
-	return &sharedConn{ClientConn: conn, peer: peer, born: time.Now()}, nil
+	return &sharedConn{ClientConn: conn, host: host, peer: peer, born: time.Now()}, nil
 }
 
 // released is called when an exchange has given its place back. It must not wait.
@@ -239,7 +249,10 @@ func (s *shared) sweep(limit, oldest time.Time) (idle int) {
 		since := conn.IdleSince()
 		switch {
 		case conn.Gone():
+		case conn.old:
 		case conn.born.Before(oldest):
+			conn.old = true
+			conn.host.cluster.answers.aged.Add(1)
 			conn.Retire()
 		case !since.IsZero() && since.Before(limit):
 			idle++

@@ -18,6 +18,9 @@ import (
 // ErrClientGone is why an exchange is aborted when its client leaves.
 var ErrClientGone = errors.New("the client closed its connection")
 
+// ErrLasted is why an exchange is aborted that takes longer than any may.
+var ErrLasted = errors.New("it has lasted for max_stream_duration")
+
 // Peer is what is known of the other end of a connection: of a client, or of an
 // endpoint (see [Attempt]). It is shared by all exchanges of the connection and does
 // not change.
@@ -154,6 +157,9 @@ type Exchange struct {
 	BytesIn, BytesOut int64
 	// CloseDownstream asks the codec to close the connection after this exchange.
 	CloseDownstream bool
+	// Cut says that a response broke off whose head had left, and not because of the
+	// client.
+	Cut bool
 	// Request and Response are the heads as the downstream codec has them, for who
 	// writes of the exchange at its end; nil for a connection without such, and
 	// Response until there is one.
@@ -268,7 +274,7 @@ func (x *Exchange) Reset(control Control, peer *Peer, start time.Time) {
 	x.Timeout, x.IdleTimeout, x.HeadWait = 0, 0, 0
 	x.Method, x.Authority, x.Path, x.GRPC, x.GRPCType = "", "", "", false, ""
 	x.Status, x.Flag, x.Err = 0, FlagNone, nil
-	x.BytesIn, x.BytesOut, x.CloseDownstream = 0, 0, false
+	x.BytesIn, x.BytesOut, x.CloseDownstream, x.Cut = 0, 0, false, false
 	x.Choice, x.Pinned = Choice{}, nil
 	x.Metadata.Reset()
 	x.Request, x.Response, x.Details, x.Termination, x.Rule = nil, nil, "", "", ""

@@ -3,6 +3,7 @@ package http1
 import (
 	"errors"
 	"net/http"
+	"os"
 	"time"
 
 	"github.com/serai-net/serai/connect/wire"
@@ -68,7 +69,7 @@ func (c *conn) answer(ex *exchange, resp *wire.Response, err error) (again bool)
 			resp.Body.Close()
 		}
 		x.Flag, x.Err = wire.FlagDownstreamReset, reason
-		c.hard = true
+		c.hard, c.ending.Busy = true, true
 		return false
 	}
 	c.lastInterim(ex)
@@ -89,9 +90,10 @@ func (c *conn) answer(ex *exchange, resp *wire.Response, err error) (again bool)
 	}
 	if err != nil {
 		c.srv.log.Error("no response could be sent", "error", err)
-		c.hard = true
+		c.hard, c.ending.Ours = true, true
 		return false
 	}
+	c.note(ex)
 	return again
 }
 
@@ -129,6 +131,9 @@ func (c *conn) respond(ex *exchange, resp *wire.Response) (again bool, err error
 	out.head = len(b)
 	out.now = now
 	ex.x.Status, ex.x.HeadSent, ex.x.Response = resp.Status, now, resp
+	c.mu.Lock()
+	ex.early = !c.watch.bodyDone && !tunnel
+	c.mu.Unlock()
 	switch {
 	case tunnel:
 		c.tunnel(ex, resp, &out)
@@ -154,6 +159,26 @@ func (c *conn) respond(ex *exchange, resp *wire.Response) (again bool, err error
 		return false, nil
 	}
 	return head.connection != "close", nil
+}
+
+// note counts what is remarkable about a response that has left.
+func (c *conn) note(ex *exchange) {
+	if ex.early {
+		c.mu.Lock()
+		unfinished := !c.watch.bodyDone
+		c.mu.Unlock()
+		c.srv.count(func(s *Stats) {
+			s.Early.Add(1)
+			if unfinished && !ex.x.Cut {
+				s.Unfinished.Add(1)
+			}
+		})
+	}
+	c.parting = !ex.early && !ex.framing.keepsAlive(ex.req.Minor)
+	if c.drain.Draining() && !c.drained {
+		c.drained = true
+		c.srv.count(func(s *Stats) { s.Drained.Add(1) })
+	}
 }
 
 // bodyBuffer is how large a buffer for the beginning of the body should be.
@@ -257,6 +282,8 @@ func (c *conn) cut(ex *exchange, f frame, readErr, writeErr error) {
 	if x.Err == nil {
 		x.Err = err
 	}
+	x.Cut = flag != wire.FlagDownstreamReset
+	c.ending = wire.Ending{Ours: x.Cut || errors.Is(writeErr, os.ErrDeadlineExceeded), Busy: !x.Cut}
 	if t, ok := base(c.nc).(interface{ SetLinger(seconds int) error }); ok && (f == frameClose || writeErr != nil) {
 		t.SetLinger(0) //nolint:errcheck // then it is a plain close
 	}
@@ -273,7 +300,7 @@ func (c *conn) refuse(p problem) {
 	})
 	if p == errNoVersion && c.srv.cfg.HTTP2 != nil {
 		// It may as well be a bad preface (RFC 9113 section 3.4), whose sender takes no answer of HTTP/1.
-		c.hard = true
+		c.hard, c.ending.Ours = true, true
 		return
 	}
 	resp := wire.Text(p.status(), p.Error()+"\n")

@@ -31,6 +31,10 @@ type ClientConn struct {
 	used time.Time    // when the last head of a response was there
 	sock *socket.Conn // at the bottom of conn; nil if there is none
 	one  [1]byte
+	// ending is how it ended, once a trip has ended it; closing says that the upstream
+	// has announced it.
+	ending  wire.Ending
+	closing bool
 	// active is when a tunnel last moved bytes, in nanoseconds since start.
 	start  time.Time
 	active atomic.Int64
@@ -86,6 +90,10 @@ func (c *ClientConn) RoundTrip(x *wire.Exchange, a *wire.Attempt, req *wire.Requ
 	}
 	return &t.resp, nil
 }
+
+// Ending is how the connection ended, as release was told with reusable false.
+// announced says that the last response had said so.
+func (c *ClientConn) Ending() (how wire.Ending, announced bool) { return c.ending, c.closing }
 
 // Used is when the head of the last response was there; zero before the first.
 func (c *ClientConn) Used() time.Time { return c.used }

@@ -108,6 +108,14 @@ type Stats struct {
 	// BodyTimeouts requests whose body paused for too long, RequestTimeouts those that
 	// took too long on the whole, Aged connections beyond MaxAge.
 	IdleTimeouts, BodyTimeouts, RequestTimeouts, Aged atomic.Uint64
+	// Ended counts connections that have ended, Lingered those of them that we closed
+	// since the client did not, although it was told to; Drained those that a response
+	// told so because of a drain.
+	Ended             wire.Endings
+	Lingered, Drained atomic.Uint64
+	// Early counts responses that began before the request was whole, Unfinished those
+	// that ended before.
+	Early, Unfinished atomic.Uint64
 }
 
 func orDefault(d, otherwise time.Duration) time.Duration {

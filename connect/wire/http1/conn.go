@@ -47,15 +47,19 @@ type conn struct {
 	ex    *exchange
 	hard  bool // the connection is to be closed without further ado
 	fresh bool // no request has been waited for yet
+	// ending is how it ends, as far as that is known; drained says that a drain was
+	// counted, parting that the client asked for the end and has sent all it had to.
+	ending           wire.Ending
+	drained, parting bool
 	// active is when a tunnel last moved bytes, in nanoseconds since start.
 	start  time.Time
 	active atomic.Int64
 
 	mu sync.Mutex // guards:
 	// idle says that no exchange is under way, closing that none may follow.
-	idle, closing bool
-	watch         watch
-	tunnelled     *wire.Exchange // that of a tunnel, nil if there is none
+	idle, closing, killed bool
+	watch                 watch
+	tunnelled             *wire.Exchange // that of a tunnel, nil if there is none
 
 	interim sync.Mutex // held while an interim response is written; guards:
 	// continued says that the client does not wait for 100, or no longer.
@@ -88,7 +92,7 @@ func (c *conn) CloseIdle() {
 func (c *conn) Kill() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.closing = true
+	c.closing, c.killed = true, true
 	base(c.nc).Close()
 	if c.tunnelled != nil {
 		c.tunnelled.Abort(wire.ErrClientGone)
@@ -275,7 +279,7 @@ func (c *conn) finish(ex *exchange, again bool) bool {
 func (c *conn) panicked(ex *exchange, v any) {
 	c.srv.count(func(s *Stats) { s.Panics.Add(1) })
 	c.srv.log.Error("panic while serving a request", "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
-	c.hard = true
+	c.hard, c.ending.Ours = true, true
 	if ex.done {
 		return
 	}

@@ -35,12 +35,14 @@ func (c *conn) await() bool {
 	if !closing {
 		over := errors.Is(err, os.ErrDeadlineExceeded)
 		if over {
+			c.ending.Ours = true
 			c.srv.count(func(s *Stats) { s.IdleTimeouts.Add(1) })
 		}
 		c.hard = err != nil && !over
 		return err == nil
 	}
 	c.rd.resume()
+	c.ending.Ours = errors.Is(err, os.ErrDeadlineExceeded)
 	return err == nil || c.late(err)
 }
 
@@ -102,7 +104,11 @@ func (c *conn) late(err error) bool {
 func (c *conn) end() {
 	defer c.src.forget()
 	defer c.nc.Close()
-	if c.hard || c.phase == phaseIdle || !closeWrite(c.nc) {
+	if c.hard || c.phase == phaseIdle {
+		return
+	}
+	c.ending.Ours = true
+	if !closeWrite(c.nc) {
 		return
 	}
 	const patience, most = 500 * time.Millisecond, 16 << 20
@@ -113,7 +119,20 @@ func (c *conn) end() {
 	for total := 0; total < most; {
 		n, err := c.nc.Read(b.b)
 		if total += n; err != nil {
+			late := errors.Is(err, os.ErrDeadlineExceeded)
+			if late {
+				c.srv.count(func(s *Stats) { s.Lingered.Add(1) })
+			}
+			c.ending.Ours = late || c.parting
 			return
 		}
 	}
+}
+
+// counted counts the connection, which has ended.
+func (c *conn) counted() {
+	c.mu.Lock()
+	c.ending.Ours = c.ending.Ours || c.killed
+	c.mu.Unlock()
+	c.srv.count(func(s *Stats) { s.Ended.Count(c.ending) })
 }

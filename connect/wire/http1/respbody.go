@@ -45,6 +45,7 @@ func (b *responseBody) Read(p []byte) (int, error) {
 		return n, nil
 	case errors.Is(err, io.EOF):
 		b.err = err
+		t.whole, t.left = true, b.dec.frame == frameClose
 		if !t.tunnel {
 			t.finish(t.keep)
 		}
@@ -69,6 +70,8 @@ func (t *trip) brokeOff(err error) error {
 		fault.Flag = wire.FlagUpstreamProtocol
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		fault.Status, fault.Flag, fault.Text = http.StatusGatewayTimeout, wire.FlagUpstreamTimeout, "upstream response timeout"
+	default:
+		t.left = true
 	}
 	t.a.Flag = fault.Flag
 	t.finish(false)

@@ -78,6 +78,7 @@ func (s *Server) Serve(nc net.Conn, peer *wire.Peer, drain *wire.Drain) {
 		}
 	}
 	c.end()
+	c.counted()
 }
 
 // count counts here, and where else it is to be counted.
@@ -115,6 +116,8 @@ type exchange struct {
 	// waits says that the client was never told to send the body, so that nobody
 	// knows whether it will.
 	waits bool
+	// early says that the request was not whole when the response began.
+	early bool
 }
 
 func (s *Server) takeExchange() *exchange {

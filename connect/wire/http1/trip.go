@@ -36,6 +36,8 @@ type trip struct {
 	held      bool // the request may be held until we wait for its response
 	answered  bool // bytes of a response have come
 	keep      bool // the connection may live on after the response
+	whole     bool // all of the response has come
+	left      bool // the upstream has closed the connection
 	tunnel    bool
 	expecting bool // the body waits for 100
 	watched   bool
@@ -61,7 +63,7 @@ func (t *trip) begin(c *ClientConn, x *wire.Exchange, a *wire.Attempt, req *wire
 	t.c, t.pool, t.x, t.a, t.req = c, c.cfg.Buffers, x, a, req
 	t.memory, t.pump, t.held = nil, nil, false
 	t.wrote, t.answered, t.keep, t.tunnel, t.expecting, t.watched = false, false, false, false, false, false
-	t.released = false
+	t.released, t.whole, t.left = false, false, false
 	t.body.begin(t)
 	if t.now = a.Connected; t.now.IsZero() {
 		t.now = time.Now()
@@ -233,7 +235,9 @@ func (t *trip) head(minor int) error {
 	t.keep = t.framing.keepsAlive(minor) && how != frameClose && !t.expecting
 	t.dropOut()
 	t.expecting = false
+	t.c.closing = t.framing.closing || minor == 0 && !t.framing.keeping
 	if how == frameNone {
+		t.whole = true
 		resp.Body = nil
 		t.finish(t.keep)
 		return nil
@@ -293,6 +297,7 @@ func (t *trip) finish(reusable bool) {
 	c.trip = nil
 	if !reusable {
 		base(c.conn).Close()
+		c.ending = wire.Ending{Ours: !t.left, Busy: !t.whole || !clean}
 	}
 	c.release(c, reusable)
 }

@@ -34,9 +34,11 @@ func (t *trip) lost(err error) *wire.Fault {
 		fault.Status, fault.Flag = http.StatusGatewayTimeout, wire.FlagUpstreamTimeout
 		fault.Text = "upstream request timeout"
 	case t.answered:
+		t.left = true
 		fault.Status, fault.Flag = http.StatusBadGateway, wire.FlagUpstreamReset
 		fault.Text = "upstream response broke off"
 	default:
+		t.left = true
 		fault.Status, fault.Flag = http.StatusServiceUnavailable, wire.FlagUpstreamReset
 		fault.Text = "upstream connection was lost"
 	}

@@ -136,10 +136,15 @@ func (c *conn) respond(ex *exchange, resp *wire.Response) error {
 
 // depart tells the client that we go, if we do. The lock is held.
 func (c *conn) depart(ex *exchange) {
+	draining := c.drain.Draining()
+	if draining && !c.drained {
+		c.drained = true
+		c.srv.count(func(s *Stats) { s.Drained.Add(1) })
+	}
 	switch {
 	case ex.x.CloseDownstream:
 		c.close()
-	case c.stage == staying && c.drain.Draining():
+	case c.stage == staying && draining:
 		c.leave()
 	}
 }
@@ -162,6 +167,9 @@ func (ex *exchange) sendHead() error {
 		return ex.over
 	}
 	ex.headed = true
+	if !ex.remoteDone && !ex.head.tunnel {
+		ex.c.srv.count(func(s *Stats) { s.Early.Add(1) })
+	}
 	l := ex.l
 	ended := !ex.head.body && !ex.head.tunnel
 	start := l.beginHead(ex.id, ended)
@@ -245,6 +253,7 @@ func (c *conn) gaveUp(ex *exchange, readErr, writeErr error) {
 	if x.Err == nil {
 		x.Err = err
 	}
+	x.Cut = flag != wire.FlagDownstreamReset
 	c.mu.Lock()
 	ex.abandon(code, errBadResponse)
 	c.unlock(false)

@@ -28,6 +28,9 @@ type ClientConn struct {
 	// was told to end.
 	// retired is leaving, once those that have a place have ended.
 	leaving, finished, retired bool
+	// ending is how it ended; told that the upstream has said that it goes.
+	ending wire.Ending
+	told   bool
 	// idleSince is when the last stream ended; zero if there is one.
 	idleSince time.Time
 }
@@ -40,11 +43,19 @@ var _ role = (*ClientConn)(nil)
 func NewClientConn(conn net.Conn, cfg ClientConfig) *ClientConn {
 	c := &ClientConn{cfg: cfg.withDefaults(), nextID: 1}
 	c.most, c.idleSince = c.cfg.MaxStreams, time.Now()
-	c.init(conn, &c.cfg.Bounds, c)
+	c.init(conn, &c.cfg.Bounds, c, c.cfg.Frames)
 	c.headTime = DefaultHeaderTimeout // a block that does not end holds up all streams
+	c.onLate = c.countLate
 	c.out = append(c.out, preface...)
 	c.greet(http2.Setting{ID: http2.SettingEnablePush, Val: 0})
 	return c
+}
+
+// countLate counts a PING that was not answered.
+func (c *ClientConn) countLate(what lateness) {
+	if what == latePong {
+		c.frames.Unanswered.Add(1)
+	}
 }
 
 // Run reads what the upstream sends until the connection ends, closes it, and
@@ -54,14 +65,17 @@ func (c *ClientConn) Run() error {
 	c.unlock(true)
 	err := c.read()
 	c.mu.Lock()
-	if bad, broken := errors.AsType[connError](err); broken {
+	bad, broken := errors.AsType[connError](err)
+	c.ending = wire.Ending{Ours: broken || c.finished || c.killed.Load(), Busy: len(c.streams) > 0}
+	if broken {
+		c.frames.Errors.Add(1)
 		c.out = appendGoAway(c.out, 0, bad.code, bad.reason)
 	} else if c.finished {
 		err = nil
 		c.out = appendGoAway(c.out, 0, http2.ErrCodeNo, "")
 	}
 	c.leaving = true
-	if _, broken := errors.AsType[connError](err); broken || err == nil {
+	if broken || err == nil {
 		c.lastWords()
 	}
 	c.fail(errLost)
@@ -70,6 +84,13 @@ func (c *ClientConn) Run() error {
 	c.bounds.Buffers.put(c.in)
 	c.in = nil
 	return err
+}
+
+// Ending is how the connection ended. It holds once Run has returned.
+func (c *ClientConn) Ending() wire.Ending {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.ending
 }
 
 // Acquire takes a place for one exchange, which [ClientConn.RoundTrip] uses. It is
@@ -125,7 +146,10 @@ func (c *ClientConn) Retire() {
 }
 
 // Close closes the connection at once.
-func (c *ClientConn) Close() error { return base(c.nc).Close() }
+func (c *ClientConn) Close() error {
+	c.killed.Store(true)
+	return base(c.nc).Close()
+}
 
 // finishIfIdle ends the reader of a connection that nobody needs any more. The
 // lock is held.
@@ -204,6 +228,12 @@ func (c *ClientConn) setting(s http2.Setting) error {
 // goAway implements role.
 func (c *ClientConn) goAway(last uint32, _ http2.ErrCode) {
 	c.leaving = true
+	if !c.told {
+		c.told = true
+		if c.cfg.Left != nil {
+			c.cfg.Left()
+		}
+	}
 	for id, s := range c.streams {
 		if id > last {
 			c.end(s, errUnprocessed, true)
@@ -234,7 +264,8 @@ func (c *ClientConn) head(id uint32, p []byte, ended bool, bad breach) error {
 	if err := c.decode(p); err != nil {
 		return err
 	}
-	if bad == "" {
+	if bad == "" && c.block.tooLarge != "" {
+		c.frames.TooLarge.Add(1)
 		bad = c.block.tooLarge
 	}
 	if bad == "" {
@@ -242,6 +273,9 @@ func (c *ClientConn) head(id uint32, p []byte, ended bool, bad breach) error {
 	}
 	switch {
 	case bad != "":
+		if c.block.tooLarge == "" {
+			c.frames.Errors.Add(1)
+		}
 		return c.streamError(id, s, http2.ErrCodeProtocol, bad)
 	case ended:
 		return c.remoteEnd(s)

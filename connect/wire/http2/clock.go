@@ -134,7 +134,10 @@ func (l *link) late(what lateness) {
 }
 
 // kill closes the connection; the reader sees it and ends all.
-func (l *link) kill() { base(l.nc).Close() }
+func (l *link) kill() {
+	l.killed.Store(true)
+	base(l.nc).Close()
+}
 
 // sooner returns the earlier of two times of which zero means never.
 func sooner(a, b time.Time) time.Time {

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"sync/atomic"
 	"time"
+
+	"github.com/serai-net/serai/connect/wire"
 )
 
 // Defaults of [Config] and [ClientConfig].
@@ -110,6 +112,10 @@ type ClientConfig struct {
 	// Released is called whenever an exchange gives the place back that it had
 	// acquired; nil is allowed. It must neither wait nor call the connection.
 	Released func()
+	// Frames counts what is said, also that of others; nil for nobody. Left is called
+	// when the upstream has said that it goes, as Released is.
+	Frames *Frames
+	Left   func()
 }
 
 // Stats counts what a [Server] did that no exchange tells of. Its fields may be
@@ -135,6 +141,33 @@ type Stats struct {
 	BodyTimeouts, RequestTimeouts atomic.Uint64
 	// TooLarge counts heads beyond the bounds, Malformed those that are none.
 	TooLarge, Malformed atomic.Uint64
+	// Ended counts connections that have ended, Lingered those of them that we closed
+	// since the client did not, although it was told to; Drained those that a response
+	// told so because of a drain.
+	Ended             wire.Endings
+	Lingered, Drained atomic.Uint64
+	// Early counts responses that began before the request was whole, Unfinished those
+	// that ended before.
+	Early, Unfinished atomic.Uint64
+	// Frames counts what the connections have said, as far as it is remarkable.
+	Frames Frames
+}
+
+// Frames counts what is said on connections of either side. The zero value is ready
+// for use, by any goroutine.
+type Frames struct {
+	// ResetsRead and ResetsSent count RST_STREAM, Partings the last GOAWAY of ours,
+	// Trailers the trailer sections of requests.
+	ResetsRead, ResetsSent, Partings, Trailers atomic.Uint64
+	// Streams is how many are open.
+	Streams atomic.Int64
+	// Errors, TooLarge and Unanswered count what an upstream has said that is no
+	// HTTP/2, its heads beyond the bounds, and connections that did not answer a PING.
+	// What a client does is counted in [Stats].
+	Errors, TooLarge, Unanswered atomic.Uint64
+	// Floods by what there was too much of: empty DATA, PRIORITY, WINDOW_UPDATE, and
+	// what we would have to answer.
+	EmptyFlood, PriorityFlood, UpdateFlood, ReplyFlood atomic.Uint64
 }
 
 func orDefault(d *time.Duration, otherwise time.Duration) {
@@ -183,5 +216,6 @@ func (c ClientConfig) withDefaults() ClientConfig {
 	orDefault(&c.HeaderTimeout, 0)
 	orDefault(&c.StreamTimeout, DefaultStreamTimeout)
 	orDefault(&c.ContinueTimeout, DefaultContinueTimeout)
+	c.Frames = cmp.Or(c.Frames, &Frames{})
 	return c
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
 	"time"
@@ -53,7 +54,11 @@ type worker struct {
 
 func newConn(s *Server, nc net.Conn, peer *wire.Peer, drain *wire.Drain) *conn {
 	c := &conn{srv: s, peer: peer, drain: drain}
-	c.init(nc, &s.cfg.Bounds, c)
+	frames := &s.Stats.Frames
+	if s.Also != nil {
+		frames = &s.Also.Frames
+	}
+	c.init(nc, &s.cfg.Bounds, c, frames)
 	c.pingIdle, c.headTime, c.tick, c.pong, c.dispatch = true, s.cfg.HeaderTimeout, c.onTick, c.onPong, c.onDispatch
 	c.onLate = c.countLate
 	c.idleSince = c.lastRead
@@ -87,9 +92,10 @@ func (c *conn) run(read []byte) {
 		c.unlock(true)
 		err = c.read()
 	}
-	c.over(err)
+	busy := c.over(err)
 	c.workers.Wait()
-	c.hangUp(err)
+	ending := wire.Ending{Ours: c.hangUp(err), Busy: busy}
+	c.srv.count(func(s *Stats) { s.Ended.Count(ending) })
 	c.bounds.Buffers.put(c.in)
 	c.in = nil
 }
@@ -127,8 +133,9 @@ func (c *conn) preface(read []byte) error {
 	return nil
 }
 
-// over ends all streams and tells idle workers to go.
-func (c *conn) over(err error) {
+// over ends all streams and tells idle workers to go. It tells whether there were
+// exchanges under way.
+func (c *conn) over(err error) (busy bool) {
 	bad, broken := errors.AsType[connError](err)
 	if broken {
 		c.srv.count(func(s *Stats) {
@@ -143,6 +150,7 @@ func (c *conn) over(err error) {
 		c.out = appendGoAway(c.out, c.lastID, bad.code, bad.reason)
 	}
 	c.lastWords()
+	busy = c.live > 0
 	c.fail(err)
 	idle := c.idle
 	c.idle = nil
@@ -150,25 +158,32 @@ func (c *conn) over(err error) {
 	for _, w := range idle {
 		close(w.work)
 	}
+	return busy
 }
 
 // hangUp closes the connection. If we end it, the client is given a moment to read
-// our last words first: closing with bytes unread would reset the connection.
-func (c *conn) hangUp(err error) {
+// our last words first: closing with bytes unread would reset the connection. It
+// tells whether the connection was closed by us, and not by the client.
+func (c *conn) hangUp(err error) (ours bool) {
 	defer base(c.nc).Close()
 	c.mu.Lock()
 	finished := c.finished
 	c.mu.Unlock()
 	if _, broken := errors.AsType[connError](err); !broken && !finished {
-		return
+		return c.killed.Load()
 	}
 	half, ok := c.nc.(interface{ CloseWrite() error })
 	if !ok || half.CloseWrite() != nil {
-		return
+		return true
 	}
 	const patience, most = 300 * time.Millisecond, 256 << 10
 	c.nc.SetReadDeadline(time.Now().Add(patience)) //nolint:errcheck // the read tells
-	io.CopyN(io.Discard, c.nc, most)               //nolint:errcheck // whatever comes
+	_, err = io.CopyN(io.Discard, c.nc, most)
+	late := errors.Is(err, os.ErrDeadlineExceeded)
+	if late {
+		c.srv.count(func(s *Stats) { s.Lingered.Add(1) })
+	}
+	return late || err == nil || c.killed.Load()
 }
 
 // unopened implements role.
@@ -283,7 +298,7 @@ func (c *conn) reject(id uint32, status int, ended bool) error {
 	c.out = appendStatus(c.enc, c.enc.begin(c.out), status)
 	c.endHead(start)
 	if !ended {
-		c.out = appendReset(c.out, id, http2.ErrCodeNo)
+		c.sendReset(id, http2.ErrCodeNo)
 	}
 	c.closed.add(id, true)
 	if err := c.misused(); err != nil {

@@ -8,7 +8,11 @@ import (
 
 // rare takes a frame of a kind that is not worth a parser of ours.
 func (l *link) rare(h http2.FrameHeader, frame []byte) error {
-	if err := l.moveless(); err != nil {
+	flood := &l.frames.ReplyFlood
+	if h.Type == http2.FramePriority {
+		flood = &l.frames.PriorityFlood
+	}
+	if err := l.moveless(flood); err != nil {
 		return err
 	}
 	l.whole.Reset(frame)
@@ -51,6 +55,7 @@ func (l *link) rare(h http2.FrameHeader, frame []byte) error {
 func (l *link) replies() error {
 	const most = 1 << 20
 	if len(l.out) > most {
+		l.frames.ReplyFlood.Add(1)
 		return connError{http2.ErrCodeEnhanceYourCalm, "replies are not read"}
 	}
 	return nil

@@ -159,6 +159,9 @@ func (l *link) interim(id uint32, status int, header *wire.Header) {
 // The lock is held.
 func (ex *exchange) settle() (clean bool) {
 	ex.done = true
+	if ex.localDone && !ex.remoteDone && ex.over == nil && !ex.switched {
+		ex.c.srv.count(func(s *Stats) { s.Unfinished.Add(1) })
+	}
 	code := http2.ErrCodeNo
 	if !ex.localDone {
 		code = http2.ErrCodeInternal

@@ -16,8 +16,9 @@ type farewell struct {
 	// said is when the first GOAWAY was appended, heard that its PING was answered.
 	said  time.Time
 	heard bool
-	// finished says that the reader was told to end.
-	finished bool
+	// finished says that the reader was told to end, drained that a response was counted
+	// as one of a drain.
+	finished, drained bool
 }
 
 type stage uint8
@@ -80,6 +81,7 @@ func (c *conn) part() {
 	}
 	c.stage = goneForGood
 	c.out = appendGoAway(c.out, c.lastID, http2.ErrCodeNo, "")
+	c.frames.Partings.Add(1)
 	c.partIfDone()
 }
 

@@ -2,6 +2,7 @@ package http2
 
 import (
 	"encoding/binary"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/net/http2"
@@ -33,13 +34,17 @@ func (l *link) frame(h http2.FrameHeader, frame []byte) error {
 	case http2.FramePriority, http2.FrameSettings, http2.FramePing, http2.FrameGoAway, http2.FramePushPromise:
 		return l.rare(h, frame)
 	default: // RFC 9113 section 5.5
-		return l.moveless()
+		return l.moveless(nil)
 	}
 }
 
-// moveless accounts for a frame that moves nothing.
-func (l *link) moveless() error {
+// moveless accounts for a frame that moves nothing; flood, if not nil, counts floods
+// of its kind.
+func (l *link) moveless(flood *atomic.Uint64) error {
 	if !l.control.spend(l.lastRead, 1) {
+		if flood != nil {
+			flood.Add(1)
+		}
 		return connError{http2.ErrCodeEnhanceYourCalm, "too many frames that move nothing"}
 	}
 	return nil
@@ -59,7 +64,7 @@ func (l *link) streamError(id uint32, s *stream, code http2.ErrCode, err error) 
 		l.reset(s, code, err)
 		l.role.cut(s)
 	} else {
-		l.out = appendReset(l.out, id, code)
+		l.sendReset(id, code)
 		l.closed.add(id, true)
 	}
 	return l.misused()
@@ -86,7 +91,7 @@ func (l *link) data(h http2.FrameHeader, p []byte) error {
 	if len(p) > 0 {
 		l.control.earn(10)
 	} else if !ended {
-		if err := l.moveless(); err != nil {
+		if err := l.moveless(&l.frames.EmptyFlood); err != nil {
 			return err
 		}
 	}
@@ -191,6 +196,9 @@ func (l *link) continuation(h http2.FrameHeader, p []byte) error {
 
 // takeTrailer takes the trailers of s.
 func (l *link) takeTrailer(s *stream, p []byte, ended bool, bad breach) error {
+	if s.ex != nil {
+		l.frames.Trailers.Add(1)
+	}
 	l.block.begin(blockTrailer, &s.trailer, l.bounds)
 	defer l.block.forget()
 	if err := l.decode(p); err != nil {
@@ -215,7 +223,7 @@ func (l *link) update(h http2.FrameHeader, p []byte) error {
 		return connError{http2.ErrCodeFrameSize, "WINDOW_UPDATE is not of 4 bytes"}
 	}
 	n := int64(binary.BigEndian.Uint32(p) & maxWindow)
-	if err := l.moveless(); err != nil {
+	if err := l.moveless(&l.frames.UpdateFlood); err != nil {
 		return err
 	}
 	if h.StreamID == 0 {
@@ -254,8 +262,9 @@ func (l *link) resetFrame(h http2.FrameHeader, p []byte) error {
 	case s == nil && l.role.unopened(h.StreamID):
 		return connError{http2.ErrCodeProtocol, "RST_STREAM on an idle stream"}
 	case s == nil:
-		return l.moveless()
+		return l.moveless(nil)
 	}
+	l.frames.ResetsRead.Add(1)
 	l.end(s, &ResetError{binary.BigEndian.Uint32(p)}, false)
 	l.role.cut(s)
 	return l.misused()

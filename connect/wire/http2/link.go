@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/net/http2"
@@ -46,6 +47,10 @@ type link struct {
 	pong     func(data [8]byte)
 	// onLate, if not nil, is told with the lock held what has not come in time.
 	onLate func(what lateness)
+	// frames counts what is said; never nil.
+	frames *Frames
+	// killed says that we have closed the connection.
+	killed atomic.Bool
 
 	// owned by the reader
 	input
@@ -94,8 +99,8 @@ type link struct {
 	clock
 }
 
-func (l *link) init(nc net.Conn, bounds *Bounds, r role) {
-	l.nc, l.bounds, l.role = socket.New(nc), bounds, r
+func (l *link) init(nc net.Conn, bounds *Bounds, r role, frames *Frames) {
+	l.nc, l.bounds, l.role, l.frames = socket.New(nc), bounds, r, frames
 	l.sock, _ = l.nc.(*socket.Conn)
 	l.streams, l.enc = map[uint32]*stream{}, newEncoder()
 	l.sendLeft, l.sendFirst, l.sendFrame, l.recvLeft = initialWindow, initialWindow, maxFrame, initialWindow
@@ -233,6 +238,7 @@ func (l *link) end(s *stream, err error, ours bool) {
 		return
 	}
 	delete(l.streams, s.id)
+	l.frames.Streams.Add(-1)
 	l.closed.add(s.id, ours)
 	if err != nil && s.over == nil {
 		s.over = err
@@ -246,9 +252,15 @@ func (l *link) end(s *stream, err error, ours bool) {
 // reset ends a stream with RST_STREAM. The lock is held.
 func (l *link) reset(s *stream, code http2.ErrCode, err error) {
 	if l.streams[s.id] == s {
-		l.out = appendReset(l.out, s.id, code)
+		l.sendReset(s.id, code)
 		l.end(s, err, true)
 	}
+}
+
+// sendReset says RST_STREAM. The lock is held.
+func (l *link) sendReset(id uint32, code http2.ErrCode) {
+	l.out = appendReset(l.out, id, code)
+	l.frames.ResetsSent.Add(1)
 }
 
 // base is the connection below TLS, whose Close does not wait for anybody.

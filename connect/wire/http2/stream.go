@@ -60,6 +60,7 @@ func (s *stream) open(l *link, id uint32, left int64) {
 	s.readUntil, s.writeUntil = time.Time{}, time.Time{}
 	s.began = l.written + uint64(len(l.out))
 	l.streams[id] = s
+	l.frames.Streams.Add(1)
 }
 
 // arrive takes data in. The lock is held.
