@@ -40,7 +40,7 @@ func TestBatches(t *testing.T) {
 		add(2, 6, true)
 		synctest.Wait()
 		add(3, 1, true)
-		time.Sleep(1500 * time.Millisecond) //nolint:forbidigo // of a bubble
+		time.Sleep(1400 * time.Millisecond) //nolint:forbidigo // of a bubble; the end is not to fall together with a tick
 		add(9, 10, true)
 		synctest.Wait() // it is being sent
 		add(4, 20, true)

@@ -71,7 +71,7 @@ type Response struct {
 // known, is an error. It is safe for concurrent use.
 func Do(ctx context.Context, to wire.Service, r Request) (*Response, error) {
 	if to == nil {
-		return nil, &wire.Fault{Status: http.StatusServiceUnavailable, Flag: wire.FlagNoCluster, Err: errNoCluster}
+		return nil, &wire.Fault{Status: http.StatusServiceUnavailable, Flag: wire.FlagNoCluster, Err: ErrNoCluster}
 	}
 	if err := context.Cause(ctx); err != nil {
 		return nil, wire.Aborted(err)
@@ -106,7 +106,8 @@ func Do(ctx context.Context, to wire.Service, r Request) (*Response, error) {
 	return nil, err
 }
 
-var errNoCluster = errors.New("the cluster of the call is not known")
+// ErrNoCluster is of a call to a cluster that is not there, or not yet.
+var ErrNoCluster = errors.New("the cluster of the call is not known")
 
 // head is the request as the service sees it.
 func (r *Request) head() *wire.Request {

@@ -2,6 +2,7 @@ package jwt
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -27,6 +28,9 @@ const (
 	// maxStale is how long keys that are fetched ahead are used after their time if they
 	// cannot be fetched again.
 	maxStale = 24 * time.Hour
+	// soon is when a cluster is looked for again that was not there: keys are fetched
+	// ahead while a snapshot is prepared, and its clusters come when it is committed.
+	soon = 5 * time.Millisecond
 )
 
 // Remote is a JWKS that is fetched. At most one fetch is under way, which all
@@ -48,6 +52,8 @@ type Remote struct {
 	flight *flight
 	timer  *time.Timer
 	told   string // the last error that was logged, "" since a fetch was good
+	// absent is how long to wait for a cluster that is not there, 0 since it was.
+	absent time.Duration
 }
 
 // counters are those of fetches, and of how often keys were used after their time.
@@ -149,10 +155,12 @@ func (r *Remote) fly(f *flight) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := time.Now()
-	next := r.source.CacheFor - ahead
-	if err != nil {
+	next := max(r.source.CacheFor-ahead, time.Second)
+	if r.lookAgain(err) {
+		r.rest, next = now.Add(r.absent), r.absent
+	} else if err != nil {
 		r.counters.failed.Add(1)
-		r.rest, next = now.Add(r.source.RetryAfter), r.source.RetryAfter
+		r.rest, next = now.Add(r.source.RetryAfter), max(r.source.RetryAfter, time.Second)
 		if told := err.Error(); told != r.told {
 			r.told = told
 			r.log.Warn("keys for tokens cannot be fetched", "cluster", r.source.Cluster, "uri", r.source.URI, "have_old", r.good(now), "err", err)
@@ -168,8 +176,19 @@ func (r *Remote) fly(f *flight) {
 	f.keys, f.err, r.flight = r.keys, err, nil
 	close(f.done)
 	if r.source.Ahead {
-		r.schedule(max(next, time.Second))
+		r.schedule(next)
 	}
+}
+
+// lookAgain tells whether a fetch failed for want of a cluster that may come any moment. r.mu
+// is held.
+func (r *Remote) lookAgain(err error) bool {
+	if !errors.Is(err, call.ErrNoCluster) {
+		r.absent = 0
+		return false
+	}
+	r.absent = max(2*r.absent, soon)
+	return r.absent < r.source.RetryAfter
 }
 
 // schedule begins the next fetch after a while, if somebody still holds r then.

@@ -25,6 +25,7 @@ type keyServer struct {
 	takes  time.Duration
 	asked  int
 	head   string
+	absent bool // it is no cluster yet
 }
 
 func (s *keyServer) Serve(x *wire.Exchange, req *wire.Request) (*wire.Response, error) {
@@ -77,9 +78,11 @@ func fetchingIn(t *testing.T, s *keyServer, set map[mesh.RemoteKeys]*jwt.Remote,
 			return set[source]
 		},
 		Find: func(name string) wire.Service {
-			if name != "keys" {
+			if s.mu.Lock(); name != "keys" || s.absent {
+				s.mu.Unlock()
 				return nil
 			}
+			s.mu.Unlock()
 			return s
 		},
 	})
@@ -87,6 +90,27 @@ func fetchingIn(t *testing.T, s *keyServer, set map[mesh.RemoteKeys]*jwt.Remote,
 		t.Fatal(err)
 	}
 	return layer
+}
+
+// TestClusterComesLater fetches ahead of need from a cluster that comes a moment later, as that of one snapshot does.
+func TestClusterComesLater(t *testing.T) {
+	t.Parallel()
+	one := newSigner(t)
+	synctest.Test(t, func(t *testing.T) {
+		server := &keyServer{jwks: one.jwks, status: 200, absent: true}
+		layer := fetching(t, server, nil, mesh.RemoteKeys{CacheFor: time.Minute, Ahead: true})
+		time.Sleep(50 * time.Millisecond) //nolint:forbidigo // of synctest
+		if server.count() != 0 {
+			t.Error("who is not there was asked")
+		}
+		server.mu.Lock()
+		server.absent = false
+		server.mu.Unlock()
+		time.Sleep(100 * time.Millisecond) //nolint:forbidigo // of synctest
+		if got, _ := ask(t, layer, bearer(one.token(t, map[string]any{"iss": "me"}))); got != "" || server.count() != 1 {
+			t.Errorf("%q after %d fetches", got, server.count())
+		}
+	})
 }
 
 // TestRemoteKeys fetches when somebody asks, once for all, and anew when keys are
