@@ -3,28 +3,17 @@ package integration_test
 import (
 	"context"
 	"fmt"
-	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	consulapi "github.com/hashicorp/consul/api"
-	"google.golang.org/protobuf/encoding/protojson"
-	"google.golang.org/protobuf/proto"
-
-	nouns "github.com/serai-net/serai/connect/mesh"
-	"github.com/serai-net/serai/connect/stack"
-	"github.com/serai-net/serai/connect/upstream"
-	"github.com/serai-net/serai/connect/wire"
-	"github.com/serai-net/serai/connect/xds/resource"
-	"github.com/serai-net/serai/integration/harness"
 )
 
 // stat is a counter of an admin interface, ours or Envoy's, of the clusters whose names begin with cluster; "0" if it is not
@@ -170,9 +159,6 @@ func TestConsulBalance(t *testing.T) {
 // TestBalanceAsEnvoy has Envoy and us choose by the same configuration, in the same order.
 func TestBalanceAsEnvoy(t *testing.T) {
 	t.Parallel()
-	env := harness.ForTest(t)
-	envoy, err := env.Envoy()
-	must(t, err)
 	var endpoints []string
 	for i := range 5 {
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -202,40 +188,19 @@ func TestBalanceAsEnvoy(t *testing.T) {
 		"two":          cluster("two", 2, `"outlierDetection":{"interval":"1s"}`),
 		"half":         cluster("half", 2, `"outlierDetection":{"interval":"1s","maxEjectionPercent":50}`),
 	}
-	port, err := env.Ports(2)
-	must(t, err)
-	var texts, routes []string
-	for name, text := range clusters {
-		texts = append(texts, text)
-		routes = append(routes, fmt.Sprintf(`{"match":{"prefix":"/","headers":[{"name":"x-cluster","stringMatch":{"exact":%q}}]},"route":{"cluster":%q,"hashPolicy":[{"header":{"headerName":"x-user"}}]}}`, name, name))
+	specs := map[string]chainSpec{}
+	for name := range clusters {
+		specs[name] = chainSpec{cluster: name, route: `,"hashPolicy":[{"header":{"headerName":"x-user"}}]`}
 	}
-	file := filepath.Join(env.Dir(), "envoy.json")
-	must(t, os.WriteFile(file, fmt.Appendf(nil, `{"admin":{"address":{"socketAddress":{"address":"127.0.0.1","portValue":%d}}},"staticResources":{"clusters":[%s],"listeners":[
-		{"address":{"socketAddress":{"address":"127.0.0.1","portValue":%d}},"filterChains":[{"filters":[{"name":"hcm","typedConfig":{
-		"@type":"type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager","statPrefix":"x",
-		"httpFilters":[{"name":"router","typedConfig":{"@type":"type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"}}],
-		"routeConfig":{"virtualHosts":[{"name":"all","domains":["*"],"routes":[%s]}]}}}]}]}]}}`,
-		port, strings.Join(texts, ","), port+1, strings.Join(routes, ",")), 0o600))
-	_, err = env.Start(harness.Command{
-		Name: "envoy", Path: envoy, Args: []string{"-c", file, "--concurrency", "1", "--disable-hot-restart", "-l", "warning", "--use-dynamic-base-id"},
-	})
-	must(t, err)
-	theirs := func(name, path, user string) string {
-		return get(t, "http://"+local(port+1)+path, func(r *http.Request) {
-			r.Header.Set("X-Cluster", name)
-			r.Header.Set("X-User", user)
-		}).body
+	w := newTwin(t, specs, slices.Collect(maps.Values(clusters))...)
+	ask := func(name, path string, user int) (ours, theirs string) {
+		text := request("GET "+path, fmt.Sprint("X-User: ", user))
+		return w.raw(t, w.chains[name].ours, text).body, w.raw(t, w.chains[name].theirs, text).body
 	}
-	eventually(t, "Envoy", func(ctx context.Context) error {
-		_, err := fetch(ctx, strict(t), "http://"+local(port)+"/ready")
-		return err
-	})
-	set := setOf(t, clusters)
-	ours := func(name, path, user string) string { return serveBy(t, set, name, path, user) }
-	for name, least := range map[string]int{"ring": 300, "maglev": 290, "murmur": 300, "typed-ring": 300, "typed-maglev": 290} {
+	for name, least := range map[string]int{"ring": 300, "maglev": 290} {
 		same := 0
 		for user := range 300 {
-			if ours(name, "/", fmt.Sprint(user)) == theirs(name, "/", fmt.Sprint(user)) {
+			if ours, theirs := ask(name, "/", user); ours == theirs {
 				same++
 			}
 		}
@@ -246,65 +211,10 @@ func TestBalanceAsEnvoy(t *testing.T) {
 	}
 	for _, name := range []string{"two", "half"} {
 		for range 24 {
-			ours(name, "/fail", "")
-			theirs(name, "/fail", "")
+			ask(name, "/fail", 0)
 		}
 		for _, counter := range []string{"ejections_active", "ejections_total", "ejections_enforced_consecutive_5xx"} {
-			want := stat(t, port, name, ".outlier_detection."+counter)
-			stats := set.Cluster(name).Stats()
-			for got, value := range stats.All() {
-				if got == "outlier_detection."+counter && fmt.Sprint(value) != want {
-					t.Errorf("%s: %s is %d, of Envoy %s", name, counter, value, want)
-				}
-			}
+			w.sameStats(t, "cluster."+name+".outlier_detection."+counter)
 		}
 	}
-}
-
-// setOf makes our clusters of Envoy's.
-func setOf(t *testing.T, texts map[string]string, edits ...func(*upstream.Set)) *upstream.Set {
-	t.Helper()
-	next := map[string]*nouns.Cluster{}
-	for name, text := range texts {
-		msg := &clusterv3.Cluster{}
-		must(t, protojson.Unmarshal([]byte(text), msg))
-		body, err := proto.Marshal(msg)
-		must(t, err)
-		next[name], _, err = resource.Cluster(body)
-		must(t, err)
-		if next[name].Refusal != "" {
-			t.Fatal(next[name].Refusal)
-		}
-	}
-	set := upstream.NewSet(slog.New(slog.DiscardHandler))
-	t.Cleanup(set.Close)
-	for _, edit := range edits {
-		edit(set)
-	}
-	commit, err := set.Prepare(next)
-	must(t, err)
-	commit()
-	ctx, stop := context.WithCancel(t.Context())
-	var running sync.WaitGroup
-	running.Go(func() { _ = set.Run(ctx) })
-	t.Cleanup(func() { stop(); running.Wait() })
-	return set
-}
-
-// serveBy has our side answer a request, and returns the body.
-func serveBy(t *testing.T, set *upstream.Set, name, path, user string) string {
-	t.Helper()
-	x := &wire.Exchange{}
-	x.Reset(nil, &wire.Peer{}, time.Now())
-	defer func() { x.Done(time.Now()) }()
-	req := &wire.Request{Method: http.MethodGet, Scheme: "http", Authority: "x", Path: path, Proto: 1, Minor: 1}
-	req.Header.Add("x-user", user)
-	resp, err := stack.Forward(set, name, []nouns.HashPolicy{{Header: "x-user"}}, nil).Serve(x, req)
-	if err != nil {
-		return err.Error()
-	}
-	defer resp.Body.Close()
-	text := make([]byte, 16)
-	n, _ := resp.Body.Read(text)
-	return string(text[:n])
 }

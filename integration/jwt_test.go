@@ -9,6 +9,7 @@ import (
 	"crypto/rsa"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -369,6 +370,16 @@ func TestRemoteJWKSAsEnvoy(t *testing.T) {
 		"broken": remote("keys", "/broken", ""),
 		"gone":   remote("gone", "/good/keys", ahead+`,"retryPolicy":{"retryBackOff":{"baseInterval":"0.01s"},"numRetries":2}`),
 	}, staticCluster("keys", keys.Listener.Addr()), staticCluster("gone", gone.Listener.Addr()))
+	for _, chain := range []string{"ahead", "slow"} { // nobody says when they are there
+		eventually(t, "the keys of "+chain, func(context.Context) error {
+			for _, addr := range []string{w.chains[chain].ours, w.chains[chain].theirs} {
+				if r := w.raw(t, addr, request("GET /", "Authorization: Bearer "+i.token(t, "es", nil))); r.status != http.StatusOK {
+					return errors.New(r.String())
+				}
+			}
+			return nil
+		})
+	}
 	for _, chain := range []string{"lazy", "ahead", "slow", "none", "empty", "broken", "gone"} {
 		for _, token := range []string{i.token(t, "es", nil), i.token(t, "rs", nil), i.token(t, "ed", nil), "x"} {
 			w.ask(t, chain, request("GET /", "Authorization: Bearer "+token))

@@ -6,26 +6,16 @@ import (
 	"fmt"
 	"io"
 	"log"
-	"net"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
-	"time"
-
-	"github.com/serai-net/serai/connect/wire"
-	"github.com/serai-net/serai/integration/harness"
 )
 
 // TestPeerNamesAsEnvoy calls a server by TLS contexts that ask for names of each kind and form, and holds whether it is
 // believed to what Envoy says.
 func TestPeerNamesAsEnvoy(t *testing.T) {
 	t.Parallel()
-	env := harness.ForTest(t)
-	envoy, err := env.Envoy()
-	must(t, err)
 	ca, other := newOutsideCA(t), newOutsideCA(t)
 	chain, key := ca.leaf(t, "api.example", "*.wild.example", "10.1.2.3", "fd00::1")
 	leaf, err := tls.X509KeyPair(chain, key)
@@ -35,7 +25,6 @@ func TestPeerNamesAsEnvoy(t *testing.T) {
 	server.Config.ErrorLog = log.New(io.Discard, "", 0) // of those who do not believe it
 	server.StartTLS()
 	t.Cleanup(server.Close)
-	tcp, _ := server.Listener.Addr().(*net.TCPAddr)
 
 	san := func(kind, matcher string) string { return fmt.Sprintf(`{"sanType":%q,"matcher":{%s}}`, kind, matcher) }
 	exact := func(text string) string { return fmt.Sprintf(`"exact":%q`, text) }
@@ -67,45 +56,16 @@ func TestPeerNamesAsEnvoy(t *testing.T) {
 		"none-of-all":   trust(ca, san("URI", exact("x.example")), san("DNS", exact("x.example")), san("EMAIL", exact("x.example")), san("IP_ADDRESS", exact("x.example"))),
 		"another-ca-ok": trust(other, san("DNS", exact("api.example"))),
 	}
-	clusters, routes := map[string]string{}, []string{}
-	var texts []string
+	specs := map[string]chainSpec{}
+	var clusters []string
 	for name, asks := range contexts {
-		text := fmt.Sprintf(`{"name":%q,"type":"STATIC","connectTimeout":"5s","transportSocket":{"name":"tls","typedConfig":{"@type":"type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",`+
-			`"commonTlsContext":{"validationContext":{%s}}}},"loadAssignment":{"clusterName":%q,"endpoints":[{"lbEndpoints":[{"endpoint":{"address":{"socketAddress":{"address":"127.0.0.1","portValue":%d}}}}]}]}}`,
-			name, asks, name, tcp.Port)
-		clusters[name] = text
-		texts = append(texts, text)
-		routes = append(routes, fmt.Sprintf(`{"match":{"path":"/%s"},"route":{"cluster":%q}}`, name, name))
+		text := staticCluster(name, server.Listener.Addr())
+		clusters = append(clusters, text[:len(text)-1]+`,"transportSocket":{"name":"tls","typedConfig":{"@type":"type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",`+
+			`"commonTlsContext":{"validationContext":{`+asks+`}}}}}`)
+		specs[name] = chainSpec{cluster: name}
 	}
-	ports, err := env.Ports(2)
-	must(t, err)
-	file := filepath.Join(env.Dir(), "envoy.json")
-	must(t, os.WriteFile(file, fmt.Appendf(nil, `{"admin":{"address":{"socketAddress":{"address":"127.0.0.1","portValue":%d}}},"staticResources":{"clusters":[%s],"listeners":[{"name":"l",`+
-		`"address":{"socketAddress":{"address":"127.0.0.1","portValue":%d}},"filterChains":[{"filters":[{"name":"hcm","typedConfig":{"@type":%q,"statPrefix":"l",`+
-		`"httpFilters":[{"name":"router","typedConfig":{"@type":"type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"}}],`+
-		`"routeConfig":{"virtualHosts":[{"name":"all","domains":["*"],"routes":[%s]}]}}}]}]}]}}`,
-		ports, strings.Join(texts, ","), ports+1, hcmType, strings.Join(routes, ",")), 0o600))
-	_, err = env.Start(harness.Command{
-		Name: "envoy", Path: envoy, Args: []string{"-c", file, "--concurrency", "1", "--disable-hot-restart", "-l", "error", "--use-dynamic-base-id"},
-	})
-	must(t, err)
-	waitStatus(t, "http://"+local(ports)+"/ready", http.StatusOK)
-	set := setOf(t, clusters)
-	for name := range contexts {
-		theirs := get(t, "http://"+local(ports+1)+"/"+name).status
-		x := &wire.Exchange{}
-		x.Reset(nil, &wire.Peer{}, time.Now())
-		ours := http.StatusServiceUnavailable
-		resp, err := set.Cluster(name).Serve(x, &wire.Request{Method: http.MethodGet, Scheme: "http", Authority: "api.example", Path: "/", Proto: 1, Minor: 1})
-		if err == nil {
-			ours = resp.Status
-			if resp.Body != nil {
-				must(t, resp.Body.Close())
-			}
-		}
-		x.Done(time.Now())
-		if ours != theirs {
-			t.Errorf("%s: we answer %d (%v), Envoy %d", name, ours, err, theirs)
-		}
+	w := newTwin(t, specs, clusters...)
+	for name := range specs {
+		w.ask(t, name, request("GET /"))
 	}
 }
