@@ -87,6 +87,18 @@ func TestBrokenCertificateLeavesTheLast(t *testing.T) {
 	if got := refusals(); !strings.Contains(got, "the last certificate stays, since the new one cannot be used: our certificate:") {
 		t.Errorf("not told: %s", got)
 	}
+	// Where all of it is not taken since addresses collide, nothing has changed.
+	d.push(t, resource.ListenerType, nil, listener("l", address, "", tlsChain("a", chain, key, "")))
+	told := func() int { return strings.Count(d.log.String(), "a new certificate is not taken") }
+	before := told()
+	d.push(t, resource.ListenerType, nil, listener("l", address, "", tlsChain("a", other, key, "")), listener("m", address, "", tcpChain("", "a")))
+	if got := d.proxy.Status(); got.LastError == "" || fmt.Sprint(got.Refusals) != "[]" {
+		t.Errorf("%q, %+v", got.LastError, got.Refusals)
+	}
+	d.push(t, resource.ListenerType, []string{"m"})
+	if got := refusals(); !strings.Contains(got, "stays") || told() != before+2 {
+		t.Errorf("told %d times, %s", told()-before, got)
+	}
 	push("b", other, `,"tls_params":{"tls_minimum_protocol_version":"TLSv1_3"}`)
 	if got, err := serial(t, address); err == nil {
 		t.Errorf("certificate %d, though what is asked for has changed", got)

@@ -104,13 +104,13 @@ func (m *making) chain(d *mesh.FilterChain) *listen.Chain {
 	if d.Refusal != "" {
 		return m.refuse(d, d.Refusal)
 	}
-	c, commit, err := m.chains.compile(m.now.listener, d, m.routes, m.old.of(d))
+	c, behind, commit, err := m.chains.compile(m.now.listener, d, m.routes, m.old.of(d))
 	if err != nil {
 		m.now.refused = append(m.now.refused, xds.Refusal{Kind: "filter chain", Name: m.now.listener.Name, Reason: err.Error()})
 		return m.refuse(d, err.Error())
 	}
-	if c.behind != "" {
-		m.now.refused = append(m.now.refused, xds.Refusal{Kind: "filter chain", Name: m.now.listener.Name, Reason: c.behind})
+	if behind != "" {
+		m.now.refused = append(m.now.refused, xds.Refusal{Kind: "filter chain", Name: m.now.listener.Name, Reason: behind})
 	}
 	m.now.parts = append(m.now.parts, part{definition: d, key: m.old.identity(d), chain: c})
 	m.commits = append(m.commits, commit)

@@ -137,62 +137,61 @@ func (cs *chains) place(l *mesh.Listener) telemetry.Place {
 }
 
 // compile makes a chain of d, or makes old do what d says; old is nil for a new one.
-func (cs *chains) compile(l *mesh.Listener, d *mesh.FilterChain, routes map[string]*mesh.Route, old *chain) (*chain, func(), error) {
-	c := old
+// behind says why it goes on with an older certificate, "" if it does not.
+func (cs *chains) compile(l *mesh.Listener, d *mesh.FilterChain, routes map[string]*mesh.Route, old *chain) (c *chain, behind string, commit func(), err error) {
+	c = old
 	if c == nil {
 		c = &chain{kin: kin(l, d)}
 		cs.assemble(c, l, d)
 	}
 	var secured *tls.Config
-	behind := ""
 	if d.TLS != nil {
-		var err error
 		if secured, err = cs.loader.Server(d.TLS); err != nil {
 			if behind = c.staysBehind(d.TLS, err); behind == "" {
-				return nil, nil, err
+				return nil, "", nil, err
 			}
 			if c.behind != behind {
 				cs.log.Error("a new certificate is not taken, the last one stays", "listener", l.Name, "err", err)
 			}
 		}
 	}
-	c.behind = behind
 	gates, err := cs.at(l, d).Gates(d.Authz, cs.clusters)
 	if err != nil {
-		return nil, nil, err
+		return nil, "", nil, err
 	}
-	var commit func()
+	var filters func()
 	var logs *accesslog.Place
 	listenerLogs := cs.logs.Compile(l.AccessLogs).At(accesslog.Listener, d.Name)
 	switch {
 	case d.TCP != nil:
 		logs = cs.logs.Compile(d.TCP.AccessLogs).At(accesslog.Connections, d.Name)
-		if commit, err = c.tcp.Prepare(d, c.listen.Drain(), gates...); err != nil {
-			return nil, nil, err
+		if filters, err = c.tcp.Prepare(d, c.listen.Drain(), gates...); err != nil {
+			return nil, "", nil, err
 		}
 	case d.HTTP != nil:
 		service, err := cs.http(l, d, routes)
 		if err != nil {
-			return nil, nil, err
+			return nil, "", nil, err
 		}
 		policy, err := rbac.Compile(intentions(d))
 		if err != nil {
-			return nil, nil, err
+			return nil, "", nil, err
 		}
 		guard, err := c.guard.Prepare(d, gates...)
 		if err != nil {
-			return nil, nil, err
+			return nil, "", nil, err
 		}
-		commit = func() {
+		filters = func() {
 			guard()
 			c.service.Store(&service)
 			c.policy.Store(policy)
 			c.sever()
 		}
 	default:
-		return nil, nil, errEndless
+		return nil, "", nil, errEndless
 	}
-	return c, func() {
+	return c, behind, func() {
+		c.behind = behind
 		if secured != nil {
 			c.secured = d.TLS
 			if len(d.TLS.Resume.Keys) == 0 {
@@ -202,7 +201,7 @@ func (cs *chains) compile(l *mesh.Listener, d *mesh.FilterChain, routes map[stri
 		}
 		c.logs.Store(logs)
 		c.listenerLogs.Store(listenerLogs)
-		commit()
+		filters()
 	}, nil
 }
 

@@ -56,7 +56,7 @@ func (cs *chains) refusals(l *mesh.Listener, routes map[string]*mesh.Route) []st
 		}
 		if d.Refusal != "" {
 			reasons = append(reasons, d.Refusal)
-		} else if _, _, err := cs.compile(l, d, routes, nil); err != nil {
+		} else if _, _, _, err := cs.compile(l, d, routes, nil); err != nil {
 			reasons = append(reasons, err.Error())
 		}
 	}

@@ -1,7 +1,6 @@
 package xds
 
 import (
-	"maps"
 	"strings"
 	"time"
 
@@ -271,6 +270,5 @@ func (p *plan) complete() bool {
 
 // same tells whether nothing would change.
 func (p *plan) same() bool {
-	return p.force != nil && maps.Equal(p.force.Listeners, p.next.Listeners) &&
-		maps.Equal(p.force.Routes, p.next.Routes) && maps.Equal(p.force.Clusters, p.next.Clusters)
+	return p.force != nil && sameContent(p.force, p.next)
 }

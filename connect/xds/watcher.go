@@ -94,9 +94,10 @@ type Watcher struct {
 	served map[string]bool
 	// force is the snapshot in force, whole that it was not made of static
 	// resources alone; next is when to try again for another.
-	force *mesh.Snapshot
-	whole bool
-	next  time.Time
+	force   *mesh.Snapshot
+	whole   bool
+	next    time.Time
+	refused refused
 	// readings are what secrets were kept for last; isReady says that ready is closed.
 	readings []*secret.Reading
 	isReady  bool
@@ -195,7 +196,7 @@ func (w *Watcher) Run(ctx context.Context) error {
 func (w *Watcher) tick(ctx context.Context) {
 	for {
 		w.mu.Lock()
-		next := w.next
+		next := w.due()
 		w.mu.Unlock()
 		var due <-chan time.Time
 		if !next.IsZero() {
@@ -217,20 +218,28 @@ func (w *Watcher) tick(ctx context.Context) {
 func (w *Watcher) assemble(now time.Time) {
 	p := w.plan(now)
 	w.dropSets()
-	if p.wake != w.next {
-		w.next = p.wake
-		select {
-		case w.wake <- struct{}{}:
-		default:
+	before := w.due()
+	defer func() {
+		if w.due() != before {
+			select {
+			case w.wake <- struct{}{}:
+			default: // told already
+			}
 		}
-	}
+	}()
+	w.next = p.wake
 	w.keepSecrets()
 	first := !w.whole && p.complete()
 	if !w.whole && !first {
 		p.onlyStatic()
 	}
 	if (p.same() && !first) || (w.force == nil && !first && !w.hasStatic()) {
+		w.takenBack()
 		w.announce(p)
+		return
+	}
+	if w.refused.is(p.next) && now.Before(w.refused.again) {
+		w.change(func(s *Status) { s.LastError = w.refused.err.Error() })
 		return
 	}
 	w.deliver(p.next)
@@ -240,9 +249,13 @@ func (w *Watcher) assemble(now time.Time) {
 	}
 	commits, err := w.prepare(p.next)
 	if err != nil {
+		if !errors.Is(err, ErrStopped) { // which no time heals
+			w.refused.note(p.next, err, now)
+		}
 		w.failed(err)
 		return
 	}
+	w.takenBack()
 	for _, commit := range commits {
 		commit()
 	}

@@ -232,8 +232,11 @@ func TestLastGoodStays(t *testing.T) {
 		if got := r.logged("the last good one stays"); got != 1 {
 			t.Errorf("told %d times", got)
 		}
-		r.update(resource.ListenerType) // tried again
+		r.pass(time.Second) // tried again
 		r.wantForce("listeners [api:1] routes [] clusters [a api b]")
+		if got := r.watcher.Status(); got.LastError != "" {
+			t.Errorf("got %+v", got)
+		}
 
 		// A stage that ends is no fault: nobody is told, and nothing is counted.
 		r.locked(func() { r.refuse = fmt.Errorf("%w: drained", xds.ErrStopped) })
@@ -245,6 +248,68 @@ func TestLastGoodStays(t *testing.T) {
 		if got := r.logged("the last good one stays"); got != 1 {
 			t.Errorf("told %d times", got)
 		}
+	})
+}
+
+// What a stage does not take is tried again, less and less often, whatever else comes
+// meanwhile; and at once when there is something else to try.
+func TestRefusedIsTriedAgain(t *testing.T) {
+	bubble(t, func(r *rig) {
+		t := r.t
+		r.bring()
+		tries := func() (n int) {
+			r.locked(func() {
+				for _, step := range r.steps {
+					if step == "prepare second" {
+						n++
+					}
+				}
+			})
+			return n
+		}
+		want := func(what string, n int) {
+			t.Helper()
+			if got := tries(); got != n {
+				t.Errorf("%s: tried %d times, want %d", what, got, n)
+			}
+		}
+		r.locked(func() { r.refuse, r.steps = errors.New("port in use"), nil })
+		r.update(resource.ClusterType, staticCluster("a"))
+		want("at once", 1)
+		for range 100 { // which are no reason to try again
+			r.update(resource.EndpointsType, claWith("api", 3))
+			r.update(resource.ListenerType)
+		}
+		want("after updates that change nothing", 1)
+		if got := r.watcher.Status().LastError; got != "port in use" {
+			t.Errorf("it is not told any more: %q", got)
+		}
+		for i, pause := range []time.Duration{1, 2, 4, 8, 16, 30, 30} {
+			r.pass(pause*time.Second - time.Millisecond)
+			want("before the pause is over", i+1)
+			r.pass(time.Millisecond)
+			want("after the pause", i+2)
+		}
+		r.update(resource.ClusterType, staticCluster("b"))
+		want("another one", 9)
+		r.pass(time.Second)
+		want("its first pause", 10)
+		r.locked(func() { r.refuse = nil })
+		r.pass(2 * time.Second)
+		r.wantForce("listeners [api:1] routes [] clusters [a api b]")
+		want("in force", 11)
+		r.pass(time.Hour)
+		want("for ever", 11)
+		if got := r.watcher.Status().LastError; got != "" {
+			t.Errorf("told: %q", got)
+		}
+		// What is given up is not tried any more.
+		r.locked(func() { r.refuse = errors.New("port in use") })
+		r.update(resource.ListenerType, tcpListener(t, "api:2", 2, "api"))
+		r.change(resource.ListenerType, []string{"api:2"})
+		want("given up", 12)
+		r.pass(time.Hour)
+		want("after it was given up", 12)
 	})
 }
 
