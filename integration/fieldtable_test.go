@@ -74,7 +74,7 @@ type oneSecret struct {
 
 func (s *oneSecret) Text(nouns.Data) (string, error)          { return s.roots, nil }
 func (s *oneSecret) Leaf(_, _ nouns.Data) (nouns.Leaf, error) { return s.leaf, nil }
-func (s *oneSecret) Secret(ref nouns.SecretRef) (body []byte, _ error) {
+func (s *oneSecret) Secret(ref nouns.SecretRef, _ nouns.Wait) (body []byte, _ error) {
 	return nil, fmt.Errorf("no %s", ref.Name)
 }
 

@@ -47,6 +47,8 @@ type Cluster struct {
 	Endpoints *EndpointSet
 	// EndpointName is the name of the EndpointSet; "" means Name.
 	EndpointName string
+	// EndpointWait is how long is waited for it.
+	EndpointWait Wait
 	// Members of an aggregate cluster, the preferred first.
 	Members []string
 	// Names of a DNS cluster, and how they are looked up.

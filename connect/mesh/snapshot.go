@@ -149,9 +149,11 @@ type TCPProxy struct {
 // HTTP serves HTTP on a connection (xDS: http_connection_manager.v3).
 type HTTP struct {
 	StatPrefix string
-	// Route is inline; RouteName names one of Snapshot.Routes instead.
+	// Route is inline; RouteName names one of Snapshot.Routes instead, and RouteWait is how
+	// long is waited for it.
 	Route     *Route
 	RouteName string
+	RouteWait Wait
 	// HTTP2 says that the control plane expects HTTP/2 on this chain.
 	HTTP2 bool
 	// Filters run in order, before the route is taken.

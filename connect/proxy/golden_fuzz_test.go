@@ -133,7 +133,7 @@ func FuzzMutated(f *testing.F) {
 // FuzzSecret reads secrets as an SDS server sends them.
 func FuzzSecret(f *testing.F) {
 	outside := newSecrets(f)
-	secret, err := outside.Secret(mesh.SecretRef{Name: "x"})
+	secret, err := outside.Secret(mesh.SecretRef{Name: "x"}, 0)
 	if err != nil {
 		f.Fatal(err)
 	}

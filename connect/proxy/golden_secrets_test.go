@@ -48,7 +48,7 @@ func (s *secrets) Text(mesh.Data) (string, error) { return s.leaf.CertificatePEM
 
 func (s *secrets) Leaf(mesh.Data, mesh.Data) (mesh.Leaf, error) { return s.leaf, nil }
 
-func (s *secrets) Secret(ref mesh.SecretRef) ([]byte, error) {
+func (s *secrets) Secret(ref mesh.SecretRef, _ mesh.Wait) ([]byte, error) {
 	text := func(text string) *corev3.DataSource {
 		return &corev3.DataSource{Specifier: &corev3.DataSource_InlineString{InlineString: text}}
 	}

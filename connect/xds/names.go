@@ -38,8 +38,9 @@ func chainsOf(l *mesh.Listener, yield func(*mesh.FilterChain)) {
 	}
 }
 
-// namesOf yields the clusters and route tables that a listener names itself.
-func namesOf(l *mesh.Listener, cluster, route func(name string)) {
+// namesOf yields the clusters that a listener names itself, and what of it names route
+// tables.
+func namesOf(l *mesh.Listener, cluster func(name string), route func(h *mesh.HTTP)) {
 	chainsOf(l, func(c *mesh.FilterChain) {
 		if c.TCP != nil {
 			for i := range c.TCP.Targets {
@@ -52,7 +53,7 @@ func namesOf(l *mesh.Listener, cluster, route func(name string)) {
 		if c.HTTP.Route != nil {
 			clustersOfRoute(c.HTTP.Route, cluster)
 		} else {
-			route(c.HTTP.RouteName)
+			route(c.HTTP)
 		}
 	})
 }

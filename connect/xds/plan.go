@@ -8,13 +8,9 @@ import (
 	"github.com/serai-net/serai/connect/xds/secret"
 )
 
-const (
-	// warmup is how long a resource waits for what it needs.
-	warmup = 15 * time.Second
-	// linger is how long a removed cluster or route table is kept after nothing
-	// names it, for exchanges that are about to look it up.
-	linger = 5 * time.Second
-)
+// linger is how long a removed cluster or route table is kept after nothing
+// names it, for exchanges that are about to look it up.
+const linger = 5 * time.Second
 
 // plan makes the next snapshot out of what was received. It lives for one
 // attempt.
@@ -60,24 +56,31 @@ func (p *plan) at(t time.Time) {
 }
 
 // until reports whether the time to wait, which began at since, is not over.
-func (p *plan) until(since time.Time) bool {
-	deadline := since.Add(warmup)
-	if !p.now.Before(deadline) {
+func (p *plan) until(since time.Time, wait mesh.Wait) bool {
+	going := p.going(since, wait)
+	p.waits = p.waits || going
+	return going
+}
+
+// going tells whether a wait is not over, and asks for another attempt when it is.
+func (p *plan) going(since time.Time, wait mesh.Wait) bool {
+	end, ends := wait.End(since)
+	if ends && !p.now.Before(end) {
 		return false
 	}
-	p.waits = true
-	p.at(deadline)
+	if ends {
+		p.at(end)
+	}
 	return true
 }
 
 // secret reports whether a secret is still waited for, since that time.
 func (p *plan) secret(reading *secret.Reading, since time.Time) bool {
-	deadline := since.Add(warmup)
-	if !reading.Waiting() || !p.now.Before(deadline) {
+	wait, waiting := reading.Waiting()
+	if !waiting || !p.going(since, wait) {
 		return false
 	}
 	p.asks = true
-	p.at(deadline)
 	return true
 }
 
@@ -88,13 +91,13 @@ func (p *plan) clusters() {
 			continue
 		}
 		if set := endpointName(e.value); set != "" && p.w.sets[set] == nil {
-			if p.until(e.first) {
+			if p.until(e.first, e.value.EndpointWait) {
 				p.keepCluster(name)
 				continue
 			}
 			if !e.told {
 				e.told = true
-				p.w.log.Warn("cluster has no endpoints from Consul yet, serving without it", "cluster", name, "waited", warmup)
+				p.w.log.Warn("cluster has no endpoints from Consul yet, serving without it", "cluster", name, "waited", p.now.Sub(e.first).Round(time.Millisecond))
 			}
 		}
 		p.next.Clusters[name] = e.value
@@ -201,12 +204,12 @@ func (p *plan) whole(e *entry[mesh.Listener]) bool {
 	ready := true
 	namesOf(e.value, func(cluster string) {
 		ready = ready && !p.warming[cluster]
-	}, func(route string) {
-		if p.next.Routes[route] != nil {
+	}, func(h *mesh.HTTP) {
+		if p.next.Routes[h.RouteName] != nil {
 			return
 		}
 		// Its table may be there and wait for a cluster, or not be there at all.
-		if p.pending[route] || p.until(e.since) {
+		if p.pending[h.RouteName] || p.until(e.since, h.RouteWait) {
 			ready = false
 		}
 	})
@@ -218,7 +221,7 @@ func (p *plan) prune() {
 	clusters, routes := map[string]bool{}, map[string]bool{}
 	use := func(name string) { p.use(name, clusters) }
 	for _, l := range p.next.Listeners {
-		namesOf(l, use, func(route string) { routes[route] = true })
+		namesOf(l, use, func(h *mesh.HTTP) { routes[h.RouteName] = true })
 	}
 	for name, e := range p.w.routes.entries {
 		if p.drops(e.gone, routes[name]) {

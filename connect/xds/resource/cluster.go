@@ -96,6 +96,7 @@ func (d *decoder) discovery(msg *clusterv3.Cluster, c *mesh.Cluster) error {
 			return errors.New("endpoints from elsewhere than the stream of the cluster are not supported")
 		}
 		c.Kind, c.EndpointName = mesh.ClusterEDS, msg.GetEdsClusterConfig().GetServiceName()
+		c.EndpointWait = wait(msg.GetEdsClusterConfig().GetEdsConfig())
 		return nil
 	case clusterv3.Cluster_STATIC:
 		return d.static(msg, c)

@@ -85,6 +85,7 @@ func (d *decoder) routeSource(msg *hcmv3.HttpConnectionManager, h *mesh.HTTP) er
 		if h.RouteName = source.Rds.GetRouteConfigName(); h.RouteName == "" {
 			return fmt.Errorf("rds without a route_config_name")
 		}
+		h.RouteWait = wait(source.Rds.GetConfigSource())
 	default:
 		return fmt.Errorf("no route_config")
 	}

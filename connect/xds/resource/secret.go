@@ -20,8 +20,8 @@ type Secrets interface {
 	Text(d mesh.Data) (string, error)
 	// Leaf is a certificate and the key that belongs to it.
 	Leaf(chain, key mesh.Data) (mesh.Leaf, error)
-	// Secret is the body of a Secret.
-	Secret(ref mesh.SecretRef) ([]byte, error)
+	// Secret is the body of a Secret; wait is how long is waited for one that has not come.
+	Secret(ref mesh.SecretRef, wait mesh.Wait) ([]byte, error)
 }
 
 // Reader reads resources that refer to secrets. Its zero value refuses all that is
@@ -159,12 +159,24 @@ func (d *decoder) secret(config *tlsv3.SdsSecretConfig) (*tlsv3.Secret, error) {
 	if d.secrets == nil {
 		return nil, errNoSecrets
 	}
-	body, err := d.secrets.Secret(ref)
+	body, err := d.secrets.Secret(ref, wait(config.GetSdsConfig()))
 	if err != nil {
 		return nil, err
 	}
 	msg := &tlsv3.Secret{}
 	return msg, parse(body, msg)
+}
+
+// wait is how long what a source has is waited for.
+func wait(source *corev3.ConfigSource) mesh.Wait {
+	switch timeout := source.GetInitialFetchTimeout(); {
+	case timeout == nil:
+		return 0
+	case timeout.AsDuration() <= 0:
+		return mesh.WaitForever
+	default:
+		return mesh.Wait(timeout.AsDuration())
+	}
 }
 
 func (d *decoder) secretRef(config *tlsv3.SdsSecretConfig) (mesh.SecretRef, error) {
@@ -176,7 +188,7 @@ func (d *decoder) secretRef(config *tlsv3.SdsSecretConfig) (mesh.SecretRef, erro
 	if source == nil {
 		return ref, nil
 	}
-	if err := d.only(source, "ads api_config_source", "- resource_api_version initial_fetch_timeout"); err != nil {
+	if err := d.only(source, "ads api_config_source initial_fetch_timeout", "- resource_api_version"); err != nil {
 		return ref, err
 	}
 	if source.GetAds() != nil {

@@ -42,7 +42,7 @@ func (anything) Leaf(chain, key mesh.Data) (mesh.Leaf, error) {
 }
 
 // Secret is a validation context for names that begin with "ca", else a certificate.
-func (a anything) Secret(ref mesh.SecretRef) ([]byte, error) {
+func (a anything) Secret(ref mesh.SecretRef, _ mesh.Wait) ([]byte, error) {
 	switch {
 	case strings.HasPrefix(ref.Name, "late"):
 		return nil, errLate

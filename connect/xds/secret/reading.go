@@ -19,6 +19,8 @@ type Reading struct {
 type need struct {
 	key     key
 	version uint64
+	// wait is how long a secret is waited for.
+	wait mesh.Wait
 }
 
 // Read begins a Reading.
@@ -32,7 +34,7 @@ func (r *Reading) Text(d mesh.Data) (string, error) {
 	if d.IsInline() {
 		return d.Inline, nil
 	}
-	it, err := r.use(key{text: d})
+	it, err := r.use(key{text: d}, 0)
 	return it.text, err
 }
 
@@ -41,18 +43,19 @@ func (r *Reading) Leaf(chain, private mesh.Data) (mesh.Leaf, error) {
 	if chain.IsInline() && private.IsInline() {
 		return mesh.Leaf{CertificatePEM: chain.Inline, KeyPEM: private.Inline}, nil
 	}
-	it, err := r.use(key{chain: chain, key: private, pair: true})
+	it, err := r.use(key{chain: chain, key: private, pair: true}, 0)
 	return it.leaf, err
 }
 
-// Secret returns a secret as it came; [ErrWaiting] if it has not come yet.
-func (r *Reading) Secret(ref mesh.SecretRef) ([]byte, error) {
-	it, err := r.use(key{secret: ref, named: true})
+// Secret returns a secret as it came; [ErrWaiting] if it has not come yet. It is waited
+// for as long as wait says, by whoever asks Waiting.
+func (r *Reading) Secret(ref mesh.SecretRef, wait mesh.Wait) ([]byte, error) {
+	it, err := r.use(key{secret: ref, named: true}, wait)
 	return it.body, err
 }
 
 // use returns a copy of the item, which was looked at if it is new.
-func (r *Reading) use(k key) (item, error) {
+func (r *Reading) use(k key, wait mesh.Wait) (item, error) {
 	s := r.store
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -65,7 +68,7 @@ func (r *Reading) use(k key) (item, error) {
 		s.items[k] = it
 		s.begin(k, it)
 	}
-	r.needs = append(r.needs, need{k, it.version})
+	r.needs = append(r.needs, need{k, it.version, wait})
 	if !it.good {
 		return *it, fmt.Errorf("%s: %w", k, it.err)
 	}
@@ -114,19 +117,24 @@ func (s *Store) stale(r *Reading) bool {
 	return false
 }
 
-// Waiting tells whether a secret has not come that was asked for. A nil Reading
-// waits for nothing.
-func (r *Reading) Waiting() bool {
+// Waiting tells whether a secret has not come that was asked for, and how long it is
+// waited for. A nil Reading waits for nothing.
+func (r *Reading) Waiting() (longest mesh.Wait, waiting bool) {
 	if r == nil || len(r.needs) == 0 {
-		return false
+		return 0, false
 	}
 	s := r.store
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, n := range r.needs {
-		if it := s.items[n.key]; it != nil && !it.good && errors.Is(it.err, ErrWaiting) {
-			return true
+		if it := s.items[n.key]; it == nil || it.good || !errors.Is(it.err, ErrWaiting) {
+			continue
+		}
+		if !waiting {
+			longest, waiting = n.wait, true
+		} else {
+			longest = longest.Longer(n.wait)
 		}
 	}
-	return false
+	return longest, waiting
 }

@@ -233,8 +233,8 @@ func TestFileThatComesLater(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 		r.pass(time.Minute)
-		if reading.Stale() || reading.Waiting() || r.logged("secret is not there") != 1 {
-			t.Errorf("stale %t, waiting %t, log:\n%s", reading.Stale(), reading.Waiting(), r.logs.String())
+		if reading.Stale() || waits(reading) || r.logged("secret is not there") != 1 {
+			t.Errorf("stale %t, waiting %t, log:\n%s", reading.Stale(), waits(reading), r.logs.String())
 		}
 		r.write("ca.pem", "CA")
 		r.pass(time.Second)
@@ -296,13 +296,18 @@ func TestWhatIsNoSecret(t *testing.T) {
 				t.Errorf("a key from %s is taken", key.Name())
 			}
 		}
-		if _, err := read.Secret(mesh.SecretRef{Name: "nobody's"}); err == nil || read.Waiting() {
-			t.Errorf("a static secret that is not there: %v, waiting %t", err, read.Waiting())
+		if _, err := read.Secret(mesh.SecretRef{Name: "nobody's"}, 0); err == nil || waits(read) {
+			t.Errorf("a static secret that is not there: %v, waiting %t", err, waits(read))
 		}
 	})
 }
 
 // ads is a secret that comes on the stream of all else.
+func waits(r *secret.Reading) bool {
+	_, waiting := r.Waiting()
+	return waiting
+}
+
 func ads() mesh.SecretRef {
 	return mesh.SecretRef{Name: "a", Source: mesh.SecretSource{Kind: mesh.SecretADS}}
 }
@@ -312,19 +317,19 @@ func TestSecretsOfControlPlane(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := begin(t)
 		reading := r.store.Read()
-		if _, err := reading.Secret(ads()); !errors.Is(err, secret.ErrWaiting) || !reading.Waiting() {
-			t.Errorf("got %v, waiting %t", err, reading.Waiting())
+		if _, err := reading.Secret(ads(), 0); !errors.Is(err, secret.ErrWaiting) || !waits(reading) {
+			t.Errorf("got %v, waiting %t", err, waits(reading))
 		}
 		if err := r.store.Set(ads(), []byte("one")); err != nil {
 			t.Fatal(err)
 		}
-		if !reading.Stale() || reading.Waiting() {
-			t.Errorf("stale %t, waiting %t", reading.Stale(), reading.Waiting())
+		if !reading.Stale() || waits(reading) {
+			t.Errorf("stale %t, waiting %t", reading.Stale(), waits(reading))
 		}
 		want := func(text string) *secret.Reading {
 			t.Helper()
 			reading := r.store.Read()
-			if got, err := reading.Secret(ads()); string(got) != text || err != nil {
+			if got, err := reading.Secret(ads(), 0); string(got) != text || err != nil {
 				t.Errorf("got %q, %v, want %q", got, err, text)
 			}
 			return reading
@@ -364,26 +369,26 @@ func TestServerOfSecrets(t *testing.T) {
 		r := begin(t)
 		ref := mesh.SecretRef{Name: "a", Source: mesh.SecretSource{Kind: mesh.SecretServer, Cluster: "sds"}}
 		reading := r.store.Read()
-		if _, err := reading.Secret(ref); !errors.Is(err, secret.ErrWaiting) {
+		if _, err := reading.Secret(ref, 0); !errors.Is(err, secret.ErrWaiting) {
 			t.Errorf("got %v", err)
 		}
 		synctest.Wait()
 		f := r.followed("a")
 		f.down(errBad)
-		if err := f.set([]byte("bad")); err == nil || !reading.Waiting() || r.changed() != 0 {
-			t.Errorf("bad: %v, waiting %t, %d changes", err, reading.Waiting(), r.changed())
+		if err := f.set([]byte("bad")); err == nil || !waits(reading) || r.changed() != 0 {
+			t.Errorf("bad: %v, waiting %t, %d changes", err, waits(reading), r.changed())
 		}
 		if err := f.set([]byte("one")); err != nil || !reading.Stale() || r.changed() != 1 {
 			t.Errorf("good: %v, stale %t, %d changes", err, reading.Stale(), r.changed())
 		}
 		reading = r.store.Read()
-		if got, err := reading.Secret(ref); string(got) != "one" || err != nil {
+		if got, err := reading.Secret(ref, 0); string(got) != "one" || err != nil {
 			t.Errorf("got %q, %v", got, err)
 		}
 		f.down(errBad)
 		r.pass(time.Minute)
 		f.down(errBad)
-		if got, err := r.store.Read().Secret(ref); string(got) != "one" || err != nil || r.logged("the last good one stays") != 1 {
+		if got, err := r.store.Read().Secret(ref, 0); string(got) != "one" || err != nil || r.logged("the last good one stays") != 1 {
 			t.Errorf("without its server: %q, %v, log:\n%s", got, err, r.logs.String())
 		}
 		r.store.Keep([]*secret.Reading{reading})

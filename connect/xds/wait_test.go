@@ -1,0 +1,106 @@
+package xds_test
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/serai-net/serai/connect/xds/resource"
+)
+
+// waitingCluster and the others are resources that wait for so long for what they name.
+func waitingCluster(name string, wait time.Duration) *clusterv3.Cluster {
+	c := edsCluster(name, 1)
+	c.EdsClusterConfig.EdsConfig.InitialFetchTimeout = durationpb.New(wait)
+	return c
+}
+
+func waitingRoutes(t *testing.T, name string, wait time.Duration) *listenerv3.Listener {
+	t.Helper()
+	l, hcm := rdsListener(t, name, 1), &hcmv3.HttpConnectionManager{}
+	filter := l.FilterChains[0].Filters[0]
+	if err := filter.GetTypedConfig().UnmarshalTo(hcm); err != nil {
+		t.Fatal(err)
+	}
+	hcm.GetRds().ConfigSource.InitialFetchTimeout = durationpb.New(wait)
+	filter.ConfigType = &listenerv3.Filter_TypedConfig{TypedConfig: typed(t, hcm)}
+	return l
+}
+
+func waitingSecret(t *testing.T, name string, wait time.Duration) *listenerv3.Listener {
+	t.Helper()
+	l, down := secretListener(t, name, 1, "web"), &tlsv3.DownstreamTlsContext{}
+	socket := l.FilterChains[0].TransportSocket
+	if err := socket.GetTypedConfig().UnmarshalTo(down); err != nil {
+		t.Fatal(err)
+	}
+	down.CommonTlsContext.TlsCertificateSdsSecretConfigs[0].SdsConfig.InitialFetchTimeout = durationpb.New(wait)
+	socket.ConfigType = &corev3.TransportSocket_TypedConfig{TypedConfig: typed(t, down)}
+	return l
+}
+
+// initial_fetch_timeout says how long endpoints, routes and secrets are waited for; 0 is
+// without end, as with Envoy.
+func TestInitialFetchTimeout(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		resources func(t *testing.T, wait time.Duration) (cluster *clusterv3.Cluster, listener *listenerv3.Listener)
+		comes     string // the type of what is waited for, and what it is
+		what      proto.Message
+	}{
+		"endpoints": {func(t *testing.T, wait time.Duration) (*clusterv3.Cluster, *listenerv3.Listener) {
+			t.Helper()
+			return waitingCluster("api", wait), tcpListener(t, "l", 1, "api")
+		}, resource.EndpointsType, claWith("api", 1)},
+		"routes": {func(t *testing.T, wait time.Duration) (*clusterv3.Cluster, *listenerv3.Listener) {
+			t.Helper()
+			return staticCluster("api"), waitingRoutes(t, "l", wait)
+		}, resource.RouteType, routeTo("api", "api")},
+		"secret": {func(t *testing.T, wait time.Duration) (*clusterv3.Cluster, *listenerv3.Listener) {
+			t.Helper()
+			return staticCluster("api"), waitingSecret(t, "l", wait)
+		}, resource.SecretType, nil},
+	} {
+		for _, wait := range []time.Duration{3 * time.Second, time.Minute, 0} {
+			t.Run(name+" "+wait.String(), func(t *testing.T) {
+				t.Parallel()
+				synctest.Test(t, func(t *testing.T) {
+					r := begin(t)
+					cluster, listener := tt.resources(t, wait)
+					r.update(resource.ClusterType, cluster)
+					r.update(resource.ListenerType, listener)
+					if wait > 0 {
+						r.pass(wait - time.Millisecond)
+					} else {
+						r.pass(24 * time.Hour)
+					}
+					if s := r.store.Load(); s != nil && len(s.Listeners) > 0 || r.ready() {
+						t.Fatal("it is not waited for")
+					}
+					if wait > 0 {
+						r.pass(time.Millisecond)
+					} else {
+						what := tt.what
+						if what == nil {
+							dir := t.TempDir()
+							writePair(t, dir)
+							what = fileSecret(dir)
+						}
+						r.update(tt.comes, what)
+					}
+					if s := r.store.Load(); s == nil || s.Listeners["l"] == nil || !r.ready() {
+						t.Error("it is waited for no more, and yet not served")
+					}
+				})
+			})
+		}
+	}
+}
