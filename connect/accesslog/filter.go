@@ -11,10 +11,12 @@ import (
 	"github.com/serai-net/serai/connect/mesh"
 )
 
-// filter tells whether something is logged.
-type filter func(in *format.Input) bool
+// Filter tells whether something is logged.
+type Filter func(in *format.Input) bool
 
-func compileFilter(f *mesh.LogFilter) (filter, error) {
+// CompileFilter compiles f. It fails for one that is empty, or has a pattern that is no
+// expression.
+func CompileFilter(f *mesh.LogFilter) (Filter, error) {
 	switch {
 	case f.All != nil:
 		return compileAll(f.All, false)
@@ -56,10 +58,10 @@ func compileFilter(f *mesh.LogFilter) (filter, error) {
 	return nil, errors.New("an access log's filter is empty")
 }
 
-func compileAll(filters []*mesh.LogFilter, anyOf bool) (filter, error) {
-	var all []filter
+func compileAll(filters []*mesh.LogFilter, anyOf bool) (Filter, error) {
+	var all []Filter
 	for _, f := range filters {
-		one, err := compileFilter(f)
+		one, err := CompileFilter(f)
 		if err != nil {
 			return nil, err
 		}
@@ -108,7 +110,7 @@ func flagged(flags []string, in *format.Input) bool {
 	return false
 }
 
-func compileMetadata(m *mesh.LogMetadata) (filter, error) {
+func compileMetadata(m *mesh.LogMetadata) (Filter, error) {
 	var value *match.StringMatcher
 	if !m.Present && m.Bool == nil {
 		var err error

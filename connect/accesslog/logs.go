@@ -24,7 +24,7 @@ type Logs struct {
 
 // logger is one compiled log.
 type logger struct {
-	filter    filter // nil for everything
+	filter    Filter // nil for everything
 	text      *format.Text
 	json      *format.JSON
 	known     bool // nothing is written for what is not known
@@ -38,7 +38,7 @@ func newLogger(m *mesh.AccessLog) (*logger, error) {
 	l := &logger{known: m.OmitEmpty}
 	var err error
 	if m.Filter != nil {
-		if l.filter, err = compileFilter(m.Filter); err != nil {
+		if l.filter, err = CompileFilter(m.Filter); err != nil {
 			return nil, err
 		}
 	}

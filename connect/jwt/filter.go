@@ -32,7 +32,7 @@ import (
 // Deps are what a filter stands on. All but Choose and Find may be nil.
 type Deps struct {
 	// Choose returns the index of the rule that matches, -1 if none does.
-	Choose func(req *wire.Request) int
+	Choose func(x *wire.Exchange, req *wire.Request) int
 	// Find finds the clusters that keys are fetched from.
 	Find call.Find
 	// Keep finds again what an earlier configuration has fetched from a source, or
@@ -117,7 +117,7 @@ func (f *filter) check(x *wire.Exchange, req *wire.Request) error {
 		f.allowed.Add(1)
 		return nil
 	}
-	rule := f.Choose(req)
+	rule := f.Choose(x, req)
 	if rule < 0 || f.rules[rule] == nil {
 		f.allowed.Add(1)
 		return nil

@@ -87,4 +87,4 @@ func requiring(p *mesh.JWTProvider) *mesh.JWT {
 	}
 }
 
-func first(*wire.Request) int { return 0 }
+func first(*wire.Exchange, *wire.Request) int { return 0 }

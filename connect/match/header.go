@@ -17,6 +17,7 @@ type HeaderMatcher struct {
 	invert         bool
 	missingIsEmpty bool
 	value          *StringMatcher
+	numbers        *mesh.NumberRange // instead of value, if not nil
 }
 
 // Header compiles m. It fails for a field without a name and where [String]
@@ -27,9 +28,9 @@ func Header(m mesh.HeaderMatch) (*HeaderMatcher, error) {
 	}
 	h := &HeaderMatcher{
 		name: strings.ToLower(m.Name), present: m.Present, invert: m.Invert,
-		missingIsEmpty: m.TreatMissingAsEmpty,
+		missingIsEmpty: m.TreatMissingAsEmpty, numbers: m.Range,
 	}
-	if m.Present {
+	if m.Present || m.Range != nil {
 		return h, nil
 	}
 	value, err := String(m.Value)
@@ -49,7 +50,16 @@ func (h *HeaderMatcher) Match(req *wire.Request) bool {
 	if !ok && !h.missingIsEmpty {
 		return false // inverted or not
 	}
+	if h.numbers != nil {
+		return within(h.numbers, value) != h.invert
+	}
 	return h.value.Match(value) != h.invert
+}
+
+// within tells whether value is a number of r; space around it does not matter.
+func within(r *mesh.NumberRange, value string) bool {
+	n, err := strconv.ParseInt(strings.Trim(value, " \t\n\v\f\r"), 10, 64)
+	return err == nil && r.First <= n && n < r.End
 }
 
 // Value returns a header field of req as matchers see it: all its values in

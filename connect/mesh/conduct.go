@@ -1,5 +1,7 @@
 package mesh
 
+import "net/netip"
+
 // Conduct is what an HTTP connection manager says of itself, and of the client, in
 // header fields. The zero Conduct is Envoy's default.
 type Conduct struct {
@@ -19,6 +21,9 @@ type Conduct struct {
 	ForwardedPort bool
 	// Via is appended to via, both ways; "" is not.
 	Via string
+	// Detect are ways to find out who the client is, in order, instead of that; nil is
+	// not. They do not go along with UseRemote and TrustedHops.
+	Detect []Detection
 	// Suppress leaves out Envoy's own fields, x-envoy-*.
 	Suppress bool
 }
@@ -32,3 +37,17 @@ const (
 	ServerIfAbsent
 	ServerPassThrough
 )
+
+// Detection is one way to find out who the client is: by x-forwarded-for, or by another
+// field (original_ip_detection_extensions).
+type Detection struct {
+	// Hops are the trusted proxies before us; Trusted, if there are any, are their
+	// addresses instead. Append adds the peer to x-forwarded-for.
+	Hops    uint32
+	Trusted []netip.Prefix
+	Append  bool
+	// Header, if not "", is the field with the address; Reject is the status for
+	// requests without a good one, 0 if they may go on.
+	Header string
+	Reject int
+}

@@ -12,6 +12,9 @@ type Route struct {
 	SpecificWins bool
 	// ValidateClusters refuses the table if it names an unknown cluster.
 	ValidateClusters bool
+	// IgnorePort looks for the virtual host without the port of the authority;
+	// IgnoreParameters matches paths only up to a ";".
+	IgnorePort, IgnoreParameters bool
 }
 
 // VirtualHost is the rules of some hosts. Domains are lower-case: exact,
@@ -24,7 +27,23 @@ type VirtualHost struct {
 	// RequestAttempts tells the upstream which try it is (x-envoy-attempt-count),
 	// ResponseAttempts the client how many were made.
 	RequestAttempts, ResponseAttempts bool
+	// TimeoutRetry tells the upstream of a try that follows one which took too long
+	// (x-envoy-is-timeout-retry).
+	TimeoutRetry bool
+	// TLS redirects requests that came without.
+	TLS TLSRequirement
 }
+
+// TLSRequirement is VirtualHost.require_tls.
+type TLSRequirement uint8
+
+// Who must come by TLS. Nobody is called internal, so that all but those of a unix
+// socket are external.
+const (
+	TLSOptional TLSRequirement = iota
+	TLSForExternal
+	TLSForAll
+)
 
 // Rule is one route: the first of its virtual host that matches is taken.
 type Rule struct {
@@ -46,12 +65,26 @@ type Rule struct {
 	HasPrefixRewrite bool
 	// RegexRewrite rewrites the path.
 	RegexRewrite *RegexRewrite
-	// HostRewrite replaces the authority; AutoHost takes the endpoint's name.
-	HostRewrite string
-	AutoHost    bool
-	Retry       *Retry
-	Hash        []HashPolicy
-	Edit        HeaderEdit
+	// TemplateRewrite makes a path of the variables of Match.Template.
+	TemplateRewrite string
+	// HostRewrite replaces the authority, HostHeader takes what a header field says,
+	// HostPath makes it of the path; AutoHost takes the endpoint's name. AppendHost
+	// tells of the old one in x-forwarded-host.
+	HostRewrite, HostHeader string
+	HostPath                *RegexRewrite
+	AutoHost, AppendHost    bool
+	// NoCluster is the status if the target's cluster is not known; 0 is 503.
+	NoCluster int
+	// Stream bounds the whole exchange instead of Timeout; nil means that it does not.
+	Stream *StreamDuration
+	// GRPCTimeout makes the timeout of calls of gRPC of their grpc-timeout; nil means
+	// that it does not.
+	GRPCTimeout *GRPCTimeout
+	// Mirrors get copies of requests.
+	Mirrors []Mirror
+	Retry   *Retry
+	Hash    []HashPolicy
+	Edit    HeaderEdit
 	// Upgrades says of protocols whether they may be switched to, whatever the chain
 	// says; nil for none.
 	Upgrades map[string]bool
@@ -62,15 +95,51 @@ type Rule struct {
 	Refusal string
 }
 
-// Match chooses a rule. Exactly one of Prefix, Path and Regex is set; the query
-// does not take part.
+// StreamDuration is max_stream_duration of a route.
+type StreamDuration struct {
+	// Most is how long an exchange may take, if HasMost; 0 is no bound. Otherwise the
+	// chain's bound holds.
+	Most    time.Duration
+	HasMost bool
+	// GRPC, if not nil, bounds calls of gRPC by their grpc-timeout instead.
+	GRPC *GRPCTimeout
+}
+
+// GRPCTimeout bounds a call by its grpc-timeout, less Offset, and by Most, 0 for no
+// bound.
+type GRPCTimeout struct {
+	Most, Offset time.Duration
+}
+
+// Mirror is a cluster that gets copies of requests, and whose answers nobody reads
+// (xDS: RequestMirrorPolicy).
+type Mirror struct {
+	// Cluster, or a header field that names it.
+	Cluster, ClusterHeader string
+	// Share of the requests in millionths.
+	Share uint32
+	// PlainHost leaves the authority as it is, without "-shadow".
+	PlainHost bool
+}
+
+// Match chooses a rule. Exactly one of Prefix, Path, Regex and Template is set; the
+// query does not take part.
 type Match struct {
 	Prefix, Path, Regex string
+	// Template is Envoy's language of URI templates: "/a/{name}/*/**".
+	Template string
 	// PathPrefix matches whole path segments: "/a" matches "/a" and "/a/b".
 	PathPrefix string
 	IgnoreCase bool
 	Headers    []HeaderMatch
 	Query      []QueryMatch
+	// GRPC matches only requests of gRPC.
+	GRPC bool
+	// Share, if HasShare, is how many of the requests match, in millionths.
+	Share    uint32
+	HasShare bool
+	// Certificate, if not nil, asks whether the client has shown one.
+	Certificate *bool
 }
 
 // StringMatch compares a string. Exactly one field besides IgnoreCase is set.
@@ -105,7 +174,12 @@ type HeaderMatch struct {
 	Invert  bool
 	// TreatMissingAsEmpty matches a missing field as "".
 	TreatMissingAsEmpty bool
+	// Range, if not nil, is what the value must be in as a number, instead of Value.
+	Range *NumberRange
 }
+
+// NumberRange is a range of numbers: First is in it, End is not.
+type NumberRange struct{ First, End int64 }
 
 // QueryMatch looks at one query parameter.
 type QueryMatch struct {
@@ -117,8 +191,12 @@ type QueryMatch struct {
 // Target is a cluster that takes a share of requests or connections.
 type Target struct {
 	Cluster string
-	Weight  uint32
-	Edit    HeaderEdit
+	// Header is the field that names the cluster, if Cluster is "".
+	Header string
+	Weight uint32
+	Edit   HeaderEdit
+	// HostRewrite replaces the authority, before the rule may.
+	HostRewrite string
 }
 
 // DirectResponse answers without an upstream.
@@ -132,6 +210,11 @@ type Redirect struct {
 	Scheme, Host, Path string
 	Port               uint16
 	Status             int
+	// Prefix replaces what Match matched of the path; Regex rewrites the path.
+	Prefix string
+	Regex  *RegexRewrite
+	// StripQuery leaves the query out.
+	StripQuery bool
 }
 
 // RegexRewrite replaces what Pattern (RE2) finds in the path; Substitution has

@@ -163,6 +163,14 @@ type HTTP struct {
 	// StripPort takes the port off the authority, StripLocalPort if it is the
 	// listener's own.
 	StripPort, StripLocalPort bool
+	// StripDot takes a dot off the end of the host.
+	StripDot bool
+	// Scheme, if not "", is that of all requests, whatever they came by.
+	Scheme string
+	// MaxRequests of a connection, which closes then; 0 is no bound.
+	MaxRequests uint32
+	// LocalReply changes answers of our own; nil does not.
+	LocalReply *LocalReply
 	// DefaultHost is the authority of requests of HTTP/1.0 that have none.
 	DefaultHost string
 	// MaxStreamDuration bounds an exchange, and a tunnel; 0 means no bound.

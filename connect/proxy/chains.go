@@ -270,9 +270,13 @@ func (cs *chains) http(l *mesh.Listener, d *mesh.FilterChain, routes map[string]
 			return next.Serve(x, req)
 		})
 	}
+	replies, err := stack.LocalReply(d.HTTP.LocalReply)
+	if err != nil {
+		return nil, err
+	}
 	logs := cs.logs.Compile(d.HTTP.AccessLogs).At(accesslog.Exchanges, d.Name)
 	return wire.Stack(
-		service, named, cs.counter(l, d).Layer, cs.observe.HTTP(cs.place(l)), logs.Layer(), stack.Conduct(d.HTTP.Conduct),
+		service, named, cs.counter(l, d).Layer, cs.observe.HTTP(cs.place(l)), logs.Layer(), stack.Conduct(d.HTTP.Conduct), replies,
 		cs.traces.Compile(d.HTTP.Tracing, l.Direction == mesh.Outbound).Count(cs.tracing(d)).Layer(), stack.Connection(policy),
 	), nil
 }

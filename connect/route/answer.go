@@ -9,18 +9,27 @@ import (
 	"github.com/serai-net/serai/connect/wire"
 )
 
-// Answer returns the response of a rule that has no upstream, nil otherwise.
-func (r *Rule) Answer(req *wire.Request) *wire.Response {
+// Answer returns the response of a rule that has no upstream to req of x, nil
+// otherwise.
+func (r *Rule) Answer(x *wire.Exchange, req *wire.Request) *wire.Response {
 	switch {
+	case r.insecure:
+		resp := wire.Direct(x, http.StatusMovedPermanently, "")
+		resp.Header.Set("location", "https://"+req.Authority+req.Path)
+		return resp
 	case r.Direct != nil:
-		return wire.Text(r.Direct.Status, r.Direct.Body)
+		resp := wire.Direct(x, r.Direct.Status, r.Direct.Body)
+		if s := r.Direct.Status; s == http.StatusCreated || s/100 == 3 {
+			resp.Header.Set("location", r.location(req)) // RFC 9110 section 10.2.2
+		}
+		return resp
 	case r.Redirect != nil:
 		status := r.Redirect.Status
 		if status == 0 {
 			status = http.StatusMovedPermanently
 		}
-		resp := wire.Text(status, "")
-		resp.Header.Set("location", location(r.Redirect, req))
+		resp := wire.Direct(x, status, "")
+		resp.Header.Set("location", r.location(req))
 		return resp
 	default:
 		return nil
@@ -30,8 +39,9 @@ func (r *Rule) Answer(req *wire.Request) *wire.Response {
 // location is where a redirect leads, as Envoy says: the query stays unless the
 // new path has one, and a port that was the old scheme's own does not go along
 // to another scheme.
-func location(to *mesh.Redirect, req *wire.Request) string {
-	scheme, host, path := req.Scheme, req.Authority, req.Path
+func (r *Rule) location(req *wire.Request) string {
+	to := r.elsewhere()
+	scheme, host := req.Scheme, req.Authority
 	if to.Host != "" {
 		host = to.Host
 	}
@@ -44,14 +54,38 @@ func location(to *mesh.Redirect, req *wire.Request) string {
 	if to.Port != 0 {
 		host = fmt.Sprintf("%s:%d", withoutPort(host), to.Port)
 	}
-	if to.Path != "" {
+	return scheme + "://" + host + r.pathElsewhere(req)
+}
+
+// elsewhere is where the rule's answer leads.
+func (r *Rule) elsewhere() *mesh.Redirect {
+	if r.Redirect == nil {
+		return &mesh.Redirect{}
+	}
+	return r.Redirect
+}
+
+// pathElsewhere is path and query of where a redirect leads. The query of a path that
+// is given has precedence, and stays.
+func (r *Rule) pathElsewhere(req *wire.Request) string {
+	to, path := r.elsewhere(), req.PathOnly()
+	query := req.Path[len(path):]
+	if to.StripQuery {
+		query = ""
+	}
+	switch {
+	case to.Path != "":
 		path = to.Path
-		if query := req.Path[len(req.PathOnly()):]; !strings.Contains(path, "?") {
-			path += query
+		if strings.Contains(path, "?") {
+			query = ""
 		}
+	case to.Prefix != "":
+		path = to.Prefix + r.rest(path)
+	case r.redirect != nil:
+		path = r.redirect.Replace(path)
 	}
 	if !strings.HasPrefix(path, "/") { // "*"
 		path = "/"
 	}
-	return scheme + "://" + host + path
+	return path + query
 }

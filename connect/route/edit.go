@@ -36,7 +36,8 @@ func (s *setting) overwrites() bool {
 	return s.action == mesh.OverwriteOrAdd || s.action == mesh.OverwriteIfExists
 }
 
-func compileEdit(e *mesh.HeaderEdit) (*Edit, error) {
+// CompileEdit compiles e; it is nil if e changes nothing.
+func CompileEdit(e *mesh.HeaderEdit) (*Edit, error) {
 	if e.IsZero() {
 		return nil, nil //nolint:nilnil // nil is no edit
 	}

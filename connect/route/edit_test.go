@@ -37,7 +37,7 @@ func TestEditsOrder(t *testing.T) {
 		if specific {
 			want = []string{"last: rule", "x: target", "x: table", "x: host", "x: rule"}
 		}
-		rule, h := table.Match(request("/")), wire.Header{}
+		rule, h := table.Match(&wire.Exchange{}, request("/")), wire.Header{}
 		rule.EditOf(rule.Target()).Request(&wire.Exchange{}, &h)
 		for _, e := range rule.Edits {
 			e.Request(&wire.Exchange{}, &h)
@@ -87,7 +87,7 @@ func TestEdit(t *testing.T) {
 		req.Header.Add("a", "1")
 		x.Request = req
 		table := rules(t, &mesh.Rule{Edit: mesh.HeaderEdit{RequestSet: row.set, RequestRemove: row.remove}})
-		for _, e := range table.Match(req).Edits {
+		for _, e := range table.Match(&wire.Exchange{}, req).Edits {
 			e.Request(x, &req.Header)
 		}
 		if diff := cmp.Diff(row.want, fields(&req.Header)); diff != "" {
@@ -101,7 +101,7 @@ func TestEditResponse(t *testing.T) {
 	rule := rules(t, &mesh.Rule{Edit: mesh.HeaderEdit{
 		ResponseSet:    []mesh.HeaderValue{{Name: "b", Text: "%RESP(a)% %RESP(:STATUS)%"}},
 		ResponseRemove: []string{"c"},
-	}}).Match(request("/"))
+	}}).Match(&wire.Exchange{}, request("/"))
 	resp := wire.Text(200, "x")
 	resp.Header.Reset()
 	resp.Header.Add("a", "1")
@@ -118,7 +118,7 @@ func TestPlainEditAllocatesNothing(t *testing.T) {
 	rule := rules(t, &mesh.Rule{Edit: mesh.HeaderEdit{
 		RequestSet:    []mesh.HeaderValue{{Name: "a", Value: "1"}, {Name: "b", Value: "1", Append: mesh.OverwriteOrAdd}},
 		RequestRemove: []string{"c"},
-	}}).Match(request("/"))
+	}}).Match(&wire.Exchange{}, request("/"))
 	x, h := &wire.Exchange{}, wire.Header{}
 	rule.Edits[0].Request(x, &h)
 	if n := testing.AllocsPerRun(100, func() { h.Reset(); rule.Edits[0].Request(x, &h) }); n != 0 {

@@ -11,7 +11,7 @@ import (
 
 // Verdict says of one rule whether it is the one for a request, and if not, why.
 type Verdict struct {
-	// Number of the rule in its virtual host, from 0.
+	// Number of the rule in its virtual host, from 0; -1 for require_tls.
 	Number int `json:"number"`
 	// Name of the rule, if it has one; Match what it asks for.
 	Name  string `json:"name,omitempty"`
@@ -24,12 +24,16 @@ type Verdict struct {
 // Explain matches as Match does, by the same compiled rules: it returns the domains
 // of the virtual host of the request's authority and what each of its rules says.
 // chosen is nil if none matches.
-func (t *Table) Explain(req *wire.Request) (domains []string, all []Verdict, chosen *Rule) {
-	path, query := req.PathOnly(), req.Query()
+func (t *Table) Explain(x *wire.Exchange, req *wire.Request) (domains []string, all []Verdict, chosen *Rule) {
+	path, query := t.pathOf(req), req.Query()
 	rules := t.hosts.find(req.Authority)
+	first := 0
+	if len(rules) > 0 && rules[0].insecure {
+		first = 1
+	}
 	for i, rule := range rules {
-		v := Verdict{Number: i, Name: rule.Name, Match: describe(&rule.Match)}
-		switch why := rule.misses(req, path, query); {
+		v := Verdict{Number: i - first, Name: rule.Name, Match: describe(&rule.Match)}
+		switch why := rule.misses(x, req, path, query); {
 		case chosen != nil:
 			v.Why = "an earlier rule was taken"
 			if why != "" {
@@ -46,12 +50,15 @@ func (t *Table) Explain(req *wire.Request) (domains []string, all []Verdict, cho
 }
 
 // misses says what of a request the rule does not match; "" if it matches.
-func (r *Rule) misses(req *wire.Request, path, query string) string {
-	if r.matches(req, path, query) {
+func (r *Rule) misses(x *wire.Exchange, req *wire.Request, path, query string) string {
+	if r.matches(x, req, path, query) {
 		return ""
 	}
 	if _, ok := r.path(path); !ok {
 		return fmt.Sprintf("path %q does not match", path)
+	}
+	if r.special && !r.matchesMore(x, req) {
+		return "what it asks for besides is not so, or chance has decided"
 	}
 	for i, h := range r.headers {
 		if !h.Match(req) {
@@ -98,6 +105,8 @@ func describe(m *mesh.Match) string {
 	switch {
 	case m.Regex != "":
 		parts = append(parts, "path ~ "+m.Regex)
+	case m.Template != "":
+		parts = append(parts, "path template "+m.Template)
 	case m.Path != "":
 		parts = append(parts, "path = "+m.Path)
 	case m.PathPrefix != "":
@@ -111,9 +120,12 @@ func describe(m *mesh.Match) string {
 		if h.Invert {
 			not = "not "
 		}
-		if h.Present {
+		switch {
+		case h.Present:
 			parts = append(parts, not+"header "+h.Name)
-		} else {
+		case h.Range != nil:
+			parts = append(parts, fmt.Sprintf("%sheader %s from %d to below %d", not, h.Name, h.Range.First, h.Range.End))
+		default:
 			parts = append(parts, not+"header "+h.Name+" "+value(&h.Value))
 		}
 	}
@@ -123,6 +135,15 @@ func describe(m *mesh.Match) string {
 		} else {
 			parts = append(parts, "query "+q.Name+" "+value(&q.Value))
 		}
+	}
+	if m.GRPC {
+		parts = append(parts, "gRPC")
+	}
+	if m.HasShare {
+		parts = append(parts, fmt.Sprintf("%g %% of requests", float64(m.Share)*100/million))
+	}
+	if m.Certificate != nil {
+		parts = append(parts, fmt.Sprintf("a client certificate: %t", *m.Certificate))
 	}
 	return strings.Join(parts, ", ")
 }

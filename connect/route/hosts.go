@@ -14,6 +14,8 @@ type hosts struct {
 	suffix, prefix []wildcard
 	any            []*Rule
 	hasAny         bool
+	// ignorePort looks for an authority without its port.
+	ignorePort bool
 }
 
 type wildcard struct {
@@ -57,6 +59,9 @@ func (h *hosts) sort() {
 func (h *hosts) find(authority string) []*Rule {
 	if h.exact == nil && h.suffix == nil && h.prefix == nil {
 		return h.any
+	}
+	if h.ignorePort {
+		authority = withoutPort(authority)
 	}
 	authority = strings.ToLower(authority) // allocates only if there is something to lower
 	if rules, ok := h.exact[authority]; ok {

@@ -3,21 +3,38 @@ package route
 import (
 	"strings"
 
+	"github.com/serai-net/serai/connect/match"
 	"github.com/serai-net/serai/connect/wire"
+	"github.com/serai-net/serai/connect/wire/grammar"
 )
 
-// Rewrite changes path and authority of req as the rule says. The query stays,
-// and the result is always an absolute path.
-func (r *Rule) Rewrite(req *wire.Request) {
-	if r.HostRewrite != "" {
-		req.Authority = r.HostRewrite
+// NewHost is the authority that the rule gives a request; "" for the one that it has.
+func (r *Rule) NewHost(req *wire.Request) string {
+	switch {
+	case r.HostRewrite != "":
+		return r.HostRewrite
+	case r.HostHeader != "":
+		if host, _ := match.Value(req, r.HostHeader); host != "" && grammar.IsAuthority(host) {
+			return host
+		}
+	case r.hostOf != nil:
+		if host := r.hostOf.Replace(req.PathOnly()); grammar.IsAuthority(host) {
+			return host
+		}
 	}
+	return ""
+}
+
+// Rewrite changes the path of req as the rule says. The query stays, and the result is
+// always an absolute path.
+func (r *Rule) Rewrite(req *wire.Request) {
 	path := req.PathOnly()
 	query := req.Path[len(path):]
 	switch {
 	case r.HasPrefixRewrite:
-		rest, _ := r.path(path)
-		path = r.PrefixRewrite + rest
+		path = r.PrefixRewrite + r.rest(path)
+	case r.template != nil:
+		path = r.template.Replace(path)
 	case r.RegexRewrite == nil:
 		return
 	case r.RegexRewrite.StripPrefix != "":
@@ -33,4 +50,17 @@ func (r *Rule) Rewrite(req *wire.Request) {
 		path = "/" + path
 	}
 	req.Path = path + query
+}
+
+// rest is what follows the part of path that the rule has matched.
+func (r *Rule) rest(path string) string {
+	if rest, ok := r.path(path); ok {
+		return rest
+	}
+	end := strings.IndexByte(path, ';') // the table ignores parameters
+	if end < 0 {
+		return ""
+	}
+	rest, _ := r.path(path[:end])
+	return rest + path[end:]
 }

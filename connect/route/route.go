@@ -19,6 +19,8 @@ import (
 // Table is a compiled [mesh.Route]. It is immutable.
 type Table struct {
 	hosts hosts
+	// parameters says that paths match only up to a ";".
+	parameters bool
 }
 
 // Rule is a compiled [mesh.Rule] with what its table and virtual host add.
@@ -26,6 +28,10 @@ type Rule struct {
 	*mesh.Rule
 	// Host is the virtual host that the rule is of.
 	Host *mesh.VirtualHost
+	// special says that matchesMore has something to look at.
+	special bool
+	// insecure matches what did not come by TLS, and redirects it (require_tls).
+	insecure bool
 	// Edits are the header changes of rule, virtual host and table, in the order in
 	// which they are made; the target's own come before them.
 	Edits []*Edit
@@ -36,16 +42,23 @@ type Rule struct {
 	path    func(path string) (rest string, ok bool)
 	headers []*match.HeaderMatcher
 	query   []*match.QueryMatcher
-	rewrite *match.Rewriter // nil if there is none, or only a prefix to strip
+	// rewrite is nil if there is none, or only a prefix to strip; hostOf and redirect
+	// are those of HostPath and of a redirect, template of TemplateRewrite.
+	rewrite, hostOf, redirect *match.Rewriter
+	template                  *match.TemplateRewriter
 }
 
 // Compile makes a table. What cannot be compiled in one rule refuses only the
 // requests that it would have matched where that can be told (mesh.Rule.Refusal),
 // else it is an error.
 func Compile(r *mesh.Route) (*Table, error) {
-	t := &Table{}
+	t := &Table{parameters: r.IgnoreParameters}
+	t.hosts.ignorePort = r.IgnorePort
 	for _, vh := range r.VirtualHosts {
-		compiled := make([]*Rule, 0, len(vh.Rules))
+		compiled := make([]*Rule, 0, len(vh.Rules)+1)
+		if vh.TLS != mesh.TLSOptional {
+			compiled = append(compiled, tlsRule(vh))
+		}
 		for i, rule := range vh.Rules {
 			c, err := compile(rule)
 			if err != nil {
@@ -67,8 +80,14 @@ func Compile(r *mesh.Route) (*Table, error) {
 	return t, nil
 }
 
+// tlsRule comes before all others of a virtual host that requires TLS.
+func tlsRule(vh *mesh.VirtualHost) *Rule {
+	all := func(string) (string, bool) { return "", true }
+	return &Rule{Rule: &mesh.Rule{Name: "require_tls"}, Host: vh, path: all, special: true, insecure: true}
+}
+
 func compile(rule *mesh.Rule) (*Rule, error) {
-	c := &Rule{Rule: rule}
+	c := &Rule{Rule: rule, special: special(&rule.Match)}
 	var err error
 	if c.path, err = pathMatcher(&rule.Match); err != nil {
 		return nil, err
@@ -87,12 +106,32 @@ func compile(rule *mesh.Rule) (*Rule, error) {
 		}
 		c.query = append(c.query, q)
 	}
-	if r := rule.RegexRewrite; r != nil && r.StripPrefix == "" {
-		if c.rewrite, err = match.Rewrite(*r); err != nil {
-			return nil, fmt.Errorf("regex_rewrite: %w", err)
+	return c, c.compileRewrites()
+}
+
+// compileRewrites compiles what makes other paths and hosts.
+func (r *Rule) compileRewrites() (err error) {
+	if rewrite := r.RegexRewrite; rewrite != nil && rewrite.StripPrefix == "" {
+		if r.rewrite, err = match.Rewrite(*rewrite); err != nil {
+			return fmt.Errorf("regex_rewrite: %w", err)
 		}
 	}
-	return c, nil
+	if r.HostPath != nil {
+		if r.hostOf, err = match.Rewrite(*r.HostPath); err != nil {
+			return fmt.Errorf("host_rewrite_path_regex: %w", err)
+		}
+	}
+	if r.Redirect != nil && r.Redirect.Regex != nil {
+		if r.redirect, err = match.Rewrite(*r.Redirect.Regex); err != nil {
+			return fmt.Errorf("redirect: %w", err)
+		}
+	}
+	if r.TemplateRewrite != "" {
+		if r.template, err = match.RewriteTemplate(r.Match.Template, r.TemplateRewrite); err != nil {
+			return fmt.Errorf("path_rewrite_policy: %w", err)
+		}
+	}
+	return nil
 }
 
 func (r *Rule) compileEdits(table *mesh.Route, vh *mesh.VirtualHost) error {
@@ -101,7 +140,7 @@ func (r *Rule) compileEdits(table *mesh.Route, vh *mesh.VirtualHost) error {
 		slices.Reverse(all)
 	}
 	for _, e := range all {
-		edit, err := compileEdit(e)
+		edit, err := CompileEdit(e)
 		if err != nil {
 			return err
 		}
@@ -110,7 +149,7 @@ func (r *Rule) compileEdits(table *mesh.Route, vh *mesh.VirtualHost) error {
 		}
 	}
 	for i := range r.Targets {
-		edit, err := compileEdit(&r.Targets[i].Edit)
+		edit, err := CompileEdit(&r.Targets[i].Edit)
 		if err != nil {
 			return err
 		}
@@ -141,7 +180,9 @@ func (r *Rule) Answers(target *mesh.Target) bool {
 }
 
 // Rewrites tells whether the rule rewrites paths.
-func (r *Rule) Rewrites() bool { return r.HasPrefixRewrite || r.RegexRewrite != nil }
+func (r *Rule) Rewrites() bool {
+	return r.HasPrefixRewrite || r.RegexRewrite != nil || r.TemplateRewrite != ""
+}
 
 // pathMatcher returns a function that matches a path without its query and
 // gives what follows the part that matched. The empty prefix matches all.
@@ -153,6 +194,12 @@ func pathMatcher(m *mesh.Match) (func(string) (string, bool), error) {
 			return nil, err
 		}
 		return func(path string) (string, bool) { return "", pattern.Match(path) }, nil
+	case m.Template != "":
+		template, err := match.Template(m.Template)
+		if err != nil {
+			return nil, err
+		}
+		return func(path string) (string, bool) { return "", template.Match(path) }, nil
 	case m.Path != "":
 		want, fold := m.Path, m.IgnoreCase
 		return func(path string) (string, bool) {
@@ -199,19 +246,31 @@ func lower(c byte) byte {
 	return c
 }
 
-// Match returns the rule for req, nil if there is none.
-func (t *Table) Match(req *wire.Request) *Rule {
-	path, query := req.PathOnly(), req.Query()
+// Match returns the rule for req of x, nil if there is none.
+func (t *Table) Match(x *wire.Exchange, req *wire.Request) *Rule {
+	path, query := t.pathOf(req), req.Query()
 	for _, rule := range t.hosts.find(req.Authority) {
-		if rule.matches(req, path, query) {
+		if rule.matches(x, req, path, query) {
 			return rule
 		}
 	}
 	return nil
 }
 
-func (r *Rule) matches(req *wire.Request, path, query string) bool {
+// pathOf is what of the path takes part in the match.
+func (t *Table) pathOf(req *wire.Request) string {
+	path := req.PathOnly()
+	if t.parameters {
+		path, _, _ = strings.Cut(path, ";")
+	}
+	return path
+}
+
+func (r *Rule) matches(x *wire.Exchange, req *wire.Request, path, query string) bool {
 	if _, ok := r.path(path); !ok {
+		return false
+	}
+	if r.special && !r.matchesMore(x, req) {
 		return false
 	}
 	for _, h := range r.headers {
@@ -225,6 +284,53 @@ func (r *Rule) matches(req *wire.Request, path, query string) bool {
 		}
 	}
 	return true
+}
+
+// million is what shares are given of.
+const million = 1_000_000
+
+// special tells whether m asks for more than paths, headers and queries.
+func special(m *mesh.Match) bool { return m.GRPC || m.HasShare || m.Certificate != nil }
+
+// matchesMore looks at what few rules ask for.
+func (r *Rule) matchesMore(x *wire.Exchange, req *wire.Request) bool {
+	m := &r.Match
+	switch {
+	case r.insecure:
+		return !secure(req) && (r.Host.TLS == mesh.TLSForAll || req.Header.Get("x-envoy-internal") != "true")
+	case m.HasShare && x.Draw()%million >= m.Share,
+		m.GRPC && !isGRPC(req),
+		m.Certificate != nil && *m.Certificate != (x.Peer.Certificate != nil):
+		return false
+	}
+	return true
+}
+
+// secure tells whether the client came by TLS, to us or to a proxy before us.
+func secure(req *wire.Request) bool {
+	if proto, ok := req.Header.Lookup("x-forwarded-proto"); ok {
+		return proto == "https"
+	}
+	return req.Scheme == "https"
+}
+
+// isGRPC is stricter than wire.IsGRPC, as Envoy is: there are no parameters.
+func isGRPC(req *wire.Request) bool {
+	kind, ok := strings.CutPrefix(req.Header.Get("content-type"), "application/grpc")
+	return ok && (kind == "" || kind[0] == '+')
+}
+
+// ClusterOf names the cluster of a target; "" if the request does not. A name that the
+// request gives dies with the exchange.
+func ClusterOf(target *mesh.Target, req *wire.Request) string {
+	if target.Header == "" {
+		return target.Cluster
+	}
+	if target.Header[0] != ':' && target.Header != "host" {
+		return req.Header.Get(target.Header) // the first, if there are several
+	}
+	name, _ := match.Value(req, target.Header)
+	return name
 }
 
 // Target chooses one of the rule's targets by weight; nil if it has none, or

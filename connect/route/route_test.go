@@ -34,7 +34,7 @@ func request(path string) *wire.Request {
 
 // matched is the name of the rule that matches, "" for none.
 func matched(table *route.Table, req *wire.Request) string {
-	if rule := table.Match(req); rule != nil {
+	if rule := table.Match(&wire.Exchange{}, req); rule != nil {
 		return rule.Name
 	}
 	return ""
@@ -87,7 +87,7 @@ func TestDomains(t *testing.T) {
 	if got := matched(without, req); got != "" {
 		t.Errorf("an unknown host is served by %q", got)
 	}
-	if rule := compile(t, &mesh.Route{}).Match(req); rule != nil {
+	if rule := compile(t, &mesh.Route{}).Match(&wire.Exchange{}, req); rule != nil {
 		t.Error("an empty table matches")
 	}
 }
@@ -204,7 +204,7 @@ func TestTarget(t *testing.T) {
 		for i, w := range weights {
 			rule.Targets = append(rule.Targets, mesh.Target{Cluster: fmt.Sprint(i), Weight: w})
 		}
-		return rules(t, rule).Match(request("/"))
+		return rules(t, rule).Match(&wire.Exchange{}, request("/"))
 	}
 	if targets().Target() != nil || targets(0, 0).Target() != nil {
 		t.Error("a target where there is none")
@@ -252,7 +252,7 @@ func consul(tb testing.TB) (*route.Table, *wire.Request) {
 
 func TestMatchAllocates(t *testing.T) {
 	table, req := consul(t)
-	if n := testing.AllocsPerRun(100, func() { table.Match(req).Target() }); n != 0 {
+	if n := testing.AllocsPerRun(100, func() { table.Match(&wire.Exchange{}, req).Target() }); n != 0 {
 		t.Errorf("a match allocates %v times", n)
 	}
 }
@@ -261,7 +261,7 @@ func BenchmarkMatch(b *testing.B) {
 	table, req := consul(b)
 	b.ReportAllocs()
 	for b.Loop() {
-		if table.Match(req) == nil {
+		if table.Match(&wire.Exchange{}, req) == nil {
 			b.Fatal("no match")
 		}
 	}
@@ -271,7 +271,7 @@ func BenchmarkMatchOne(b *testing.B) {
 	table, req := rules(b, named("one", mesh.Match{Prefix: "/"})), request("/a?b")
 	b.ReportAllocs()
 	for b.Loop() {
-		if table.Match(req) == nil {
+		if table.Match(&wire.Exchange{}, req) == nil {
 			b.Fatal("no match")
 		}
 	}

@@ -33,8 +33,11 @@ func Conduct(c mesh.Conduct) wire.Layer {
 	server := cmp.Or(c.ServerName, "envoy")
 	return func(next wire.Service) wire.Service {
 		return wire.ServiceFunc(func(x *wire.Exchange, req *wire.Request) (*wire.Response, error) {
-			introduce(&c, x, req)
-			resp, err := next.Serve(x, req)
+			err := introduce(&c, x, req)
+			var resp *wire.Response
+			if err == nil {
+				resp, err = next.Serve(x, req)
+			}
 			if err != nil {
 				resp = wire.Reply(x, err)
 				resp.Header.Set("server", server)
@@ -64,8 +67,8 @@ func Conduct(c mesh.Conduct) wire.Layer {
 	}
 }
 
-// introduce changes the fields of a request.
-func introduce(c *mesh.Conduct, x *wire.Exchange, req *wire.Request) {
+// introduce changes the fields of a request. An error is why it is not served.
+func introduce(c *mesh.Conduct, x *wire.Exchange, req *wire.Request) error {
 	h := &req.Header
 	disbelieve(h, c.UseRemote)
 	if c.UseRemote {
@@ -79,7 +82,11 @@ func introduce(c *mesh.Conduct, x *wire.Exchange, req *wire.Request) {
 			x.Remote = lastButOne(h.Joined(forwardedForField), c.TrustedHops)
 		}
 	} else {
-		if h.Has(forwardedForField) {
+		if c.Detect != nil {
+			if err := detect(c.Detect, x, h); err != nil {
+				return err
+			}
+		} else if h.Has(forwardedForField) {
 			x.Remote = lastButOne(h.Joined(forwardedForField), c.TrustedHops)
 		}
 		if !h.Has(forwardedProtoField) {
@@ -98,6 +105,7 @@ func introduce(c *mesh.Conduct, x *wire.Exchange, req *wire.Request) {
 	if has := h.Has(requestIDField); !c.NoRequestID && (!has || c.UseRemote && !c.PreserveRequestID) {
 		h.Set(requestIDField, newRequestID(x))
 	}
+	return nil
 }
 
 // disbelieve takes out what only Envoy itself may tell, or somebody it trusts: as
@@ -145,7 +153,13 @@ func lastButOne(list string, hops uint32) netip.AddrPort {
 		}
 		list = list[:comma]
 	}
-	last := strings.TrimSpace(list[strings.LastIndexByte(list, ',')+1:])
+	return addressOf(list[strings.LastIndexByte(list, ',')+1:])
+}
+
+// addressOf is an address that a proxy has told, with its port or without; invalid if
+// it is none.
+func addressOf(text string) netip.AddrPort {
+	last := strings.TrimSpace(text)
 	if address, err := netip.ParseAddr(last); err == nil {
 		return netip.AddrPortFrom(address.WithZone(""), 0)
 	}

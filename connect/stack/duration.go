@@ -16,12 +16,17 @@ func maxDuration(d time.Duration) wire.Layer {
 	}
 	return func(next wire.Service) wire.Service {
 		return wire.ServiceFunc(func(x *wire.Exchange, req *wire.Request) (*wire.Response, error) {
-			l := &lifetime{x: x}
-			l.timer = time.AfterFunc(d, l.over)
-			x.OnEnd(l)
+			live(x, d)
 			return next.Serve(x, req)
 		})
 	}
+}
+
+// live ends x after d.
+func live(x *wire.Exchange, d time.Duration) {
+	l := &lifetime{x: x}
+	l.timer = time.AfterFunc(d, l.over)
+	x.OnEnd(l)
 }
 
 // lifetime is what is left of an exchange's time.
@@ -31,12 +36,16 @@ type lifetime struct {
 	x     *wire.Exchange // nil at the end
 }
 
+// deadlineExceeded is a status of gRPC.
+const deadlineExceeded = 4
+
 func (l *lifetime) over() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.x != nil {
 		l.x.Abort(&wire.Fault{
-			Status: http.StatusGatewayTimeout, Flag: wire.FlagUpstreamTimeout, Text: "upstream request timeout", Err: wire.ErrLasted,
+			Status: http.StatusGatewayTimeout, Flag: wire.FlagUpstreamTimeout, Text: "downstream duration timeout",
+			Details: "max_duration_timeout", GRPCStatus: deadlineExceeded, Err: wire.ErrLasted,
 		})
 	}
 }

@@ -1,6 +1,7 @@
 package stack
 
 import (
+	"cmp"
 	"net/http"
 	"reflect"
 	"strings"
@@ -65,6 +66,8 @@ type Onward struct {
 	IdleTimeout string `json:"idle_timeout"`
 	// Retry says when a try is repeated; "" for never.
 	Retry string `json:"retry,omitempty"`
+	// Mirrors are the clusters that get copies.
+	Mirrors []string `json:"mirrors,omitempty"`
 	// Hash says by what an endpoint is chosen consistently; nil for nothing.
 	Hash []string `json:"hash,omitempty"`
 }
@@ -95,7 +98,7 @@ func Explain(h *mesh.HTTP, routes map[string]*mesh.Route, clusters *upstream.Set
 	if err != nil {
 		return nil, err
 	}
-	service := wire.Stack(wire.ServiceFunc(e.route), defaultHost(h.DefaultHost), underscores(h), normalize(h), clientCert(h.ClientCert), wireFilters(layers))
+	service := wire.Stack(wire.ServiceFunc(e.route), defaultHost(h.DefaultHost), stripDot(h.StripDot), overwriteScheme(h.Scheme), underscores(h), normalize(h), clientCert(h.ClientCert), wireFilters(layers))
 	x := &wire.Exchange{}
 	x.Reset(nil, peer, time.Now())
 	x.Method, x.Authority, x.Path, x.Request = req.Method, req.Authority, req.Path, req
@@ -173,7 +176,7 @@ func (e *explaining) route(x *wire.Exchange, req *wire.Request) (*wire.Response,
 	if r.table == nil {
 		return r.Serve(x, req)
 	}
-	domains, rules, rule := r.table.Explain(req)
+	domains, rules, rule := r.table.Explain(x, req)
 	e.Domains, e.Rules = domains, rules
 	if e.Rules == nil {
 		e.Rules = []route.Verdict{}
@@ -183,7 +186,13 @@ func (e *explaining) route(x *wire.Exchange, req *wire.Request) (*wire.Response,
 	}
 	e.Forward = &Onward{Timeout: bound(rule.Timeout), IdleTimeout: bound(r.pause(rule)), Retry: describeRetry(rule.Retry), Hash: describeHash(rule.Hash)}
 	e.Forward.Targets = shares(rule.Targets, r.clusters)
+	if host := rule.NewHost(req); host != "" {
+		req.Authority = host
+	}
 	rule.Rewrite(req)
+	for i := range rule.Mirrors {
+		e.Forward.Mirrors = append(e.Forward.Mirrors, cmp.Or(rule.Mirrors[i].Cluster, "by the header "+rule.Mirrors[i].ClusterHeader))
+	}
 	e.Forward.Authority, e.Forward.Path = req.Authority, req.Path
 	return wire.Text(http.StatusOK, ""), nil
 }
@@ -248,6 +257,9 @@ func shares(targets []mesh.Target, clusters *upstream.Set) []Share {
 	all := make([]Share, 0, len(targets))
 	for i := range targets {
 		target := &targets[i]
+		if target.Header != "" {
+			target = &mesh.Target{Cluster: "by the header " + target.Header, Weight: target.Weight}
+		}
 		share := Share{Percent: 100, Cluster: upstream.Description{Name: target.Cluster, Refusal: "it is not known"}}
 		if len(targets) > 1 && total > 0 {
 			share.Percent = 100 * float64(target.Weight) / float64(total)

@@ -67,7 +67,7 @@ func (e *explaining) token(p *mesh.JWTProvider, audiences []string, x *wire.Exch
 		Providers: map[string]*mesh.JWTProvider{"it": p},
 		Rules:     []mesh.JWTRule{{Requires: &mesh.JWTRequirement{Provider: "it", Audiences: audiences}}},
 	}
-	layer, err := jwt.Layer(alone, jwt.Deps{Choose: func(*wire.Request) int { return 0 }, Find: Find(e.place.clusters), Scope: e.place.scope, Keep: e.place.keys})
+	layer, err := jwt.Layer(alone, jwt.Deps{Choose: func(*wire.Exchange, *wire.Request) int { return 0 }, Find: Find(e.place.clusters), Scope: e.place.scope, Keep: e.place.keys})
 	if err != nil {
 		return "not good: " + err.Error()
 	}

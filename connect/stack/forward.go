@@ -27,10 +27,10 @@ func Forward(clusters *upstream.Set, name string, hashes []mesh.HashPolicy, poli
 			}
 		}
 		if len(hashes) == 0 {
-			return retry(cluster, retries, x, req, false)
+			return retry(cluster, retries, x, req, telling{})
 		}
 		setCookie := hash(hashes, x, req)
-		resp, err := retry(cluster, retries, x, req, false)
+		resp, err := retry(cluster, retries, x, req, telling{})
 		if err == nil && setCookie != "" {
 			resp.Header.Add("set-cookie", setCookie)
 		}

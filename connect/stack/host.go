@@ -28,6 +28,53 @@ func stripPort(h *mesh.HTTP) wire.Layer {
 	}
 }
 
+// stripDot takes a dot off the end of the host (strip_trailing_host_dot).
+func stripDot(on bool) wire.Layer {
+	if !on {
+		return nil
+	}
+	return func(next wire.Service) wire.Service {
+		return wire.ServiceFunc(func(x *wire.Exchange, req *wire.Request) (*wire.Response, error) {
+			host, port := cutPort(req.Authority)
+			if bare, ok := strings.CutSuffix(host, "."); ok {
+				if port != "" {
+					bare += ":" + port
+				}
+				req.Authority, x.Authority = bare, bare
+			}
+			return next.Serve(x, req)
+		})
+	}
+}
+
+// overwriteScheme gives all requests one scheme (scheme_header_transformation).
+func overwriteScheme(scheme string) wire.Layer {
+	if scheme == "" {
+		return nil
+	}
+	return func(next wire.Service) wire.Service {
+		return wire.ServiceFunc(func(x *wire.Exchange, req *wire.Request) (*wire.Response, error) {
+			req.Scheme = scheme
+			return next.Serve(x, req)
+		})
+	}
+}
+
+// maxRequests closes a connection after so many (max_requests_per_connection).
+func maxRequests(most uint32) wire.Layer {
+	if most == 0 {
+		return nil
+	}
+	return func(next wire.Service) wire.Service {
+		return wire.ServiceFunc(func(x *wire.Exchange, req *wire.Request) (*wire.Response, error) {
+			if x.Peer.CountRequest() >= most {
+				x.CloseDownstream = true
+			}
+			return next.Serve(x, req)
+		})
+	}
+}
+
 // cutPort splits an authority; an IPv6 address keeps its brackets.
 func cutPort(authority string) (host, port string) {
 	i := strings.LastIndexByte(authority, ':')

@@ -41,10 +41,17 @@ func HTTPAt(h *mesh.HTTP, routes map[string]*mesh.Route, clusters *upstream.Set,
 	}
 	// The order in which a request meets them. The path is made normal before
 	// any decision, since the bytes decided on are the bytes forwarded.
+	most := h.MaxStreamDuration
+	if router != nil && router.durations {
+		most = 0 // the router sees to it
+	}
 	return wire.Stack(router,
-		maxDuration(h.MaxStreamDuration),
+		maxDuration(most),
+		maxRequests(h.MaxRequests),
 		defaultHost(h.DefaultHost),
 		stripPort(h),
+		stripDot(h.StripDot),
+		overwriteScheme(h.Scheme),
 		underscores(h),
 		normalize(h),
 		clientCert(h.ClientCert),

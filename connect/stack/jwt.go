@@ -26,8 +26,8 @@ func authenticate(config *mesh.JWT, place *Place) (wire.Layer, error) {
 		index[rule] = i
 	}
 	return jwt.Layer(config, jwt.Deps{
-		Choose: func(req *wire.Request) int {
-			rule := table.Match(req)
+		Choose: func(x *wire.Exchange, req *wire.Request) int {
+			rule := table.Match(x, req)
 			if rule == nil {
 				return -1
 			}

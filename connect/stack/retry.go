@@ -11,12 +11,27 @@ import (
 // maxRetries bounds what a policy may ask for.
 const maxRetries = 10
 
+// telling is what an upstream is told of tries: which it is, and whether the one before
+// took too long.
+type telling struct{ attempts, timeouts bool }
+
+// retryField says whether the try before took too long.
+const retryField = "x-envoy-is-timeout-retry"
+
+func (t telling) again(x *wire.Exchange, req *wire.Request, slow bool) {
+	if t.attempts {
+		req.Header.Set(attemptsField, strconv.Itoa(x.Tries))
+	}
+	if t.timeouts {
+		req.Header.Set(retryField, strconv.FormatBool(slow))
+	}
+}
+
 // retry serves a request and repeats it as the policy says, each time as a
 // whole exchange with the cluster. Nothing of a response has gone downstream as
 // long as its head is here, so what is repeated was not seen by the client.
-// With tell the upstream is told which try it is.
-func retry(cluster *upstream.Cluster, policy *retryPolicy, x *wire.Exchange, req *wire.Request, tell bool) (*wire.Response, error) {
-	if tell {
+func retry(cluster *upstream.Cluster, policy *retryPolicy, x *wire.Exchange, req *wire.Request, tell telling) (*wire.Response, error) {
+	if tell.attempts {
 		req.Header.Set(attemptsField, "1")
 	}
 	x.Tries++
@@ -34,7 +49,7 @@ func retry(cluster *upstream.Cluster, policy *retryPolicy, x *wire.Exchange, req
 	defer place.keep(x)
 	pauses := newBackOff(policy.Retry)
 	for n := 0; ; n++ {
-		resp, err := serveTry(cluster, policy, x, req)
+		resp, slow, err := serveTry(cluster, policy, x, req)
 		place.succeeded = err == nil && resp.Status < 500
 		if !policy.wants(x.GRPC, resp, err) {
 			return resp, err
@@ -72,9 +87,7 @@ func retry(cluster *upstream.Cluster, policy *retryPolicy, x *wire.Exchange, req
 			return nil, err
 		}
 		x.Tries++
-		if tell {
-			req.Header.Set(attemptsField, strconv.Itoa(x.Tries))
-		}
+		tell.again(x, req, slow)
 	}
 }
 
@@ -105,21 +118,24 @@ func (p *retryPlace) keep(x *wire.Exchange) {
 // End implements [wire.End].
 func (p *retryPlace) End(*wire.Exchange) { p.cluster.EndRetry(p.succeeded) }
 
-// serveTry limits one try to what the policy says, until its head is there.
-func serveTry(next *upstream.Cluster, policy *retryPolicy, x *wire.Exchange, req *wire.Request) (*wire.Response, error) {
+// serveTry limits one try to what the policy says, until its head is there. slow says
+// that it has taken longer.
+func serveTry(next *upstream.Cluster, policy *retryPolicy, x *wire.Exchange, req *wire.Request) (resp *wire.Response, slow bool, err error) {
 	perTry := policy.tryTimeout()
 	if perTry <= 0 {
-		return next.Serve(x, req)
+		resp, err = next.Serve(x, req)
+		return resp, false, err
 	}
 	deadline, timeout := x.Deadline, x.Timeout
 	limit(x, time.Now(), perTry)
 	own := deadline.IsZero() || x.Deadline.Before(deadline)
 	defer func() { x.Deadline, x.Timeout = deadline, timeout }()
-	resp, err := next.Serve(x, req)
+	resp, err = next.Serve(x, req)
 	if own && err != nil && wire.AsFault(err).Flag == wire.FlagUpstreamTimeout {
 		next.TryTimedOut(perTry == policy.PerTryIdle && perTry != policy.PerTry)
+		slow = true
 	}
-	return resp, err
+	return resp, slow, err
 }
 
 // hasTime tells whether there is time for a pause and another try.

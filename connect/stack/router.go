@@ -26,6 +26,9 @@ type router struct {
 	upgrades []string
 	suppress bool
 	idle     time.Duration
+	// most is the chain's max_stream_duration, if rules have their own (durations).
+	most      time.Duration
+	durations bool
 }
 
 func newRouter(table *mesh.Route, h *mesh.HTTP, clusters *upstream.Set) (*router, error) {
@@ -38,10 +41,11 @@ func newRouter(table *mesh.Route, h *mesh.HTTP, clusters *upstream.Set) (*router
 	}
 	r := &router{
 		table: compiled, name: table.Name, clusters: clusters, retries: map[*mesh.Retry]*retryPolicy{},
-		upgrades: h.Upgrades, idle: h.StreamIdleTimeout, suppress: h.Conduct.Suppress,
+		upgrades: h.Upgrades, idle: h.StreamIdleTimeout, suppress: h.Conduct.Suppress, most: h.MaxStreamDuration,
 	}
 	for _, vh := range table.VirtualHosts {
 		for _, rule := range vh.Rules {
+			r.durations = r.durations || rule.Stream != nil
 			if rule.Retry == nil || rule.Refusal != "" {
 				continue
 			}
@@ -78,7 +82,7 @@ func (r *router) Serve(x *wire.Exchange, req *wire.Request) (*wire.Response, err
 	if err := r.mayUpgrade(rule, req); err != nil {
 		return nil, err
 	}
-	if resp := rule.Answer(req); resp != nil {
+	if resp := rule.Answer(x, req); resp != nil {
 		if req.Method == http.MethodConnect && resp.Status/100 == 2 {
 			// It would promise a tunnel (RFC 9110 section 9.3.6).
 			return nil, &wire.Fault{Status: http.StatusNotImplemented, Flag: wire.FlagDenied, Text: "there is no tunnel"}
@@ -115,7 +119,7 @@ type choice struct {
 // pin chooses the rule of a request before its head is changed.
 func (r *router) pin(x *wire.Exchange, req *wire.Request) {
 	if r.table != nil && x.Pinned == nil {
-		x.Pinned = &choice{rule: r.table.Match(req)}
+		x.Pinned = &choice{rule: r.table.Match(x, req)}
 	}
 }
 
@@ -125,7 +129,7 @@ func (r *router) clusterOf(x *wire.Exchange, req *wire.Request) string {
 		return x.Cluster
 	}
 	if target := r.aim(x, req); target != nil {
-		return target.Cluster
+		return route.ClusterOf(target, req)
 	}
 	return ""
 }
@@ -135,13 +139,13 @@ func (r *router) chosen(x *wire.Exchange, req *wire.Request) (*route.Rule, *mesh
 	if c, ok := x.Pinned.(*choice); ok {
 		return c.rule, c.target
 	}
-	return r.table.Match(req), nil
+	return r.table.Match(x, req), nil
 }
 
 // goesTo chooses the cluster of a request ahead of time; nil if there is none.
 func (r *router) goesTo(x *wire.Exchange, req *wire.Request) *upstream.Cluster {
 	if target := r.aim(x, req); target != nil {
-		return r.clusters.Cluster(target.Cluster)
+		return r.clusters.Cluster(route.ClusterOf(target, req))
 	}
 	return nil
 }
@@ -176,13 +180,9 @@ func (r *router) forward(x *wire.Exchange, req *wire.Request, rule *route.Rule, 
 	if target == nil {
 		return nil, nil, &wire.Fault{Status: http.StatusServiceUnavailable, Flag: wire.FlagNoCluster, Details: "cluster_not_found"}
 	}
-	cluster := r.clusters.Cluster(target.Cluster)
-	if cluster == nil {
-		x.Cluster = target.Cluster
-		return nil, target, &wire.Fault{
-			Status: http.StatusServiceUnavailable, Flag: wire.FlagNoCluster, Details: "cluster_not_found",
-			Err: fmt.Errorf("cluster %q is not known", target.Cluster),
-		}
+	cluster, err := r.clusterFor(x, req, rule, target)
+	if err != nil {
+		return nil, target, err
 	}
 	dropAsked(&req.Header)
 	if x.Request == nil { // of a codec that does not tell
@@ -198,24 +198,11 @@ func (r *router) forward(x *wire.Exchange, req *wire.Request, rule *route.Rule, 
 	if len(rule.Hash) > 0 {
 		setCookie = hash(rule.Hash, x, req)
 	}
-	if rule.Rewrites() && !r.suppress && !req.Header.Has(originalPath) {
-		req.Header.Add(originalPath, req.Path)
-	}
-	if rule.HostRewrite != "" && !r.suppress && !req.Header.Has(originalHost) {
-		req.Header.Add(originalHost, req.Authority)
-	}
-	rule.Rewrite(req)
-	x.Choice.AutoHost = rule.AutoHost
-	timeout := rule.Timeout
-	if timeout > 0 && !req.Raw() {
-		limit(x, x.Received(), timeout)
-	}
-	if x.IdleTimeout == 0 { // unless who stands before us has said
-		x.IdleTimeout = r.pause(rule)
-	}
+	r.rewrite(x, req, rule, target)
 	policy := r.retries[rule.Retry]
-	if !r.suppress {
-		tellTimeout(x, req, cmp.Or(policy.tryTimeout(), timeout))
+	r.bound(x, req, rule, policy)
+	if len(rule.Mirrors) > 0 {
+		r.mirror(x, req, rule.Mirrors)
 	}
 	resp, err := r.serve(x, req, rule, cluster, policy)
 	if err != nil {
@@ -233,11 +220,39 @@ func (r *router) forward(x *wire.Exchange, req *wire.Request, rule *route.Rule, 
 	return resp, target, nil
 }
 
-// The fields in which the upstream learns what path and authority were.
-const (
-	originalPath = "x-envoy-original-path"
-	originalHost = "x-envoy-original-host"
-)
+// clusterFor finds the cluster of a target, and notes it.
+func (r *router) clusterFor(x *wire.Exchange, req *wire.Request, rule *route.Rule, target *mesh.Target) (*upstream.Cluster, error) {
+	name := route.ClusterOf(target, req)
+	if cluster := r.clusters.Cluster(name); cluster != nil {
+		x.Cluster = cluster.Name()
+		return cluster, nil
+	}
+	x.Cluster = target.Cluster // what a client says is not counted by
+	return nil, &wire.Fault{
+		Status: cmp.Or(rule.NoCluster, http.StatusServiceUnavailable), Flag: wire.FlagNoCluster, Details: "cluster_not_found",
+		Err: fmt.Errorf("cluster %q is not known", name),
+	}
+}
+
+// rewrite gives the request the authority and the path that the upstream gets.
+func (r *router) rewrite(x *wire.Exchange, req *wire.Request, rule *route.Rule, target *mesh.Target) {
+	if target.HostRewrite != "" {
+		req.Authority = target.HostRewrite
+	}
+	if host := rule.NewHost(req); host != "" {
+		req.SetHost(host, rule.AppendHost, !r.suppress)
+	}
+	if rule.Rewrites() {
+		if !r.suppress && !req.Header.Has(originalPath) {
+			req.Header.Add(originalPath, req.Path)
+		}
+		rule.Rewrite(req)
+	}
+	x.Choice.AutoHost, x.Choice.AppendHost, x.Choice.OriginalHost = rule.AutoHost, rule.AppendHost, !r.suppress
+}
+
+// originalPath is where the upstream learns what the path was.
+const originalPath = "x-envoy-original-path"
 
 // serve hands over to the cluster, or to what opens a tunnel to it.
 func (r *router) serve(
@@ -246,7 +261,7 @@ func (r *router) serve(
 	if rule.Connect && req.Method == http.MethodConnect {
 		return Connect(func() (*upstream.Cluster, error) { return cluster, nil }).Serve(x, req)
 	}
-	return retry(cluster, policy, x, req, rule.Host.RequestAttempts)
+	return retry(cluster, policy, x, req, telling{rule.Host.RequestAttempts, rule.Host.TimeoutRetry})
 }
 
 // mayUpgrade refuses to switch to a protocol, or to a tunnel, that neither the rule
@@ -268,23 +283,3 @@ func (r *router) mayUpgrade(rule *route.Rule, req *wire.Request) error {
 
 // upgradeConnect is what CONNECT is called among protocols.
 const upgradeConnect = "connect"
-
-// pause is the idle timeout of exchanges of rule.
-func (r *router) pause(rule *route.Rule) time.Duration {
-	d := r.idle
-	if rule.HasIdleTimeout {
-		d = rule.IdleTimeout
-	}
-	if d == 0 {
-		return -1
-	}
-	return d
-}
-
-// limit sets the deadline, counted from begin, unless an outer one is nearer.
-func limit(x *wire.Exchange, begin time.Time, timeout time.Duration) {
-	deadline := begin.Add(timeout)
-	if x.Deadline.IsZero() || deadline.Before(x.Deadline) {
-		x.Deadline, x.Timeout = deadline, timeout
-	}
-}

@@ -45,7 +45,7 @@ func (c *Cluster) Serve(x *wire.Exchange, req *wire.Request) (*wire.Response, er
 			return nil, c.without(last)
 		}
 		if x.Choice.AutoHost && host.Name() != "" {
-			req.Authority = host.Name()
+			req.SetHost(host.Name(), x.Choice.AppendHost, x.Choice.OriginalHost)
 		}
 		// A pooled connection that turned out stale says nothing of its host, but
 		// the others in the pool may be as old: what follows it is a new one.

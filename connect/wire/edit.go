@@ -56,3 +56,36 @@ func (r *Request) Put(name, value string) error {
 	}
 	return nil
 }
+
+// The fields in which the upstream learns of the authority that the client asked for.
+const (
+	forwardedHost = "x-forwarded-host"
+	originalHost  = "x-envoy-original-host"
+)
+
+// SetHost gives the request another authority, and says in its fields which it had, as
+// far as it is to.
+func (r *Request) SetHost(host string, forwarded, original bool) {
+	if forwarded {
+		r.TellHost()
+	}
+	if original && !r.Header.Has(originalHost) {
+		r.Header.Add(originalHost, r.Authority)
+	}
+	r.Authority = host
+}
+
+// TellHost appends the authority to what x-forwarded-host says, unless it is the last
+// that it says.
+func (r *Request) TellHost() {
+	if r.Authority == "" {
+		return
+	}
+	before := r.Header.Joined(forwardedHost)
+	switch last := before[strings.LastIndexByte(before, ',')+1:]; {
+	case before == "":
+		r.Header.Set(forwardedHost, r.Authority)
+	case last != r.Authority:
+		r.Header.Set(forwardedHost, before+","+r.Authority)
+	}
+}

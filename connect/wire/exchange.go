@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"slices"
@@ -51,8 +52,13 @@ type Peer struct {
 	// Number tells connections with clients apart, or those with endpoints; 0 is none.
 	Number uint64
 
-	host atomic.Pointer[string]
+	host     atomic.Pointer[string]
+	requests atomic.Uint32
 }
+
+// CountRequest counts a request of the connection, and returns how many there have
+// been. It is safe for concurrent use.
+func (p *Peer) CountRequest() uint32 { return p.requests.Add(1) }
 
 // Host is the IP of Addr as text, an IPv4 one never as IPv6; "" for a unix
 // socket. It is made once. It is safe for concurrent use.
@@ -196,6 +202,8 @@ type Exchange struct {
 	Metadata Metadata
 
 	control Control
+	// drawn is what Draw has drawn, with a bit above; 0 before.
+	drawn   uint64
 	ends    []End
 	lenders []Lender
 
@@ -235,6 +243,9 @@ type Choice struct {
 	// AutoHost makes the authority of the request the host name of the endpoint that
 	// is chosen, if it has one.
 	AutoHost bool
+	// AppendHost tells of the authority that it had then in x-forwarded-host (see
+	// Request.TellHost), OriginalHost in x-envoy-original-host.
+	AppendHost, OriginalHost bool
 }
 
 // Attempt is one try upstream.
@@ -279,7 +290,7 @@ func (x *Exchange) Reset(control Control, peer *Peer, start time.Time) {
 	x.Metadata.Reset()
 	x.Request, x.Response, x.Details, x.Termination, x.Rule = nil, nil, "", "", ""
 	x.Remote, x.Tries, x.Exhausted, x.small, x.TraceID = netip.AddrPort{}, 0, false, 0, ""
-	x.HealthCheck = false
+	x.HealthCheck, x.drawn = false, 0
 	clear(x.attempts0[:])
 	clear(x.ends0[:])
 	clear(x.lenders0[:])
@@ -292,6 +303,15 @@ func (x *Exchange) Client() netip.AddrPort {
 		return x.Remote
 	}
 	return x.Peer.Addr
+}
+
+// Draw is a random number, always the same one of an exchange, by which routes take
+// shares of requests: who draws again decides as before.
+func (x *Exchange) Draw() uint32 {
+	if x.drawn == 0 {
+		x.drawn = 1<<32 | rand.Uint64()>>32 //nolint:gosec // a share is no secret
+	}
+	return uint32(x.drawn)
 }
 
 // Received is when the head of the request was whole.

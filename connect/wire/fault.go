@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -91,6 +92,8 @@ type Fault struct { //nolint:errname // it is what an exchange ends with, and re
 	// Header is added to the response, for example WWW-Authenticate. A
 	// content-type says what Text is; without one it is plain text.
 	Header []Field
+	// GRPCStatus is the status for a call of gRPC; 0 means what follows from Status.
+	GRPCStatus int
 	// Close asks for the downstream connection to be closed afterwards.
 	Close bool
 	// Err is the cause, for log and errors.Is; may be nil.
@@ -163,7 +166,7 @@ func Reply(x *Exchange, err error) *Response {
 	}
 	resp := Text(fault.status(), text+"\n")
 	if x.GRPC {
-		resp = grpcReply(x.GRPCType, fault.status(), text)
+		resp = grpcReply(x.GRPCType, cmp.Or(fault.GRPCStatus, GRPCStatus(fault.status())), text)
 	}
 	for _, f := range fault.Header {
 		switch {

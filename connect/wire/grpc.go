@@ -19,9 +19,21 @@ func IsGRPC(h *Header) bool {
 func grpcReply(kind string, status int, text string) *Response {
 	resp := &Response{Status: http.StatusOK}
 	resp.Header.Add("content-type", cmp.Or(kind, "application/grpc"))
-	resp.Header.Add("grpc-status", strconv.Itoa(GRPCStatus(status)))
-	resp.Header.Add("grpc-message", GRPCMessage(text))
+	resp.Header.Add("grpc-status", strconv.Itoa(status))
+	if text != "" {
+		resp.Header.Add("grpc-message", GRPCMessage(text))
+	}
 	return resp
+}
+
+// Direct makes a response of our own that is no error; a call of gRPC is told in its
+// own terms, and Status is what it would have been until the response is sent.
+func Direct(x *Exchange, status int, text string) *Response {
+	if x.GRPC {
+		x.Status = status
+		return grpcReply(x.GRPCType, GRPCStatus(status), text)
+	}
+	return Text(status, text)
 }
 
 // GRPCStatus maps a status of HTTP to one of gRPC, as gRPC says and Envoy does

@@ -30,14 +30,16 @@ func (d *decoder) codec(msg *hcmv3.HttpConnectionManager, h *mesh.HTTP) error {
 	c.IdleTimeout = httpIdle
 	c.HeaderTimeout, c.RequestTimeout = endless(msg.GetRequestHeadersTimeout()), endless(msg.GetRequestTimeout())
 	if common := msg.GetCommonHttpProtocolOptions(); common != nil {
-		err := d.only(common, "headers_with_underscores_action idle_timeout max_connection_duration max_headers_count max_stream_duration",
-			"max_response_headers_kb max_requests_per_connection max_connection_duration_jitter")
+		err := d.only(common, "headers_with_underscores_action idle_timeout max_connection_duration max_headers_count"+
+			" max_stream_duration max_requests_per_connection",
+			"max_response_headers_kb max_connection_duration_jitter")
 		if err != nil {
 			return err
 		}
 		if idle := common.GetIdleTimeout(); idle != nil {
 			c.IdleTimeout = endless(idle)
 		}
+		h.MaxRequests = common.GetMaxRequestsPerConnection().GetValue()
 		c.MaxHeaders = number(common.GetMaxHeadersCount(), 1<<16)
 		c.MaxAge, h.MaxStreamDuration = duration(common.GetMaxConnectionDuration(), 0), duration(common.GetMaxStreamDuration(), 0)
 	}

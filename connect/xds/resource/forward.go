@@ -1,7 +1,9 @@
 package resource
 
 import (
+	"errors"
 	"fmt"
+	"net/http"
 	"regexp"
 	"strings"
 
@@ -13,38 +15,42 @@ import (
 )
 
 // forward reads the action that sends a request to a cluster.
-func (d *decoder) forward(msg *routev3.RouteAction, inherited *routev3.RetryPolicy, r *mesh.Rule) error {
-	err := d.only(msg, "cluster weighted_clusters timeout idle_timeout prefix_rewrite regex_rewrite retry_policy hash_policy"+
-		" host_rewrite_literal auto_host_rewrite upgrade_configs",
-		"cluster_not_found_response_code request_mirror_policies append_x_forwarded_host priority max_stream_duration"+
-			" max_grpc_timeout grpc_timeout_offset flush_timeout - include_vh_rate_limits early_data_policy")
+func (d *decoder) forward(msg *routev3.RouteAction, from inherited, r *mesh.Rule) error {
+	err := d.only(msg, "cluster cluster_header weighted_clusters cluster_not_found_response_code timeout idle_timeout max_stream_duration"+
+		" max_grpc_timeout grpc_timeout_offset prefix_rewrite regex_rewrite path_rewrite_policy retry_policy hash_policy"+
+		" host_rewrite_literal host_rewrite_header host_rewrite_path_regex auto_host_rewrite append_x_forwarded_host"+
+		" request_mirror_policies upgrade_configs",
+		"priority flush_timeout - include_vh_rate_limits early_data_policy")
 	if err != nil {
 		return err
 	}
-	r.Timeout = duration(msg.GetTimeout(), routeTimeout)
-	if idle := msg.GetIdleTimeout(); idle != nil {
-		r.IdleTimeout, r.HasIdleTimeout = duration(idle, 0), true
+	if err := d.timeouts(msg, r); err != nil {
+		return err
 	}
-	r.HostRewrite = msg.GetHostRewriteLiteral()
-	r.AutoHost = msg.GetAutoHostRewrite().GetValue()
 	if err := d.ruleUpgrades(msg.GetUpgradeConfigs(), r); err != nil {
 		return err
 	}
-	if r.PrefixRewrite = msg.GetPrefixRewrite(); r.PrefixRewrite != "" {
-		r.HasPrefixRewrite = true
-	}
-	if r.RegexRewrite, err = regexRewrite(msg.GetRegexRewrite()); err != nil {
+	if err := rewrites(msg, r); err != nil {
 		return err
 	}
 	if r.Targets, err = d.targets(msg); err != nil {
 		return err
 	}
+	if r.NoCluster, err = noCluster(msg.GetClusterNotFoundResponseCode()); err != nil {
+		return err
+	}
 	policy := msg.GetRetryPolicy()
 	if policy == nil {
-		policy = inherited
+		policy = from.retry
 	}
 	if r.Retry, err = d.retry(policy); err != nil {
 		return err
+	}
+	r.Mirrors = from.mirrors
+	if len(msg.GetRequestMirrorPolicies()) > 0 {
+		if r.Mirrors, err = d.mirrors(msg.GetRequestMirrorPolicies()); err != nil {
+			return err
+		}
 	}
 	for _, h := range msg.GetHashPolicy() {
 		hash, err := d.hash(h)
@@ -56,13 +62,97 @@ func (d *decoder) forward(msg *routev3.RouteAction, inherited *routev3.RetryPoli
 	return nil
 }
 
+// timeouts reads what bounds an exchange.
+func (d *decoder) timeouts(msg *routev3.RouteAction, r *mesh.Rule) error {
+	r.Timeout = duration(msg.GetTimeout(), routeTimeout)
+	if idle := msg.GetIdleTimeout(); idle != nil {
+		r.IdleTimeout, r.HasIdleTimeout = duration(idle, 0), true
+	}
+	if most := msg.GetMaxGrpcTimeout(); most != nil {
+		r.GRPCTimeout = &mesh.GRPCTimeout{Most: duration(most, 0), Offset: duration(msg.GetGrpcTimeoutOffset(), 0)}
+	}
+	stream := msg.GetMaxStreamDuration()
+	if stream == nil {
+		return nil
+	}
+	if err := d.only(stream, "max_stream_duration grpc_timeout_header_max grpc_timeout_header_offset", ""); err != nil {
+		return err
+	}
+	r.Stream = &mesh.StreamDuration{Most: duration(stream.GetMaxStreamDuration(), 0), HasMost: stream.GetMaxStreamDuration() != nil}
+	if most := stream.GetGrpcTimeoutHeaderMax(); most != nil {
+		r.Stream.GRPC = &mesh.GRPCTimeout{Most: duration(most, 0), Offset: duration(stream.GetGrpcTimeoutHeaderOffset(), 0)}
+	}
+	return nil
+}
+
+// rewrites reads what the upstream gets for authority and path.
+func rewrites(msg *routev3.RouteAction, r *mesh.Rule) error {
+	var err error
+	r.AppendHost = msg.GetAppendXForwardedHost()
+	r.HostRewrite = msg.GetHostRewriteLiteral()
+	r.HostHeader = strings.ToLower(msg.GetHostRewriteHeader())
+	r.AutoHost = msg.GetAutoHostRewrite().GetValue()
+	if r.HostPath, err = substitution(msg.GetHostRewritePathRegex()); err != nil {
+		return fmt.Errorf("host_rewrite_path_regex: %w", err)
+	}
+	if r.PrefixRewrite = msg.GetPrefixRewrite(); r.PrefixRewrite != "" {
+		r.HasPrefixRewrite = true
+	}
+	if r.RegexRewrite, err = regexRewrite(msg.GetRegexRewrite()); err != nil {
+		return err
+	}
+	r.TemplateRewrite, err = templateRewrite(msg.GetPathRewritePolicy(), r.Match.Template)
+	if err == nil && r.TemplateRewrite != "" && (r.HasPrefixRewrite || r.RegexRewrite != nil) {
+		err = errors.New("path_rewrite_policy beside another rewrite")
+	}
+	return err
+}
+
+func noCluster(code routev3.RouteAction_ClusterNotFoundResponseCode) (int, error) {
+	switch code {
+	case routev3.RouteAction_SERVICE_UNAVAILABLE:
+		return 0, nil
+	case routev3.RouteAction_NOT_FOUND:
+		return http.StatusNotFound, nil
+	case routev3.RouteAction_INTERNAL_SERVER_ERROR:
+		return http.StatusInternalServerError, nil
+	default:
+		return 0, fmt.Errorf("cluster_not_found_response_code %d is not supported", code)
+	}
+}
+
+// mirrors reads to whom copies of requests go.
+func (d *decoder) mirrors(msgs []*routev3.RouteAction_RequestMirrorPolicy) ([]mesh.Mirror, error) {
+	var all []mesh.Mirror
+	for _, msg := range msgs {
+		err := d.only(msg, "cluster cluster_header runtime_fraction disable_shadow_host_suffix_append", "trace_sampled")
+		if err != nil {
+			return nil, err
+		}
+		m := mesh.Mirror{
+			Cluster: msg.GetCluster(), ClusterHeader: strings.ToLower(msg.GetClusterHeader()), Share: 1_000_000,
+			PlainHost: msg.GetDisableShadowHostSuffixAppend(),
+		}
+		if (m.Cluster == "") == (m.ClusterHeader == "") {
+			return nil, errors.New("request_mirror_policies: either a cluster or a header that names one")
+		}
+		if f := msg.GetRuntimeFraction(); f != nil {
+			if m.Share, err = d.share(f); err != nil {
+				return nil, fmt.Errorf("request_mirror_policies: %w", err)
+			}
+		}
+		all = append(all, m)
+	}
+	return all, nil
+}
+
 func (d *decoder) targets(msg *routev3.RouteAction) ([]mesh.Target, error) {
 	weighted := msg.GetWeightedClusters()
 	if weighted == nil {
-		if msg.GetCluster() == "" {
+		if msg.GetCluster() == "" && msg.GetClusterHeader() == "" {
 			return nil, fmt.Errorf("route without a cluster")
 		}
-		return []mesh.Target{{Cluster: msg.GetCluster(), Weight: 1}}, nil
+		return []mesh.Target{{Cluster: msg.GetCluster(), Header: strings.ToLower(msg.GetClusterHeader()), Weight: 1}}, nil
 	}
 	if err := d.only(weighted, "clusters total_weight", " - runtime_key_prefix"); err != nil {
 		return nil, err
@@ -70,14 +160,18 @@ func (d *decoder) targets(msg *routev3.RouteAction) ([]mesh.Target, error) {
 	var out []mesh.Target
 	total := uint64(0)
 	for _, w := range weighted.GetClusters() {
-		err := d.only(w, "name weight request_headers_to_add request_headers_to_remove response_headers_to_add response_headers_to_remove", "")
+		err := d.only(w, "name cluster_header weight request_headers_to_add request_headers_to_remove response_headers_to_add"+
+			" response_headers_to_remove host_rewrite_literal", "")
 		if err != nil {
 			return nil, err
 		}
-		if w.GetName() == "" {
-			return nil, fmt.Errorf("weighted cluster without a name")
+		if (w.GetName() == "") == (w.GetClusterHeader() == "") {
+			return nil, fmt.Errorf("weighted cluster without a name, or with two")
 		}
-		t := mesh.Target{Cluster: w.GetName(), Weight: w.GetWeight().GetValue()}
+		t := mesh.Target{
+			Cluster: w.GetName(), Header: strings.ToLower(w.GetClusterHeader()), Weight: w.GetWeight().GetValue(),
+			HostRewrite: w.GetHostRewriteLiteral(),
+		}
 		if t.Edit, err = edit(w); err != nil {
 			return nil, err
 		}
@@ -100,8 +194,21 @@ func regexRewrite(msg *matcherv3.RegexMatchAndSubstitute) (*mesh.RegexRewrite, e
 	if prefix, ok := strippedPrefix(pattern, msg.GetSubstitution()); ok {
 		return &mesh.RegexRewrite{StripPrefix: prefix}, nil
 	}
-	if _, err := match.Regex(pattern); err != nil {
+	rewrite, err := substitution(msg)
+	if err != nil {
 		return nil, fmt.Errorf("regex_rewrite: %w", err)
+	}
+	return rewrite, nil
+}
+
+// substitution reads a rewrite by a regular expression and tries its pattern out.
+func substitution(msg *matcherv3.RegexMatchAndSubstitute) (*mesh.RegexRewrite, error) {
+	if msg == nil {
+		return nil, nil //nolint:nilnil // nil is no rewrite
+	}
+	pattern := msg.GetPattern().GetRegex()
+	if _, err := match.Regex(pattern); err != nil {
+		return nil, err
 	}
 	return &mesh.RegexRewrite{Pattern: pattern, Substitution: msg.GetSubstitution()}, nil
 }

@@ -24,10 +24,11 @@ func (d *decoder) http(msg *hcmv3.HttpConnectionManager) (*mesh.HTTP, error) {
 		" http_protocol_options max_request_headers_kb stream_idle_timeout request_timeout request_headers_timeout normalize_path merge_slashes path_with_escaped_slashes_action"+
 		" strip_any_host_port strip_matching_host_port forward_client_cert_details set_current_client_cert_details upgrade_configs tracing"+
 		" server_name server_header_transformation use_remote_address xff_num_trusted_hops skip_xff_append via generate_request_id"+
-		" preserve_external_request_id always_set_request_id_in_response append_x_forwarded_port access_log",
+		" preserve_external_request_id always_set_request_id_in_response append_x_forwarded_port access_log local_reply_config"+
+		" original_ip_detection_extensions strip_trailing_host_dot scheme_header_transformation",
 		"access_log_options access_log_flush_interval flush_access_log_on_new_request add_user_agent"+
 			" stream_flush_timeout request_id_extension http1_safe_max_connection_duration"+
-			" local_reply_config stream_error_on_invalid_http_message proxy_status_config"+
+			" stream_error_on_invalid_http_message proxy_status_config"+
 			" - drain_timeout drain_timeout_jitter delayed_close_timeout internal_address_config proxy_100_continue"+
 			" append_local_overload record_route_resolution_stats represent_ipv4_remote_address_as_ipv4_mapped_ipv6")
 	if err != nil {
@@ -40,6 +41,7 @@ func (d *decoder) http(msg *hcmv3.HttpConnectionManager) (*mesh.HTTP, error) {
 		MergeSlashes:      msg.GetMergeSlashes(),
 		StripPort:         msg.GetStripAnyHostPort(),
 		StripLocalPort:    msg.GetStripMatchingHostPort(),
+		StripDot:          msg.GetStripTrailingHostDot(),
 		StreamIdleTimeout: duration(msg.GetStreamIdleTimeout(), streamIdle),
 	}
 	if kb := msg.GetMaxRequestHeadersKb(); kb != nil {
@@ -62,7 +64,13 @@ func (d *decoder) http(msg *hcmv3.HttpConnectionManager) (*mesh.HTTP, error) {
 		return nil, err
 	}
 	h.AccessLogs = d.accessLogs(msg.GetAccessLog())
-	if h.Conduct, err = conduct(msg); err != nil {
+	if h.LocalReply, err = d.localReply(msg.GetLocalReplyConfig()); err != nil {
+		return nil, err
+	}
+	if h.Scheme, err = d.scheme(msg.GetSchemeHeaderTransformation()); err != nil {
+		return nil, err
+	}
+	if h.Conduct, err = d.conduct(msg); err != nil {
 		return nil, err
 	}
 	if h.Upgrades, err = d.upgrades(msg.GetUpgradeConfigs()); err != nil {
@@ -72,6 +80,22 @@ func (d *decoder) http(msg *hcmv3.HttpConnectionManager) (*mesh.HTTP, error) {
 	h.Filters, err = d.httpFilters(msg.GetHttpFilters())
 	h.Conduct.Suppress = suppresses(msg.GetHttpFilters())
 	return h, err
+}
+
+// scheme reads what scheme all requests get; "" is their own.
+func (d *decoder) scheme(msg *corev3.SchemeHeaderTransformation) (string, error) {
+	if msg == nil {
+		return "", nil
+	}
+	if err := d.only(msg, "scheme_to_overwrite", "match_upstream"); err != nil {
+		return "", err
+	}
+	switch scheme := msg.GetSchemeToOverwrite(); scheme {
+	case "", "http", "https":
+		return scheme, nil
+	default:
+		return "", fmt.Errorf("scheme_to_overwrite %q", scheme)
+	}
 }
 
 func (d *decoder) routeSource(msg *hcmv3.HttpConnectionManager, h *mesh.HTTP) error {

@@ -216,7 +216,7 @@ func TestRefusedListeners(t *testing.T) {
 		{text: chain("", tcp, tlsSocket(`"tlsCertificateSdsSecretConfigs":[{"name":"x"}]`)), chain: "tls: from elsewhere than inline is not supported"},
 		{text: chain("", hcm(`"httpFilters":[`+router+`]`), ""), chain: "no route_config"},
 		{text: chain("", hcm(`"routeConfig":{},"httpFilters":[]`), ""), chain: "no router at the end"},
-		{text: chain("", hcm(inline+`,"stripTrailingHostDot":true`), ""), chain: "HttpConnectionManager.strip_trailing_host_dot is not supported"},
+		{text: chain("", hcm(inline+`,"pathNormalizationOptions":{}`), ""), chain: "HttpConnectionManager.path_normalization_options is not supported"},
 		{text: chain("", hcm(inline+`,"codecType":"HTTP3"`), ""), chain: "HTTP/3"},
 		{text: chain("", hcm(`"rds":{"routeConfigName":"x","configSource":{"path":"/x"}},"httpFilters":[`+router+`]`), ""), chain: "routes from elsewhere"},
 		{text: chain("", hcm(`"routeConfig":{},"httpFilters":[`+router+`,`+router+`]`), ""), chain: "comes after the router"},

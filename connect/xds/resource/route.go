@@ -11,7 +11,6 @@ import (
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 
 	"github.com/serai-net/serai/connect/format"
-	"github.com/serai-net/serai/connect/match"
 	"github.com/serai-net/serai/connect/mesh"
 )
 
@@ -33,46 +32,77 @@ func (d *decoder) route(msg *routev3.RouteConfiguration) *mesh.Route {
 	r := &mesh.Route{
 		Name: msg.GetName(), ValidateClusters: msg.GetValidateClusters().GetValue(),
 		SpecificWins: msg.GetMostSpecificHeaderMutationsWins(),
+		IgnorePort:   msg.GetIgnorePortInHostMatching(), IgnoreParameters: msg.GetIgnorePathParametersInPathMatching(),
 	}
 	err := d.only(msg, "name virtual_hosts validate_clusters request_headers_to_add request_headers_to_remove"+
-		" response_headers_to_add response_headers_to_remove most_specific_header_mutations_wins",
-		"request_mirror_policies - max_direct_response_body_size_bytes metadata")
+		" response_headers_to_add response_headers_to_remove most_specific_header_mutations_wins request_mirror_policies"+
+		" ignore_port_in_host_matching ignore_path_parameters_in_path_matching",
+		"- max_direct_response_body_size_bytes metadata")
 	if err == nil {
 		r.Edit, err = edit(msg)
 	}
+	from := inherited{}
+	if err == nil {
+		from.mirrors, err = d.mirrors(msg.GetRequestMirrorPolicies())
+	}
 	for _, vh := range msg.GetVirtualHosts() {
-		r.VirtualHosts = append(r.VirtualHosts, d.virtualHost(vh, err))
+		r.VirtualHosts = append(r.VirtualHosts, d.virtualHost(vh, from, err))
 	}
 	return r
 }
 
+// inherited is what a rule takes from its virtual host and table unless it says
+// otherwise.
+type inherited struct {
+	retry   *routev3.RetryPolicy
+	mirrors []mesh.Mirror
+}
+
 // virtualHost reads a virtual host of a table for which err was found.
-func (d *decoder) virtualHost(msg *routev3.VirtualHost, err error) *mesh.VirtualHost {
+func (d *decoder) virtualHost(msg *routev3.VirtualHost, from inherited, err error) *mesh.VirtualHost {
 	vh := &mesh.VirtualHost{
 		Name: msg.GetName(), Domains: lowerAll(msg.GetDomains()),
 		RequestAttempts: msg.GetIncludeRequestAttemptCount(), ResponseAttempts: msg.GetIncludeAttemptCountInResponse(),
+		TimeoutRetry: msg.GetIncludeIsTimeoutRetryHeader(),
 	}
 	if err == nil {
-		err = d.only(msg, "name domains routes retry_policy hash_policy require_tls request_headers_to_add request_headers_to_remove"+
-			" response_headers_to_add response_headers_to_remove include_request_attempt_count include_attempt_count_in_response",
-			"include_is_timeout_retry_header"+
-				" request_mirror_policies - virtual_clusters per_request_buffer_limit_bytes request_body_buffer_limit metadata")
+		err = d.only(msg, "name domains routes retry_policy require_tls request_headers_to_add request_headers_to_remove"+
+			" response_headers_to_add response_headers_to_remove include_request_attempt_count include_attempt_count_in_response"+
+			" include_is_timeout_retry_header request_mirror_policies",
+			"- virtual_clusters per_request_buffer_limit_bytes request_body_buffer_limit metadata")
 	}
-	if err == nil && msg.GetRequireTls() != routev3.VirtualHost_NONE {
-		err = fmt.Errorf("VirtualHost.require_tls is not supported")
+	if err == nil {
+		vh.TLS, err = requireTLS(msg.GetRequireTls())
 	}
 	if err == nil {
 		vh.Edit, err = edit(msg)
 	}
+	from.retry = msg.GetRetryPolicy()
+	if len(msg.GetRequestMirrorPolicies()) > 0 && err == nil {
+		from.mirrors, err = d.mirrors(msg.GetRequestMirrorPolicies())
+	}
 	for _, route := range msg.GetRoutes() {
-		vh.Rules = append(vh.Rules, d.rule(route, msg.GetRetryPolicy(), err))
+		vh.Rules = append(vh.Rules, d.rule(route, from, err))
 	}
 	return vh
 }
 
+func requireTLS(msg routev3.VirtualHost_TlsRequirementType) (mesh.TLSRequirement, error) {
+	switch msg {
+	case routev3.VirtualHost_NONE:
+		return mesh.TLSOptional, nil
+	case routev3.VirtualHost_EXTERNAL_ONLY:
+		return mesh.TLSForExternal, nil
+	case routev3.VirtualHost_ALL:
+		return mesh.TLSForAll, nil
+	default:
+		return 0, fmt.Errorf("require_tls %d is not supported", msg)
+	}
+}
+
 // rule reads one route of a virtual host for which err was found. A rule whose
 // match is not understood takes all that it may be meant for.
-func (d *decoder) rule(msg *routev3.Route, inherited *routev3.RetryPolicy, err error) *mesh.Rule {
+func (d *decoder) rule(msg *routev3.Route, from inherited, err error) *mesh.Rule {
 	r := &mesh.Rule{Name: msg.GetName()}
 	if matchErr := d.match(msg.GetMatch(), &r.Match); err == nil {
 		err = matchErr
@@ -86,7 +116,7 @@ func (d *decoder) rule(msg *routev3.Route, inherited *routev3.RetryPolicy, err e
 		r.Edit, err = edit(msg)
 	}
 	if err == nil {
-		err = d.action(msg, inherited, r)
+		err = d.action(msg, from, r)
 	}
 	if err != nil {
 		*r = mesh.Rule{Name: r.Name, Match: r.Match, Refusal: reason(err)}
@@ -94,10 +124,10 @@ func (d *decoder) rule(msg *routev3.Route, inherited *routev3.RetryPolicy, err e
 	return r
 }
 
-func (d *decoder) action(msg *routev3.Route, inherited *routev3.RetryPolicy, r *mesh.Rule) error {
+func (d *decoder) action(msg *routev3.Route, from inherited, r *mesh.Rule) error {
 	switch action := msg.GetAction().(type) {
 	case *routev3.Route_Route:
-		return d.forward(action.Route, inherited, r)
+		return d.forward(action.Route, from, r)
 	case *routev3.Route_Redirect:
 		return d.redirect(action.Redirect, r)
 	case *routev3.Route_DirectResponse:
@@ -117,53 +147,10 @@ func (d *decoder) action(msg *routev3.Route, inherited *routev3.RetryPolicy, r *
 	}
 }
 
-// match reads what chooses a rule. If it is not understood, m is left to match
-// at least as much.
-func (d *decoder) match(msg *routev3.RouteMatch, m *mesh.Match) error {
-	err := d.only(msg, "prefix path safe_regex path_separated_prefix connect_matcher case_sensitive headers query_parameters", "")
-	switch p := msg.GetPathSpecifier().(type) {
-	case *routev3.RouteMatch_Prefix:
-		m.Prefix = p.Prefix
-	case *routev3.RouteMatch_Path:
-		m.Path = p.Path
-	case *routev3.RouteMatch_SafeRegex:
-		if _, bad := match.Regex(p.SafeRegex.GetRegex()); bad != nil {
-			m.Prefix = "/"
-			return bad
-		}
-		m.Regex = p.SafeRegex.GetRegex()
-	case *routev3.RouteMatch_PathSeparatedPrefix:
-		m.PathPrefix = p.PathSeparatedPrefix
-	case *routev3.RouteMatch_ConnectMatcher_:
-		m.Prefix = ""
-		m.Headers = []mesh.HeaderMatch{{Name: ":method", Value: mesh.StringMatch{Exact: http.MethodConnect}}}
-	default:
-		m.Prefix = "/"
-	}
-	if sensitive := msg.GetCaseSensitive(); sensitive != nil {
-		m.IgnoreCase = !sensitive.GetValue()
-	}
-	for _, h := range msg.GetHeaders() {
-		hm, bad := headerMatch(h)
-		if bad != nil {
-			err = bad
-			continue
-		}
-		m.Headers = append(m.Headers, hm)
-	}
-	for _, q := range msg.GetQueryParameters() {
-		qm, bad := queryMatch(q)
-		if bad != nil {
-			err = bad
-			continue
-		}
-		m.Query = append(m.Query, qm)
-	}
-	return err
-}
-
 func (d *decoder) redirect(msg *routev3.RedirectAction, r *mesh.Rule) error {
-	if err := d.only(msg, "https_redirect scheme_redirect host_redirect port_redirect path_redirect response_code", ""); err != nil {
+	err := d.only(msg, "https_redirect scheme_redirect host_redirect port_redirect path_redirect prefix_rewrite regex_rewrite"+
+		" strip_query response_code", "")
+	if err != nil {
 		return err
 	}
 	if msg.GetPortRedirect() > 65535 {
@@ -171,7 +158,10 @@ func (d *decoder) redirect(msg *routev3.RedirectAction, r *mesh.Rule) error {
 	}
 	r.Redirect = &mesh.Redirect{
 		Scheme: msg.GetSchemeRedirect(), Host: msg.GetHostRedirect(), Path: msg.GetPathRedirect(),
-		Port: uint16(msg.GetPortRedirect()),
+		Port: uint16(msg.GetPortRedirect()), Prefix: msg.GetPrefixRewrite(), StripQuery: msg.GetStripQuery(),
+	}
+	if r.Redirect.Regex, err = substitution(msg.GetRegexRewrite()); err != nil {
+		return fmt.Errorf("redirect: %w", err)
 	}
 	if msg.GetHttpsRedirect() {
 		r.Redirect.Scheme = "https"

@@ -129,18 +129,18 @@ func TestRefusedRules(t *testing.T) {
 		text, want string
 		match      mesh.Match
 	}{
-		{`{"match":{"prefix":"/a","grpc":{}},"route":{"cluster":"c"}}`, "RouteMatch.grpc is not supported", mesh.Match{Prefix: "/a"}},
+		{`{"match":{"prefix":"/a","filterState":[{}]},"route":{"cluster":"c"}}`, "RouteMatch.filter_state is not supported", mesh.Match{Prefix: "/a"}},
 		{`{"match":{"safeRegex":{"regex":"("}},"route":{"cluster":"c"}}`, "pattern", mesh.Match{Prefix: "/"}},
-		{`{"match":{"pathMatchPolicy":{}},"route":{"cluster":"c"}}`, "path_match_policy is not supported", mesh.Match{Prefix: "/"}},
-		{`{"match":{"prefix":"/","headers":[{"name":"x","rangeMatch":{"start":"1"}}]},"route":{"cluster":"c"}}`, `header "x"`, mesh.Match{Prefix: "/"}},
+		{`{"match":{"pathMatchPolicy":{}},"route":{"cluster":"c"}}`, `path_match_policy of type "" is not supported`, mesh.Match{Prefix: "/"}},
+		{`{"match":{"prefix":"/","headers":[{"name":"x","rangeMatch":{"start":"1","end":"1"}}]},"route":{"cluster":"c"}}`, `header "x"`, mesh.Match{Prefix: "/"}},
 		{`{"match":{"prefix":"/"},"route":{}}`, "route without a cluster", mesh.Match{Prefix: "/"}},
-		{`{"match":{"prefix":"/"},"route":{"clusterHeader":"x"}}`, "cluster_header is not supported", mesh.Match{Prefix: "/"}},
+		{`{"match":{"prefix":"/"},"route":{"clusterSpecifierPlugin":"x"}}`, "cluster_specifier_plugin is not supported", mesh.Match{Prefix: "/"}},
 		{`{"match":{"prefix":"/"},"route":{"weightedClusters":{"clusters":[{"name":"a","weight":0}]}}}`, "without a weight", mesh.Match{Prefix: "/"}},
 		{`{"match":{"prefix":"/"},"route":{"cluster":"c","regexRewrite":{"pattern":{"regex":"("}}}}`, "regex_rewrite", mesh.Match{Prefix: "/"}},
 		{`{"match":{"prefix":"/"},"route":{"cluster":"c"},"typedPerFilterConfig":{"x":{"@type":"type.googleapis.com/x.X"}}}`, "typed_per_filter_config is not supported", mesh.Match{Prefix: "/"}},
 		{`{"match":{"prefix":"/"},"route":{"cluster":"c"},"requestHeadersToAdd":[{"header":{"key":"k","value":"%NOPE%"}}]}`, "no such command operator", mesh.Match{Prefix: "/"}},
 		{`{"match":{"prefix":"/"},"route":{"cluster":"c","hashPolicy":[{"filterState":{"key":"k"}}]}}`, "hash_policy", mesh.Match{Prefix: "/"}},
-		{`{"match":{"prefix":"/"},"redirect":{"prefixRewrite":"/x"}}`, "prefix_rewrite is not supported", mesh.Match{Prefix: "/"}},
+		{`{"match":{"prefix":"/"},"redirect":{"regexRewrite":{"pattern":{"regex":"("}}}}`, "redirect: pattern", mesh.Match{Prefix: "/"}},
 		{`{"match":{"prefix":"/"},"nonForwardingAction":{}}`, "is not supported", mesh.Match{Prefix: "/"}},
 		{`{"match":{"prefix":"/"}}`, "is not supported", mesh.Match{Prefix: "/"}},
 	}
@@ -152,8 +152,8 @@ func TestRefusedRules(t *testing.T) {
 		equal(t, tt.match, got.Match)
 	}
 	all := route(t, `{"internalOnlyHeaders":["x"],"virtualHosts":[{"domains":["a"],"routes":[{"match":{"prefix":"/"},"route":{"cluster":"c"}}]}]}`)
-	host := route(t, `{"virtualHosts":[{"domains":["a"],"requireTls":"ALL","routes":[{"match":{"prefix":"/"},"route":{"cluster":"c"}}]}]}`)
-	for want, r := range map[string]*mesh.Route{"internal_only_headers": all, "require_tls": host} {
+	host := route(t, `{"virtualHosts":[{"domains":["a"],"rateLimits":[{}],"routes":[{"match":{"prefix":"/"},"route":{"cluster":"c"}}]}]}`)
+	for want, r := range map[string]*mesh.Route{"internal_only_headers": all, "rate_limits": host} {
 		if got := r.VirtualHosts[0].Rules[0].Refusal; !strings.Contains(got, want) {
 			t.Errorf("got %q, want %q", got, want)
 		}

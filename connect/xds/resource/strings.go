@@ -60,6 +60,11 @@ func headerMatch(msg *routev3.HeaderMatcher) (mesh.HeaderMatch, error) {
 		h.Value.Kind, h.Value.Contains = mesh.MatchContains, s.ContainsMatch
 	case *routev3.HeaderMatcher_SafeRegexMatch:
 		h.Value.Kind, h.Value.Regex = mesh.MatchRegex, s.SafeRegexMatch.GetRegex()
+	case *routev3.HeaderMatcher_RangeMatch:
+		h.Range = &mesh.NumberRange{First: s.RangeMatch.GetStart(), End: s.RangeMatch.GetEnd()}
+		if h.Range.First >= h.Range.End {
+			err = fmt.Errorf("range from %d to %d", h.Range.First, h.Range.End)
+		}
 	default:
 		err = fmt.Errorf("matcher of this kind is not supported")
 	}
