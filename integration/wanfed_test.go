@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -72,26 +73,31 @@ tls {
 `, datacenter, wan, root, chain, key)
 }
 
-// TestServersOverGatewaysTrap22 lets the servers of two datacenters talk through mesh gateways alone, of both kinds: by
+// TestServersOverGatewaysTrap22 lets the servers of two datacenters talk through mesh gateways alone, of both kinds and mixed: by
 // the chains of a gateway for *.server.<datacenter>, for each server of its own, and by the cluster that the SNI names.
 func TestServersOverGatewaysTrap22(t *testing.T) {
 	t.Parallel()
-	here, there, gateways := wanFederated(t, map[string]string{"web": "http", "far": "http"}, "serai")
-	here.allow(t, "web", "far")
-	web := map[string]*instance{}
-	for _, kind := range kinds() {
-		web[kind] = here.start(t, kind, here.registerAs(t, "web-"+kind, "web", func(r *consulapi.AgentServiceRegistration) {
-			u := &r.Connect.SidecarService.Proxy.Upstreams[0]
-			u.Datacenter, u.MeshGateway.Mode, u.Config = "dc2", consulapi.MeshGatewayModeLocal, unejected()
-		}, "far"))
+	protocols := map[string]string{"web": "http", "back": "http"}
+	for _, service := range slices.Concat(guards("far"), guards("home")) {
+		protocols[service] = "http"
 	}
+	here, there, gateways := wanFederated(t, protocols, "serai")
+	here.allow(t, "web", guards("far")...)
+	here.allow(t, "back", guards("home")...)
+	to := func(datacenter string) func(*consulapi.Upstream) {
+		return func(u *consulapi.Upstream) { u.Datacenter, u.MeshGateway.Mode = datacenter, consulapi.MeshGatewayModeLocal }
+	}
+	web := here.abroad(t, "web", to("dc2"), guards("far")...)
+	here.guarded(t, "home")
 	// The gateway of the second datacenter has not run yet: its server can call the first, and is not called.
 	within(t, wanPatience, "dc2 to ask dc1", func(ctx context.Context) error { return asks(ctx, there, "dc1", "server-dc1") })
 	if err := asks(t.Context(), here, "dc2", "server-dc2"); err == nil {
 		t.Error("dc1 asks dc2, whose gateway does not run: there is another way than the gateway")
 	}
-	there.run(t, "far-1", "far")
-	for _, pair := range [][2]string{{"serai", "serai"}, {"envoy", "envoy"}, {"serai", "envoy"}} {
+	there.guarded(t, "far")
+	there.adopt(t, here, "back")
+	back := there.abroad(t, "back", to("dc1"), guards("home")...)
+	for _, pair := range [][2]string{{"serai", "serai"}, {"envoy", "serai"}, {"serai", "envoy"}} {
 		t.Run(pair[0]+" before "+pair[1], func(t *testing.T) {
 			gateways[1].put(t, pair[1])
 			must(t, there.consul.WaitHealthy(t.Context(), "mesh-gateway", 1))
@@ -104,10 +110,14 @@ func TestServersOverGatewaysTrap22(t *testing.T) {
 			}
 			testRemoteValue(t, here, there, "from/"+pair[0]+"/"+pair[1], "dc2")
 			testRemoteValue(t, there, here, "to/"+pair[0]+"/"+pair[1], "dc1")
-			for _, i := range web {
-				waitStatusWithin(t, i.url("far", "/"), http.StatusOK, wanPatience)
-				if got := get(t, i.url("far", "/")); got.body != "far-1" {
-					t.Errorf("%s asks far: status %d: %s", i.id, got.status, got.body)
+			for services, callers := range map[string][]*instance{"far": web, "home": back} {
+				for _, i := range callers {
+					for _, service := range guards(services) {
+						waitStatusWithin(t, i.url(service, "/"), http.StatusOK, wanPatience)
+						if got := get(t, i.url(service, "/")); got.body != service+"-1" {
+							t.Errorf("%s asks %s: status %d: %s", i.id, service, got.status, got.body)
+						}
+					}
 				}
 			}
 			// Each gateway sends to the servers of its own what others ask, and to the other gateway what its own ask.
@@ -126,7 +136,7 @@ func TestServersOverGatewaysTrap22(t *testing.T) {
 			gateways[1].stop(t)
 			within(t, wanPatience, "dc1 not to reach dc2 without the gateway of dc2", func(ctx context.Context) error { return asksNot(ctx, here, "dc2", "server-dc2") })
 			for _, i := range web {
-				waitStatus(t, i.url("far", "/"), http.StatusServiceUnavailable)
+				waitStatus(t, i.url("far-serai", "/"), http.StatusServiceUnavailable)
 			}
 			gateways[0].stop(t)
 			within(t, wanPatience, "dc2 not to reach dc1 without the gateway of dc1", func(ctx context.Context) error { return asksNot(ctx, there, "dc1", "server-dc1") })
