@@ -3,11 +3,13 @@ package integration_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
 	"net"
 	"net/http"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -225,17 +227,19 @@ func TestExtensions(t *testing.T) {
 	w.extend(t, "wasm-serai", "http", module(false))
 	w.extend(t, "wasm-required-serai", "http", module(true))
 	names = append(names, "wasm-serai", "wasm-required-serai")
-	// Of AWS Lambda there is none here: what goes out is told in TestLambda.
+	// Of AWS Lambda there is none here: what goes out is told in TestLambda and TestTransparent.
 	w.extend(t, "function", "http", consulapi.EnvoyExtension{Name: "builtin/aws/lambda", Arguments: object{
 		"ARN": lambdaARN, "PayloadPassthrough": true,
 	}})
+	all := map[string]*instance{}
 	for _, name := range names {
 		w.allow(t, "web", name)
 		kind := "serai"
 		if strings.HasSuffix(name, "envoy") {
 			kind = "envoy"
 		}
-		sidecarReady(t, w.start(t, kind, w.register(t, name, name)))
+		all[name] = w.start(t, kind, w.register(t, name, name))
+		sidecarReady(t, all[name])
 	}
 	web := w.run(t, "web-1", "web", append(names, "function")...)
 	sidecarReady(t, web)
@@ -248,6 +252,11 @@ func TestExtensions(t *testing.T) {
 	t.Run("ext-authz by HTTP", func(t *testing.T) { authorizedByHTTP(t, web) })
 	t.Run("ext-authz by gRPC", func(t *testing.T) { decides.authorizedByGRPC(t, web) })
 	t.Run("ext-authz of connections", func(t *testing.T) { decides.admitted(t, web) })
+	t.Run("property-override", func(t *testing.T) {
+		for _, kind := range kinds() {
+			patched(t, all["script-"+kind].admin)
+		}
+	})
 	t.Run("aws-lambda", func(t *testing.T) {
 		if got := get(t, web.url("function", "/")); got.status != http.StatusServiceUnavailable {
 			t.Errorf("without credentials: %+v", got)
@@ -265,6 +274,37 @@ func TestExtensions(t *testing.T) {
 		}
 		waitStatus(t, web.url("wasm-required-serai", "/"), http.StatusServiceUnavailable)
 	})
+}
+
+// patched looks for what property-override has changed: in what is shown, and in what is counted.
+func patched(t *testing.T, admin int) {
+	t.Helper()
+	if got := get(t, "http://"+local(admin)+"/stats?filter=listener.patched.downstream_cx_total"); !regexp.MustCompile(`patched.downstream_cx_total: [1-9]`).MatchString(got.body) {
+		t.Errorf("no connections of the listener by its new name: %q", got.body)
+	}
+	var dump struct {
+		Configs []struct {
+			Cluster struct {
+				Name    string
+				Timeout string `json:"connect_timeout"`
+				Options struct {
+					Keepalive struct {
+						Probes int `json:"keepalive_probes"`
+					} `json:"tcp_keepalive"`
+				} `json:"upstream_connection_options"`
+			}
+		}
+	}
+	must(t, json.Unmarshal([]byte(get(t, "http://"+local(admin)+"/config_dump?resource=dynamic_active_clusters").body), &dump))
+	for _, c := range dump.Configs {
+		if c.Cluster.Name == "local_app" {
+			if c.Cluster.Timeout != "3s" || c.Cluster.Options.Keepalive.Probes != 5 {
+				t.Errorf("%+v", c)
+			}
+			return
+		}
+	}
+	t.Errorf("no local_app among %d clusters", len(dump.Configs))
 }
 
 // both puts a question to the service behind each kind of proxy.

@@ -22,6 +22,7 @@ import (
 
 const (
 	lambdaARN    = "arn:aws:lambda:eu-central-1:111111111111:function:hello"
+	lambdaHost   = "lambda.eu-central-1.amazonaws.com"
 	lambdaKey    = "AKIDEXAMPLE"
 	lambdaSecret = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
 )

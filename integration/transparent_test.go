@@ -2,6 +2,7 @@ package integration_test
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -10,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	consulapi "github.com/hashicorp/consul/api"
@@ -145,6 +147,7 @@ func transparent(t *testing.T, c *court) {
 	permissive(t, c)
 	directly(t, c)
 	destinations(t, c)
+	function(t, c)
 
 	must(t, c.consul.Intention(ctx, "web", "api", false))
 	c.fails(t, virtual)
@@ -179,6 +182,48 @@ func permissive(t *testing.T, c *court) {
 		}
 		return nil
 	})
+}
+
+// function: an upstream that is a function of AWS Lambda, by Consul's extension, is invoked with a signature by the
+// credentials of the sidecar's environment.
+func function(t *testing.T, c *court) {
+	t.Helper()
+	aws := &lambda{answer: "of the function"}
+	chain, key := c.public.leaf(t, lambdaHost, "*.amazonaws.com")
+	leaf, err := tls.X509KeyPair(chain, key)
+	must(t, err)
+	listener, err := c.space.Listen(t.Context(), "tcp", plainAddr+":443")
+	must(t, err)
+	server := &http.Server{Handler: aws, ReadHeaderTimeout: 10 * time.Second}
+	t.Cleanup(func() { drop(server) })
+	go func() {
+		_ = server.Serve(tls.NewListener(listener, &tls.Config{Certificates: []tls.Certificate{leaf}}))
+	}() //nolint:gosec // as it comes
+	must(t, c.consul.WriteConfigEntry(t.Context(), &consulapi.ServiceConfigEntry{
+		Kind: consulapi.ServiceDefaults, Name: "function", Protocol: "http", EnvoyExtensions: []consulapi.EnvoyExtension{{
+			Name: "builtin/aws/lambda", Required: true, Arguments: map[string]any{"ARN": lambdaARN, "PayloadPassthrough": true},
+		}},
+	}))
+	c.register(t, "web", func(r *consulapi.AgentServiceRegistration) {
+		r.Connect.SidecarService.Proxy.Upstreams = []consulapi.Upstream{{DestinationName: "function", LocalBindPort: functionPort}}
+	})
+	eventually(t, "the function answers", func(ctx context.Context) error {
+		req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+local(functionPort)+"/any?path", strings.NewReader("hello"))
+		if err != nil {
+			return err
+		}
+		got, err := send(c.space.Client(), req)
+		if err == nil && (got.status != http.StatusOK || got.body != "of the function") {
+			err = fmt.Errorf("status %d: %s", got.status, got.body)
+		}
+		return err
+	})
+	aws.mu.Lock()
+	defer aws.mu.Unlock()
+	want := &invocation{Path: "/2015-03-31/functions/" + lambdaARN + "/invocations", Method: http.MethodPost, Kind: "RequestResponse", Host: "127.0.0.1", Raw: "hello"}
+	if diff := cmp.Diff(want, aws.got); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
 }
 
 // directly: an instance that may be dialed directly is reached at its own address, by mTLS.

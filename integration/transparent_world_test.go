@@ -26,9 +26,13 @@ const (
 	namedPort            = 8083
 	gatewayPort          = 21002
 	gatewayAdmin         = 19002
+	functionPort         = 9191
 	proxyUID             = "1234"
 	insideAddr           = "192.0.2.1" // as the court is seen from outside
 )
+
+// trustFile has what the machine trusts, for who asks; Envoy does not where Consul names nobody.
+const trustFile = "/run/netns/ca.pem"
 
 // court is a namespace with a Consul, an application api with its sidecar, and the sidecar of web, both transparent.
 // Whoever calls from within the court is web. Traffic is redirected by our own command.
@@ -43,12 +47,14 @@ type court struct {
 	tokens map[string]string
 	app    atomic.Int64 // requests that api got
 	number int          // of commands
+	// public signs certificates that the machine trusts.
+	public *outsideCA
 }
 
 // newCourt makes all but the sidecars and the redirect.
 func newCourt(t *testing.T, by string) *court {
 	t.Helper()
-	c := &court{env: harness.ForTest(t), by: by, tokens: map[string]string{}}
+	c := &court{env: harness.ForTest(t), by: by, tokens: map[string]string{}, public: newOutsideCA(t)}
 	var err error
 	c.space, err = c.env.Namespace(t.Context())
 	must(t, err)
@@ -63,7 +69,10 @@ ip netns exec outside ip addr add 192.0.2.2/24 dev out
 ip netns exec outside ip link set out up
 ip netns exec outside ip link set lo up
 echo nameserver 127.0.0.1 >/run/netns/resolv.conf
-mount --bind /run/netns/resolv.conf /etc/resolv.conf`)
+mount --bind /run/netns/resolv.conf /etc/resolv.conf
+printf '127.0.0.1 localhost\n`+plainAddr+` `+lambdaHost+`\n' >/run/netns/hosts
+mount --bind /run/netns/hosts /etc/hosts
+echo "$0" >`+trustFile, string(c.public.pem()))
 	c.consul, err = c.env.Consul(t.Context(), harness.ConsulConfig{Namespace: c.space})
 	must(t, err)
 	must(t, c.consul.Protocol(t.Context(), "api", "http"))
@@ -195,7 +204,10 @@ func (c *court) proxy(t *testing.T, id, token string, admin int) *harness.Proces
 			"-grpc-addr", c.consul.GRPCAddr, "-token", token, "-ignore-envoy-compatibility")
 		args = append(args, envoy, "--config-yaml", bootstrap, "--concurrency", "1", "--disable-hot-restart", "-l", "warning", "--use-dynamic-base-id")
 	}
-	p, err := c.env.Start(harness.Command{Name: id, Path: "/usr/bin/setpriv", Args: args, Namespace: c.space, Env: c.consul.Environ(token)})
+	p, err := c.env.Start(harness.Command{
+		Name: id, Path: "/usr/bin/setpriv", Args: args, Namespace: c.space,
+		Env: append(c.consul.Environ(token), "SSL_CERT_FILE="+trustFile, "AWS_ACCESS_KEY_ID="+lambdaKey, "AWS_SECRET_ACCESS_KEY="+lambdaSecret),
+	})
 	must(t, err)
 	eventually(t, id+" is ready", func(ctx context.Context) error {
 		_, err := c.get(ctx, "http://"+adminAddr+"/ready")

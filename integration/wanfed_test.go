@@ -85,7 +85,9 @@ func TestServersOverGatewaysTrap22(t *testing.T) {
 	here.allow(t, "web", guards("far")...)
 	here.allow(t, "back", guards("home")...)
 	to := func(datacenter string) func(*consulapi.Upstream) {
-		return func(u *consulapi.Upstream) { u.Datacenter, u.MeshGateway.Mode = datacenter, consulapi.MeshGatewayModeLocal }
+		return func(u *consulapi.Upstream) {
+			u.Datacenter, u.MeshGateway.Mode = datacenter, consulapi.MeshGatewayModeLocal
+		}
 	}
 	web := here.abroad(t, "web", to("dc2"), guards("far")...)
 	here.guarded(t, "home")
