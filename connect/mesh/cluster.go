@@ -37,6 +37,8 @@ const (
 	HTTP2
 	// FollowDownstream: what the request came with.
 	FollowDownstream
+	// Negotiated is what TLS agrees on, HTTP/2 or HTTP/1.1.
+	Negotiated
 )
 
 // Cluster is a group of endpoints (xDS: config.cluster.v3.Cluster).

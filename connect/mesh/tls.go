@@ -103,6 +103,11 @@ type UpstreamTLS struct {
 	// VerifySNI accepts a peer that has the SNI as its DNS name, or the address of
 	// the endpoint if there is no SNI. It comes on top of all else.
 	VerifySNI bool
+	// AutoSNI takes the host of a request as the SNI, or the field NameHeader of it where
+	// there is one; AutoSAN accepts a peer that has it as its DNS name, and no other. Both
+	// are for HTTP, and connections serve requests of one such name.
+	AutoSNI, AutoSAN bool
+	NameHeader       string
 	// URIs that the peer's certificate may have as its URI name: one must match
 	// exactly. For a mesh cluster none means that no peer is accepted.
 	URIs []string

@@ -10,6 +10,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"sync"
 	"time"
@@ -62,6 +63,11 @@ func (l *Loader) Server(t *mesh.DownstreamTLS) (*tls.Config, error) {
 		return nil, err
 	}
 	resumption(config, &t.Resume)
+	if slices.Contains(config.NextProtos, "http/1.1") && !slices.Contains(config.NextProtos, "h2") {
+		// Who knows only that gets it: both are served on every port, and crypto/tls
+		// would end the connection, which others do not.
+		config.NextProtos = append(config.NextProtos, "h2")
+	}
 	if !t.RequireClient && t.Roots.PEM == "" && len(t.TrustDomains) == 0 && t.Pins.IsZero() {
 		return config, nil
 	}
@@ -154,8 +160,13 @@ func ForHost(config *tls.Config, t *mesh.UpstreamTLS, host string) *tls.Config {
 	if name == "" {
 		name = host
 	}
-	verify := config.VerifyConnection
-	config.VerifyConnection = func(state tls.ConnectionState) error {
+	config.VerifyConnection = hostNamed(config.VerifyConnection, name)
+	return config
+}
+
+// hostNamed asks for a name besides what verify does.
+func hostNamed(verify func(tls.ConnectionState) error, name string) func(tls.ConnectionState) error {
+	return func(state tls.ConnectionState) error {
 		if err := verify(state); err != nil {
 			return err
 		}
@@ -163,6 +174,17 @@ func ForHost(config *tls.Config, t *mesh.UpstreamTLS, host string) *tls.Config {
 			return because(FailureName, fmt.Errorf("the peer is not who we asked for: %w", err))
 		}
 		return nil
+	}
+}
+
+// ForName returns config for the connections that are made for one name, as t wants it.
+func ForName(config *tls.Config, t *mesh.UpstreamTLS, name string) *tls.Config {
+	config = config.Clone()
+	if t.AutoSNI && net.ParseIP(name) == nil { // an address is no SNI
+		config.ServerName = name
+	}
+	if t.AutoSAN || t.VerifySNI {
+		config.VerifyConnection = hostNamed(config.VerifyConnection, name)
 	}
 	return config
 }

@@ -26,7 +26,8 @@ func TestALPN(t *testing.T) {
 		{"server has none", []string{"http/1.1"}, nil, "", false},
 		{"HTTP/2 where both know it", []string{"h2", "http/1.1"}, []string{"h2", "http/1.1"}, "h2", false},
 		{"client has more", []string{"spdy/3", "http/1.1"}, []string{"h2", "http/1.1"}, "http/1.1", false},
-		{"client knows only another", []string{"h2"}, []string{"http/1.1"}, "", true},
+		{"client knows only another", []string{"h2"}, []string{"http/1.1"}, "h2", false},
+		{"client knows none of them", []string{"spdy/3"}, []string{"http/1.1"}, "", true},
 		{"tcp takes anything", []string{"h2", "postgresql"}, nil, "", false},
 	}
 	for _, tt := range tests {

@@ -49,7 +49,7 @@ func (c *Cluster) await() error {
 func (c *Cluster) reserve(h *Host, shared bool) bool {
 	l := &c.config.Load().Limits
 	most := limit(l.MaxConnections, l.HasConnections)
-	if l.HasHostConnections && h.allConns() >= int(l.MaxHostConnections) {
+	if l.HasHostConnections && h.root().allConns() >= int(l.MaxHostConnections) {
 		most = 0
 	}
 	// Never counted beyond it, not even for a moment: somebody else would find no
@@ -57,11 +57,13 @@ func (c *Cluster) reserve(h *Host, shared bool) bool {
 	for n := c.conns.Load(); n < most; n = c.conns.Load() {
 		if c.conns.CompareAndSwap(n, n+1) {
 			h.connsOf(shared).Add(1)
+			h.counted(1)
 			return true
 		}
 	}
 	if h.connsOf(shared).CompareAndSwap(0, 1) {
 		c.conns.Add(1) // one it may have
+		h.counted(1)
 		return true
 	}
 	return false
@@ -70,6 +72,7 @@ func (c *Cluster) reserve(h *Host, shared bool) bool {
 // freed counts a connection that is no more, or that was not made after all.
 func (c *Cluster) freed(h *Host, shared bool) {
 	h.connsOf(shared).Add(-1)
+	h.counted(-1)
 	c.conns.Add(-1)
 	c.slots()
 }

@@ -70,15 +70,19 @@ func (c *config) isHTTP2(req *wire.Request) bool {
 	return c.Protocol == mesh.HTTP2 || c.Protocol == mesh.FollowDownstream && req.Proto == 2
 }
 
+// negotiates tells whether TLS agrees on the protocol.
+func (c *config) negotiates() bool { return c.Protocol == mesh.Negotiated }
+
 // withALPN are the configurations for both protocols of HTTP. Where the control
-// plane says nothing of ALPN, nothing is offered: the other side looks at the first
-// bytes.
+// plane says nothing of ALPN, HTTP/2 is offered all the same, as by Envoy: many a server
+// speaks it only then. HTTP/1.1 needs no such thing.
 func withALPN(config *tls.Config) (h1, h2 *tls.Config) {
-	if len(config.NextProtos) == 0 {
-		return config, config
+	h1, h2 = config, config.Clone()
+	h2.NextProtos = []string{"h2"}
+	if len(config.NextProtos) > 0 {
+		h1 = config.Clone()
+		h1.NextProtos = []string{"http/1.1"}
 	}
-	h1, h2 = config.Clone(), config.Clone()
-	h1.NextProtos, h2.NextProtos = []string{"http/1.1"}, []string{"h2"}
 	return h1, h2
 }
 
@@ -122,7 +126,8 @@ func (c *config) samePeers(other *config) bool {
 	if a == nil || b == nil {
 		return a == b
 	}
-	return a.ServerName == b.ServerName && a.HostSNI == b.HostSNI && a.VerifySNI == b.VerifySNI && a.AnyPeer == b.AnyPeer &&
+	return a.AutoSNI == b.AutoSNI && a.AutoSAN == b.AutoSAN && a.NameHeader == b.NameHeader && c.Protocol == other.Protocol &&
+		a.ServerName == b.ServerName && a.HostSNI == b.HostSNI && a.VerifySNI == b.VerifySNI && a.AnyPeer == b.AnyPeer &&
 		slices.Equal(a.URIs, b.URIs) && slices.Equal(a.DNSNames, b.DNSNames) && slices.Equal(a.Names, b.Names) &&
 		slices.Equal(a.Pins.Certificates, b.Pins.Certificates) && slices.Equal(a.Pins.Keys, b.Pins.Keys)
 }

@@ -98,7 +98,8 @@ func (c *Cluster) dialAny(ctx context.Context, p preference, http2 bool) (net.Co
 // other peers are never older than the configuration that named these.
 func (c *Cluster) dial(ctx context.Context, cfg *config, host *Host, http2 bool) (net.Conn, *wire.Peer, error) {
 	c.connects.Add(1)
-	host.answers.connects.Add(1)
+	root := host.root()
+	root.answers.connects.Add(1)
 	began := time.Now()
 	secure := cfg.tls
 	if http2 {
@@ -108,7 +109,7 @@ func (c *Cluster) dial(ctx context.Context, cfg *config, host *Host, http2 bool)
 	if err != nil {
 		c.answers.ended.Count(wire.Ending{Ours: ctx.Err() != nil || isTimeout(err)})
 		c.connectFails.Add(1)
-		host.answers.connectFails.Add(1)
+		root.answers.connectFails.Add(1)
 		if isTimeout(err) {
 			c.answers.connectTimeouts.Add(1)
 		}
@@ -119,11 +120,11 @@ func (c *Cluster) dial(ctx context.Context, cfg *config, host *Host, http2 bool)
 		case isLate(ctx):
 			return nil, nil, fmt.Errorf("%w: %w", errWaited, err)
 		case ctx.Err() == nil || errors.Is(ctx.Err(), context.DeadlineExceeded):
-			host.failed(time.Now())
+			root.failed(time.Now())
 		}
 		return nil, nil, err
 	}
-	host.succeeded()
+	root.succeeded()
 	c.answers.connected.Observe(time.Since(began))
 	return conn, c.endOf(conn, secure), nil
 }

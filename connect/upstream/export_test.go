@@ -136,3 +136,11 @@ func (c *Cluster) PickFor(peer *wire.Peer) *Host {
 
 // InTurn is the order in which addresses are tried.
 func InTurn(all []netip.AddrPort, order mesh.Race) []netip.AddrPort { return inTurn(all, order) }
+
+// Names is for how many names the host keeps connections.
+func (h *Host) Names() int {
+	n := h.names.Load()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return len(n.all)
+}

@@ -50,6 +50,13 @@ type Host struct {
 	since time.Time
 	// outlier is nil without outlier detection.
 	outlier atomic.Pointer[outlier]
+	// names keep connections where each is for one name; nil elsewhere. One of them has a
+	// parent and a name.
+	names  atomic.Pointer[named]
+	parent *Host
+	name   string
+	// spoken is what TLS agreed on last where that is up to it: 2 for HTTP/2.
+	spoken atomic.Uint32
 	// check asks for its health; nil if nobody does. What it has found is verdict.
 	check   atomic.Pointer[check]
 	verdict atomic.Uint32
@@ -77,7 +84,20 @@ func (h *Host) connsOf(shared bool) *atomic.Int32 {
 }
 
 // allConns is how many connections there are.
-func (h *Host) allConns() int { return int(h.conns[0].Load() + h.conns[1].Load()) }
+func (h *Host) allConns() int {
+	n := int(h.conns[0].Load() + h.conns[1].Load())
+	if names := h.names.Load(); names != nil {
+		n += int(names.conns.Load())
+	}
+	return n
+}
+
+// counted counts connections of a host by one of its names for the host itself, too.
+func (h *Host) counted(n int32) {
+	if h.parent != nil {
+		h.parent.names.Load().conns.Add(n)
+	}
+}
 
 func (h *Host) paused(now time.Time) bool {
 	until := h.pausedUntil.Load()
@@ -124,6 +144,7 @@ func (h *Host) close() {
 	}
 	h.pool.close()
 	h.shared.close()
+	h.names.Load().close()
 }
 
 // tlsName is the name by which TLS knows the host.
@@ -135,6 +156,14 @@ func (h *Host) tlsName() string {
 		return ""
 	}
 	return h.address.AddrPort.Addr().String()
+}
+
+// secured is secure for the connections to h.
+func (h *Host) secured(secure *tls.Config, c *config) *tls.Config {
+	if h.parent != nil {
+		return mtls.ForName(secure, c.TLS, h.name)
+	}
+	return mtls.ForHost(secure, c.TLS, h.tlsName())
 }
 
 // dial connects and does the TLS handshake by secure, nil for none. The peer's
@@ -168,7 +197,7 @@ func (h *Host) dial(ctx context.Context, c *config, secure *tls.Config, buffers 
 	if secure == nil {
 		return conn, nil
 	}
-	secured := tls.Client(bulk.Under(conn, buffers), mtls.ForHost(secure, c.TLS, h.tlsName()))
+	secured := tls.Client(bulk.Under(conn, buffers), h.secured(secure, c))
 	if err := secured.HandshakeContext(ctx); err != nil {
 		conn.Close()
 		return nil, &handshakeError{h.text, err}

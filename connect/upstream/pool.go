@@ -31,7 +31,7 @@ type lease struct {
 // release takes the connection back after an exchange.
 func (l *lease) release(_ *http1.ClientConn, reusable bool) {
 	h := l.host
-	h.active.Add(-1)
+	h.busy(-1)
 	l.served++
 	switch {
 	case !reusable:

@@ -24,7 +24,7 @@ type want struct {
 // ready makes a connection to each of hosts that have come, if it is configured
 // that connections are made beforehand.
 func (c *Cluster) ready(hosts []*Host) {
-	if cfg := c.config.Load(); cfg.Pool.Preconnect <= 1 || cfg.ProxyProtocol != 0 {
+	if cfg := c.config.Load(); cfg.Pool.Preconnect <= 1 || !cfg.ahead() {
 		return
 	}
 	for _, h := range hosts {
@@ -39,13 +39,20 @@ func (c *Cluster) ready(hosts []*Host) {
 func (c *Cluster) preconnect(h *Host) {
 	cfg := c.config.Load()
 	ratio := min(cfg.Pool.Preconnect, maxPreconnect)
-	if ratio <= 1 || cfg.ProxyProtocol != 0 { // whose header is that of one client
+	if ratio <= 1 || !cfg.ahead() {
 		return
 	}
 	should := int(math.Ceil(ratio * float64(h.active.Load()+1)))
 	if h.allConns() < should {
 		c.set.want(want{h, should})
 	}
+}
+
+// ahead tells whether connections can be made before it is known for whom: the PROXY
+// protocol tells of one client, a name is that of a request, and what is negotiated is
+// found out by the first.
+func (c *config) ahead() bool {
+	return c.ProxyProtocol == 0 && !c.perName() && !c.negotiates()
 }
 
 func (s *Set) want(w want) {
@@ -61,7 +68,7 @@ func (h *Host) prepare(ctx context.Context, should int) {
 	c := h.cluster
 	for range min(should, maxIdle) {
 		cfg := c.config.Load()
-		if h.allConns() >= should || cfg.check() != nil || cfg.ProxyProtocol != 0 {
+		if h.allConns() >= should || cfg.check() != nil || !cfg.ahead() {
 			return
 		}
 		if !c.spare(cfg) || !c.reserve(h, cfg.Protocol == mesh.HTTP2) {

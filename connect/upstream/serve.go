@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"net"
 	"net/http"
@@ -194,17 +195,24 @@ func (c *Cluster) try(
 ) (reused bool, resp *wire.Response, err error) {
 	a := x.NewAttempt(c.name, now)
 	host.Note(a, nil)
-	if c.config.Load().isHTTP2(req) {
+	cfg := c.config.Load()
+	if cfg.perName() {
+		host = host.forName(cfg.nameOf(req), now)
+	}
+	if cfg.isHTTP2(req) || cfg.negotiates() && host.spoken.Load() == 2 {
 		return c.tryShared(x, a, req, host)
 	}
-	single := c.config.Load().ProxyProtocol != 0 // its header is that of one client
+	single := cfg.ProxyProtocol != 0 // its header is that of one client
 	var l *lease
 	if !fresh && !single {
 		l = host.pool.get(now, req.Idempotent())
 	}
 	a.Connected = now
 	if a.Reused = l != nil; !a.Reused {
-		if l, err = c.connectFor(x, host); err != nil {
+		if l, err = c.connectFor(x, host); errors.Is(err, errShared) {
+			return c.tryShared(x, a, req, host)
+		}
+		if err != nil {
 			a.Flag, a.End = wire.AsFault(err).Flag, time.Now()
 			a.Fail(err)
 			return false, nil, err
@@ -212,7 +220,7 @@ func (c *Cluster) try(
 		a.Reused, a.Connected = l.served > 0, time.Now() // served: it was waited for
 	}
 	reused, a.Peer, a.Proto = a.Reused, l.peer, 1
-	host.active.Add(1)
+	host.busy(1)
 	c.answers.requests.Add(1)
 	if resp, err = l.conn.RoundTrip(x, a, req); err != nil {
 		a.End = time.Now()
@@ -249,8 +257,28 @@ func (c *Cluster) connectFor(x *wire.Exchange, host *Host) (*lease, error) {
 		c.freed(host, false)
 		return nil, err
 	}
+	switch {
+	case !cfg.negotiates():
+	case agreed(made) == "h2":
+		c.adopt(cfg, host, made, peer)
+		return nil, errShared
+	default:
+		c.answers.http1.Add(1)
+	}
 	c.preconnect(host)
 	return c.lease(cfg, host, made, peer), nil
+}
+
+// errShared: the connection that was made for one exchange is one of HTTP/2, on which
+// there are places now.
+var errShared = errors.New("it is shared")
+
+// agreed is the protocol that TLS has agreed on; "" for none.
+func agreed(conn net.Conn) string {
+	if secured, ok := conn.(*tls.Conn); ok {
+		return secured.ConnectionState().NegotiatedProtocol
+	}
+	return ""
 }
 
 // lease makes a connection of HTTP/1 of made, which was dialled by cfg.
@@ -267,7 +295,9 @@ func (c *Cluster) connect(x *wire.Exchange, cfg *config, host *Host, waited bool
 		if waited {
 			ctx = late(ctx)
 		}
-		c.answers.http1.Add(1)
+		if !cfg.negotiates() { // else it is not known yet
+			c.answers.http1.Add(1)
+		}
 		conn, peer, err = c.dial(ctx, cfg, host, false)
 		return err
 	})

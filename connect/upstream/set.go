@@ -98,13 +98,13 @@ func (s *Set) compile(definition *mesh.Cluster, old *Cluster) *config {
 		return c
 	}
 	if old != nil {
-		if last := old.config.Load(); last.tls != nil && reflect.DeepEqual(last.TLS, definition.TLS) {
+		if last := old.config.Load(); last.tls != nil && reflect.DeepEqual(last.TLS, definition.TLS) && last.negotiates() == c.negotiates() {
 			c.tls, c.tls2, c.behind = last.tls, last.tls2, last.behind
 			return c
 		}
 	}
 	secured, err := s.loader.Client(definition.TLS)
-	if err != nil && old != nil && onlyLeafDiffers(old.config.Load().TLS, definition.TLS) {
+	if err != nil && old != nil && onlyLeafDiffers(old.config.Load().TLS, definition.TLS) && old.config.Load().negotiates() == c.negotiates() {
 		last := old.config.Load()
 		c.tls, c.tls2 = last.tls, last.tls2
 		c.behind = "the last certificate stays, since the new one cannot be used: " + err.Error()
@@ -117,6 +117,11 @@ func (s *Set) compile(definition *mesh.Cluster, old *Cluster) *config {
 		return c
 	}
 	c.tls, c.tls2 = withALPN(secured)
+	if c.negotiates() {
+		c.tls2 = secured.Clone()
+		c.tls2.NextProtos = []string{"h2", "http/1.1"}
+		c.tls = c.tls2
+	}
 	return c
 }
 
@@ -316,7 +321,7 @@ func (s *Set) sweep(ctx context.Context, lookups *resolver, now time.Time) {
 		idle, oldest := c.config.Load().idleSince(now)
 		hs := c.hosts.Load()
 		for _, h := range hs.all {
-			if n := h.pool.sweep(idle, oldest) + h.shared.sweep(idle, oldest); n > 0 {
+			if n := h.pool.sweep(idle, oldest) + h.shared.sweep(idle, oldest) + h.names.Load().sweep(idle, oldest, now); n > 0 {
 				c.cxIdle.Add(int64(n))
 			}
 		}

@@ -3,9 +3,9 @@ package upstream
 import (
 	"cmp"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"slices"
 	"sync"
@@ -66,7 +66,7 @@ func (c *Cluster) tryShared(x *wire.Exchange, a *wire.Attempt, req *wire.Request
 		}
 	}
 	a.Connected, a.Peer, a.Proto = time.Now(), conn.peer, 2
-	host.active.Add(1)
+	host.busy(1)
 	c.answers.requests.Add(1)
 	resp, err := conn.RoundTrip(x, a, req)
 	return true, resp, err
@@ -207,14 +207,37 @@ func (c *Cluster) makeShared(ctx context.Context, host *Host) (*sharedConn, erro
 		c.freed(host, true)
 		return nil, err
 	}
-	if secured, ok := made.(*tls.Conn); ok {
-		if p := secured.ConnectionState().NegotiatedProtocol; p != "" && p != "h2" {
-			made.Close()
-			c.answers.ended.Count(wire.Ending{Ours: true})
-			c.freed(host, true)
-			return nil, fmt.Errorf("tls with %s: it speaks %s and not HTTP/2", host.text, p)
-		}
+	if p := agreed(made); p != "h2" && (p != "" || cfg.negotiates()) {
+		made.Close()
+		c.answers.ended.Count(wire.Ending{Ours: true})
+		c.freed(host, true)
+		host.spoken.Store(0) // it is to be found out anew
+		return nil, fmt.Errorf("tls with %s: it speaks %s and not HTTP/2", host.text, p)
 	}
+	return c.shared(cfg, host, made, peer), nil
+}
+
+// adopt shares a connection that was made for one exchange and turned out to be one of
+// HTTP/2.
+func (c *Cluster) adopt(cfg *config, host *Host, made net.Conn, peer *wire.Peer) {
+	host.spoken.Store(2)
+	c.answers.http2.Add(1)
+	host.connsOf(false).Add(-1)
+	host.connsOf(true).Add(1)
+	conn := c.shared(cfg, host, made, peer)
+	s := &host.shared
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.conns = append(s.conns, conn)
+	if s.closed {
+		conn.Retire()
+	} else if c.queue.waiting.Load() > 0 {
+		c.queue.places(host, cmp.Or(cfg.HTTP2Options.MaxStreams, http2.DefaultMaxStreams))
+	}
+}
+
+// shared makes a connection of HTTP/2 of made.
+func (c *Cluster) shared(cfg *config, host *Host, made net.Conn, peer *wire.Peer) *sharedConn {
 	o := &cfg.HTTP2Options
 	conn := http2.NewClientConn(made, http2.ClientConfig{
 		MaxStreams: o.MaxStreams, Released: host.released, Frames: &c.answers.frames, Left: func() { c.answers.announced.Add(1) },
@@ -228,12 +251,12 @@ func (c *Cluster) makeShared(ctx context.Context, host *Host) (*sharedConn, erro
 		c.answers.ended.Count(conn.Ending())
 		c.freed(host, true)
 	}()
-	return &sharedConn{ClientConn: conn, host: host, peer: peer, born: time.Now()}, nil
+	return &sharedConn{ClientConn: conn, host: host, peer: peer, born: time.Now()}
 }
 
 // released is called when an exchange has given its place back. It must not wait.
 func (h *Host) released() {
-	h.active.Add(-1)
+	h.busy(-1)
 	if q := &h.cluster.queue; q.waiting.Load() > 0 {
 		q.place(h)
 	}

@@ -194,7 +194,8 @@ func TestRefusedClusters(t *testing.T) {
 		"dns_failure_refresh_rate from 2s to 1s":    `"type":"STRICT_DNS","dnsFailureRefreshRate":{"baseInterval":"2s","maxInterval":"1s"},"loadAssignment":{"endpoints":[{"lbEndpoints":[{"endpoint":{"address":{"socketAddress":{"address":"a","portValue":1}}}}]}]}`,
 		"cluster type x is not supported":           `"clusterType":{"name":"x"}`,
 		"protocol options x are not supported":      eds + `,"typedExtensionProtocolOptions":{"x":{"@type":"type.googleapis.com/x.X"}}`,
-		"neither HTTP/1.1 nor HTTP/2":               eds + `,"typedExtensionProtocolOptions":{"x":{"@type":"` + googleapis + `extensions.upstreams.http.v3.HttpProtocolOptions","autoConfig":{}}}`,
+		"neither HTTP/1.1 nor HTTP/2":               eds + `,"typedExtensionProtocolOptions":{"x":{"@type":"` + googleapis + `extensions.upstreams.http.v3.HttpProtocolOptions"}}`,
+		"auto_config without TLS":                   eds + `,"typedExtensionProtocolOptions":{"x":{"@type":"` + googleapis + `extensions.upstreams.http.v3.HttpProtocolOptions","autoConfig":{}}}`,
 		"transport_socket_matches is not supported": eds + `,"transportSocketMatches":[{"name":"x"}]`,
 	} {
 		if got := cluster(t, `{`+text+`}`); !strings.Contains(got.Refusal, want) && !strings.Contains(got.Refusal, "HttpProtocolOptions.auto_config") {

@@ -3,6 +3,7 @@ package resource
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -42,12 +43,38 @@ func (d *decoder) protocol(msg *clusterv3.Cluster, c *mesh.Cluster) (mesh.Protoc
 		if p, err = d.protocolOptions(config, c); err != nil {
 			return p, err
 		}
+		if err := d.autoNames(config.GetUpstreamHttpProtocolOptions(), c); err != nil {
+			return p, err
+		}
 	}
-	return p, nil
+	if p == mesh.Negotiated && c.TLS == nil { // Envoy does not take it either
+		return p, errors.New("auto_config without TLS, by which to agree on a protocol")
+	}
+	return p, d.autoNames(msg.GetUpstreamHttpProtocolOptions(), c)
+}
+
+// autoNames reads what of TLS goes by the host of a request.
+func (d *decoder) autoNames(msg *corev3.UpstreamHttpProtocolOptions, c *mesh.Cluster) error {
+	if msg == nil {
+		return nil
+	}
+	if err := d.only(msg, "auto_sni auto_san_validation override_auto_sni_header", ""); err != nil {
+		return err
+	}
+	t := c.TLS
+	if t == nil {
+		return nil
+	}
+	t.AutoSNI, t.AutoSAN, t.NameHeader = msg.GetAutoSni(), msg.GetAutoSanValidation(), strings.ToLower(msg.GetOverrideAutoSniHeader())
+	if t.AutoSAN {
+		// As with Envoy, names that are set do not count then.
+		t.URIs, t.DNSNames, t.Names, t.AnyPeer = nil, nil, nil, true
+	}
+	return nil
 }
 
 func (d *decoder) protocolOptions(msg *upstreamsv3.HttpProtocolOptions, c *mesh.Cluster) (_ mesh.Protocol, err error) {
-	err = d.only(msg, "explicit_http_config use_downstream_protocol_config common_http_protocol_options",
+	err = d.only(msg, "explicit_http_config use_downstream_protocol_config auto_config common_http_protocol_options upstream_http_protocol_options",
 		"request_mirror_policies hash_policy retry_policy outlier_detection header_validation_config")
 	if err != nil {
 		return mesh.HTTP1, err
@@ -56,6 +83,12 @@ func (d *decoder) protocolOptions(msg *upstreamsv3.HttpProtocolOptions, c *mesh.
 	case *upstreamsv3.HttpProtocolOptions_UseDownstreamProtocolConfig:
 		c.HTTP2Options, err = d.http2Options(options.UseDownstreamProtocolConfig.GetHttp2ProtocolOptions())
 		return mesh.FollowDownstream, err
+	case *upstreamsv3.HttpProtocolOptions_AutoConfig:
+		if err := d.only(options.AutoConfig, "http_protocol_options http2_protocol_options", ""); err != nil {
+			return mesh.HTTP1, err
+		}
+		c.HTTP2Options, err = d.http2Options(options.AutoConfig.GetHttp2ProtocolOptions())
+		return mesh.Negotiated, err
 	case *upstreamsv3.HttpProtocolOptions_ExplicitHttpConfig_:
 		switch options.ExplicitHttpConfig.GetProtocolConfig().(type) {
 		case *upstreamsv3.HttpProtocolOptions_ExplicitHttpConfig_HttpProtocolOptions:

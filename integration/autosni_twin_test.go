@@ -1,0 +1,74 @@
+package integration_test
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+)
+
+// TestAutoOptionsAsEnvoy agrees with a server on the protocol, and asks it for the host of each request.
+func TestAutoOptionsAsEnvoy(t *testing.T) {
+	t.Parallel()
+	ca := newSigningCA(t, "one")
+	leaf := ca.issue(t, func(c *x509.Certificate) { c.DNSNames = []string{"a.example", "b.example", "*.wild.example"} })
+	serve := func(protocols ...string) string {
+		server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			fmt.Fprintf(w, "%s sni=%s", r.Proto, r.TLS.ServerName)
+		}))
+		server.EnableHTTP2 = len(protocols) > 1
+		server.TLS = &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{leaf}, NextProtos: protocols}
+		server.StartTLS()
+		t.Cleanup(server.Close)
+		return server.Listener.Addr().String()
+	}
+	both, old, none := serve("h2", "http/1.1"), serve("http/1.1"), serve()
+	options := func(text string) string {
+		return `"typedExtensionProtocolOptions":{"envoy.extensions.upstreams.http.v3.HttpProtocolOptions":{"@type":"type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",` + text + `}}`
+	}
+	cluster := func(name, address, sni, text string) string {
+		addr, err := net.ResolveTCPAddr("tcp", address)
+		must(t, err)
+		socket := fmt.Sprintf(`"transportSocket":{"name":"tls","typedConfig":{"@type":"type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext","sni":%q,"commonTlsContext":{"validationContext":%s}}}`,
+			sni, trusting(ca))
+		return string(clusterOf(name, socket+","+options(text), endpointAt(addr, "")))
+	}
+	const auto, one = `"autoConfig":{}`, `"explicitHttpConfig":{"httpProtocolOptions":{}}`
+	const two, both2 = `"explicitHttpConfig":{"http2ProtocolOptions":{}}`, `"upstreamHttpProtocolOptions":{"autoSni":true,"autoSanValidation":true},`
+	clusters := []string{
+		cluster("auto-both", both, "a.example", auto), cluster("auto-old", old, "a.example", auto), cluster("auto-none", none, "a.example", auto),
+		cluster("sni", both, "x.example", both2+one), cluster("sni2", both, "x.example", both2+two), cluster("sni-auto", both, "x.example", both2+auto),
+		cluster("san", both, "x.example", `"upstreamHttpProtocolOptions":{"autoSanValidation":true},`+one),
+		cluster("unchecked", both, "x.example", `"upstreamHttpProtocolOptions":{"autoSni":true},`+one),
+		cluster("header", both, "x.example", `"upstreamHttpProtocolOptions":{"autoSni":true,"autoSanValidation":true,"overrideAutoSniHeader":"x-name"},`+one),
+	}
+	specs := map[string]chainSpec{}
+	for _, name := range []string{"auto-both", "auto-old", "auto-none", "sni", "sni2", "sni-auto", "san", "unchecked", "header"} {
+		specs[name] = chainSpec{cluster: name}
+	}
+	w := newTwin(t, specs, clusters...)
+	want := map[string]string{ // for a.example
+		"auto-both": "HTTP/2.0 sni=a.example", "auto-old": "HTTP/1.1 sni=a.example", "auto-none": "HTTP/1.1 sni=a.example",
+		"sni": "HTTP/1.1 sni=a.example", "sni2": "HTTP/2.0 sni=a.example", "sni-auto": "HTTP/2.0 sni=a.example", "san": "HTTP/1.1 sni=x.example",
+		"unchecked": "HTTP/1.1 sni=a.example", "header": "HTTP/1.1 sni=a.example",
+	}
+	for name := range specs {
+		for _, host := range []string{"a.example", "b.example", "A.example:8443", "c.wild.example", "stranger.example", "a.example", "127.0.0.1"} {
+			for range 2 {
+				got := w.ask(t, name, request("GET /", "Host: "+host))
+				if host == "a.example" && got.body != want[name] {
+					t.Errorf("%s: %d %s", name, got.status, got.body)
+				}
+				if refused := got.status == http.StatusServiceUnavailable; host == "stranger.example" && refused != (strings.HasPrefix(name, "s") || name == "header") {
+					t.Errorf("%s: a stranger gets %d %s", name, got.status, got.body)
+				}
+			}
+		}
+		w.ask(t, name, request("GET /", "Host: a.example", "X-Name: b.example"))
+		w.ask(t, name, request("GET /", "Host: a.example", "X-Name: stranger.example"))
+	}
+}
