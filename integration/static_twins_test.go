@@ -22,6 +22,15 @@ type staticTwin struct {
 // Consul is one that nobody can reach.
 func staticTwins(t *testing.T, env *harness.Env, n int, resources func(ports []int) (clusters, listeners []json.RawMessage)) map[string]*staticTwin {
 	t.Helper()
+	return staticTwinsWith(t, env, n, func(ports []int) map[string]any {
+		clusters, listeners := resources(ports)
+		return map[string]any{"clusters": clusters, "listeners": listeners}
+	})
+}
+
+// staticTwinsWith is staticTwins with resources of any kind.
+func staticTwinsWith(t *testing.T, env *harness.Env, n int, resources func(ports []int) map[string]any) map[string]*staticTwin {
+	t.Helper()
 	envoy, err := env.Envoy()
 	must(t, err)
 	twins := map[string]*staticTwin{}
@@ -34,16 +43,20 @@ func staticTwins(t *testing.T, env *harness.Env, n int, resources func(ports []i
 		}
 		twin.admin, err = env.Port()
 		must(t, err)
-		clusters, listeners := resources(twin.ports)
+		all := resources(twin.ports)
+		clusters, ok := all["clusters"].([]json.RawMessage)
+		if !ok {
+			t.Fatal("no clusters")
+		}
 		file := filepath.Join(env.Dir(), kind+".json")
-		clusters = append(clusters, json.RawMessage(`{"name":"local_agent","connect_timeout":"1s","load_assignment":{"cluster_name":"local_agent",
+		all["clusters"] = append(clusters, json.RawMessage(`{"name":"local_agent","connect_timeout":"1s","load_assignment":{"cluster_name":"local_agent",
 			"endpoints":[{"lb_endpoints":[{"endpoint":{"address":{"socket_address":{"address":"127.0.0.1","port_value":9}}}}]}]}}`))
 		text, err := json.Marshal(map[string]any{
 			"node":  map[string]any{"id": "twin", "cluster": "twin"},
 			"admin": json.RawMessage(fmt.Sprintf(`{"address":{"socket_address":{"address":"127.0.0.1","port_value":%d}}}`, twin.admin)),
 			// as Consul's bootstrap has it, whose expressions are longer than Envoy likes
 			"layered_runtime":  json.RawMessage(`{"layers":[{"name":"base","static_layer":{"re2.max_program_size.error_level":1048576}}]}`),
-			"static_resources": map[string]any{"clusters": clusters, "listeners": listeners},
+			"static_resources": all,
 		})
 		must(t, err)
 		must(t, os.WriteFile(file, text, 0o600))

@@ -139,11 +139,11 @@ func (h *handler) clusterText(w http.ResponseWriter, c *upstream.ClusterStats) {
 		fmt.Fprintf(w, c.Name+"::"+strings.ReplaceAll(format, "%n", c.Name)+"\n", args...)
 	}
 	fmt.Fprintf(w, "%s::observability_name::%s\n", c.Name, c.StatName())
-	if c.Definition.Outlier != nil {
-		line("outlier::success_rate_average::-1")
-		line("outlier::success_rate_ejection_threshold::-1")
-		line("outlier::local_origin_success_rate_average::-1")
-		line("outlier::local_origin_success_rate_ejection_threshold::-1")
+	if o := c.Outlier; o != nil {
+		line("outlier::success_rate_average::%g", o.Average)
+		line("outlier::success_rate_ejection_threshold::%g", o.Threshold)
+		line("outlier::local_origin_success_rate_average::%g", o.LocalAverage)
+		line("outlier::local_origin_success_rate_ejection_threshold::%g", o.LocalThreshold)
 	}
 	connections, pending, requests, retries := limitsOf(&c.Definition.Limits)
 	for _, priority := range []string{"default", "high"} {
@@ -164,7 +164,7 @@ func (h *handler) clusterText(w http.ResponseWriter, c *upstream.ClusterStats) {
 	}
 	for i := range c.Endpoints {
 		e := &c.Endpoints[i]
-		address := e.Endpoint.Address.String()
+		address, where := e.Endpoint.Address.String(), e.Endpoint.At()
 		for _, one := range []struct {
 			name  string
 			value any
@@ -180,13 +180,13 @@ func (h *handler) clusterText(w http.ResponseWriter, c *upstream.ClusterStats) {
 			{"hostname", e.Endpoint.Hostname},
 			{"health_flags", e.HealthFlags()},
 			{"weight", e.Endpoint.Weight},
-			{"region", ""},
-			{"zone", ""},
-			{"sub_zone", ""},
-			{"canary", false},
+			{"region", where.Region},
+			{"zone", where.Zone},
+			{"sub_zone", where.SubZone},
+			{"canary", canary(&e.Endpoint)},
 			{"priority", e.Endpoint.Priority},
-			{"success_rate", -1},
-			{"local_origin_success_rate", -1},
+			{"success_rate", e.SuccessRate},
+			{"local_origin_success_rate", e.LocalSuccessRate},
 		} {
 			line("%s::%s::%v", address, one.name, one.value)
 		}
@@ -207,6 +207,10 @@ func (h *handler) clusterStatus(c *upstream.ClusterStats) map[string]any {
 	}
 	if c.Definition.EndpointName != "" {
 		out["eds_service_name"] = c.Definition.EndpointName
+	}
+	if o := c.Outlier; o != nil {
+		percent(out, "success_rate_ejection_threshold", o.Threshold)
+		percent(out, "local_origin_success_rate_ejection_threshold", o.LocalThreshold)
 	}
 	var hosts []any
 	for i := range c.Endpoints {
@@ -233,8 +237,14 @@ func hostStatus(e *upstream.HostStats) map[string]any {
 	if e.Ejected {
 		health["failed_outlier_check"] = true
 	}
+	locality, where := map[string]any{}, e.Endpoint.At()
+	for name, value := range map[string]string{"region": where.Region, "zone": where.Zone, "sub_zone": where.SubZone} {
+		if value != "" {
+			locality[name] = value
+		}
+	}
 	out := map[string]any{
-		"address": addressOf(e.Endpoint.Address), "health_status": health, "weight": e.Endpoint.Weight, "locality": map[string]any{},
+		"address": addressOf(e.Endpoint.Address), "health_status": health, "weight": e.Endpoint.Weight, "locality": locality,
 		"stats": []any{
 			number("cx_connect_fail", e.ConnectFails, false), number("cx_total", e.Connects, false), number("rq_error", e.Errors, false),
 			number("rq_success", e.Requests-e.Errors, false), number("rq_timeout", e.Timeouts, false), number("rq_total", e.Requests, false),
@@ -247,7 +257,22 @@ func hostStatus(e *upstream.HostStats) map[string]any {
 	if e.Endpoint.Priority != 0 {
 		out["priority"] = e.Endpoint.Priority
 	}
+	percent(out, "success_rate", e.SuccessRate)
+	percent(out, "local_origin_success_rate", e.LocalSuccessRate)
 	return out
+}
+
+// percent shows a rate, if it is known.
+func percent(out map[string]any, name string, rate float64) {
+	if rate >= 0 {
+		out[name] = map[string]any{"value": rate}
+	}
+}
+
+// canary tells what the control plane says of an endpoint.
+func canary(e *mesh.Endpoint) bool {
+	is, ok := e.Metadata["envoy.lb"]["canary"].(bool)
+	return ok && is
 }
 
 // certs shows the certificates of all TLS contexts in force, those that several

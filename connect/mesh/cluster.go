@@ -126,15 +126,29 @@ type Endpoint struct {
 	// Locality tells the localities of a set apart; LocalityWeight is what all of
 	// one have together, for Balance.LocalityWeighted.
 	Locality, LocalityWeight uint32
+	// Where it is, as the control plane says; nil if it does not. Those of one group
+	// share it.
+	Where *Locality
 	// Metadata is for who logs; nil for none.
 	Metadata Metadata
+}
+
+// Locality is where endpoints are (xDS: config.core.v3.Locality).
+type Locality struct{ Region, Zone, SubZone string }
+
+// At is where the endpoint is, as far as that is known.
+func (e *Endpoint) At() Locality {
+	if e.Where == nil {
+		return Locality{}
+	}
+	return *e.Where
 }
 
 // Equal tells whether both are the same in every respect.
 func (e *Endpoint) Equal(other *Endpoint) bool {
 	return e.Address == other.Address && slices.Equal(e.Others, other.Others) && e.Hostname == other.Hostname &&
 		e.Weight == other.Weight && e.Health == other.Health && e.Priority == other.Priority &&
-		e.Locality == other.Locality && e.LocalityWeight == other.LocalityWeight &&
+		e.At() == other.At() && e.Locality == other.Locality && e.LocalityWeight == other.LocalityWeight &&
 		(e.Metadata == nil && other.Metadata == nil || reflect.DeepEqual(e.Metadata, other.Metadata))
 }
 

@@ -216,6 +216,9 @@ type HostStats struct {
 	// Requests that were answered or broke, Errors those with a 5xx or none.
 	Requests, Errors, Timeouts int64
 	Connects, ConnectFails     int64
+	// SuccessRate and LocalSuccessRate are as outlier detection saw them in its last
+	// interval, in percent; -1 if it did not.
+	SuccessRate, LocalSuccessRate float64
 }
 
 // ClusterStats is a cluster with its endpoints and what was counted of it.
@@ -249,8 +252,12 @@ func (s *Set) Clusters() []ClusterStats {
 	for _, c := range *s.clusters.Load() {
 		one := c.counted()
 		for _, h := range c.hosts.Load().all {
-			o := h.outlier.Load()
+			o, rate, local := h.outlier.Load(), -1.0, -1.0
+			if o != nil {
+				rate, local = o.external.rate.load(), o.localOrigin.rate.load()
+			}
 			one.Endpoints = append(one.Endpoints, HostStats{
+				SuccessRate: rate, LocalSuccessRate: local,
 				Endpoint: *h.endpoint.Load(), Ejected: o != nil && o.ejected.Load(), Check: verdict(h.verdict.Load()),
 				Connections: int64(h.allConns()), Active: int64(h.active.Load()),
 				Requests: h.answers.total.Load(), Errors: h.answers.bad.Load(), Timeouts: h.answers.timeouts.Load(),

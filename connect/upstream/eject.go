@@ -61,6 +61,8 @@ type ejections struct {
 	active, overflow   atomic.Int64
 	total              atomic.Int64 // by Envoy's oldest name: enforced or not, of the offences that were known then
 	detected, enforced [offenceCount]atomic.Int64
+	// rates are average and threshold, of answers and of what went wrong on our side.
+	rates [4]rate
 
 	mu sync.Mutex // guards:
 	// last is when an interval began.
@@ -236,16 +238,26 @@ func (c *Cluster) compare(all []*Host, d *mesh.Outlier, local bool) {
 		if local {
 			v = &o.localOrigin
 		}
+		v.rate.forget()
 		if n, well := v.take(); n > 0 && !o.ejected.Load() {
 			records = append(records, record{h, o, 100 * float64(well) / float64(n), n})
+			if n >= d.SuccessRateRequestVolume {
+				v.rate.set(100 * float64(well) / float64(n))
+			}
 		}
 	}
 	byRate, byPercentage := successRate, failurePercentage
 	if local {
 		byRate, byPercentage = localOriginSuccessRate, localOriginFailurePercentage
 	}
+	average, threshold := c.ejections.Load().seen(local)
+	average.forget()
+	threshold.forget()
 	if known := enough(records, d.SuccessRateRequestVolume, d.SuccessRateMinimumHosts); len(known) > 0 {
-		least := threshold(known, float64(d.SuccessRateStdevFactor)/1000)
+		mean, deviation := spreadOf(known)
+		least := mean - deviation*float64(d.SuccessRateStdevFactor)/1000
+		average.set(mean)
+		threshold.set(least)
 		for _, r := range known {
 			if r.rate < least {
 				c.eject(r.host, r.o, d, byRate)
@@ -273,16 +285,24 @@ func enough(records []record, volume, hosts uint32) []record {
 	return some
 }
 
-// threshold is the mean less factor standard deviations.
-func threshold(records []record, factor float64) float64 {
-	mean, variance := 0.0, 0.0
+// spreadOf are the mean and the standard deviation of rates.
+func spreadOf(records []record) (mean, deviation float64) {
+	variance := 0.0
 	for _, r := range records {
 		mean += r.rate / float64(len(records))
 	}
 	for _, r := range records {
 		variance += (r.rate - mean) * (r.rate - mean) / float64(len(records))
 	}
-	return mean - factor*math.Sqrt(variance)
+	return mean, math.Sqrt(variance)
+}
+
+// seen are the average and the threshold of the rates of success in the last interval.
+func (e *ejections) seen(local bool) (average, threshold *rate) {
+	if local {
+		return &e.rates[2], &e.rates[3]
+	}
+	return &e.rates[0], &e.rates[1]
 }
 
 // OutlierStats are the counters of outlier detection.
@@ -293,10 +313,15 @@ type OutlierStats struct {
 	Active, Overflow, Total int64
 	// Detected and Enforced are ejections by Envoy's name of their reason.
 	Detected, Enforced map[string]int64
+	// Average and Threshold are those of the rates of success of hosts in the last
+	// interval, in percent, LocalAverage and LocalThreshold of what went wrong on our
+	// side of them; -1 if there were too few exchanges, or hosts.
+	Average, Threshold, LocalAverage, LocalThreshold float64
 }
 
 func (e *ejections) stats() *OutlierStats {
 	s := &OutlierStats{
+		Average: e.rates[0].load(), Threshold: e.rates[1].load(), LocalAverage: e.rates[2].load(), LocalThreshold: e.rates[3].load(),
 		Active: e.active.Load(), Overflow: e.overflow.Load(), Total: e.total.Load(),
 		Detected: make(map[string]int64, offenceCount), Enforced: make(map[string]int64, offenceCount),
 	}

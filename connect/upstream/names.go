@@ -153,6 +153,9 @@ func (h *HostStats) HealthFlags() string {
 	if h.Endpoint.Health == mesh.Degraded {
 		flags += "/degraded_eds_health"
 	}
+	if h.Endpoint.Health == mesh.Draining {
+		flags += "/eds_status_draining"
+	}
 	if flags += h.Check.more(); flags == "" {
 		return "healthy"
 	}

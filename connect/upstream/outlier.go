@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"math"
 	"net/http"
 	"strconv"
 	"sync/atomic"
@@ -23,7 +24,20 @@ type outlier struct {
 }
 
 // volume counts exchanges, and those that went well, in one number.
-type volume struct{ both atomic.Uint64 }
+type volume struct {
+	both atomic.Uint64
+	// rate is the share that went well in the last interval in which there were enough.
+	rate rate
+}
+
+// rate is a share in percent, for who looks; the zero rate is not known.
+type rate struct{ bits atomic.Uint64 }
+
+func (r *rate) set(percent float64) { r.bits.Store(math.Float64bits(percent + 1)) }
+func (r *rate) forget()             { r.bits.Store(0) }
+
+// load is -1 if it is not known.
+func (r *rate) load() float64 { return math.Float64frombits(r.bits.Load()) - 1 }
 
 func (v *volume) add(well bool) {
 	if well {

@@ -1,6 +1,7 @@
 package xds
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/serai-net/serai/connect/mesh"
 	"github.com/serai-net/serai/connect/xds/resource"
+	"github.com/serai-net/serai/connect/xds/secret"
 )
 
 // DumpQuery asks for a part of the configuration; the zero DumpQuery for all but
@@ -47,7 +49,7 @@ func (w *Watcher) Dump(q DumpQuery, bootstrap []byte, started time.Time) ([]byte
 		d.bootstrapDump(bootstrap, started), d.clusterDump(), d.listenerDump(),
 		{"@type": adminType + "ScopedRoutesConfigDump"},
 		d.routeDump(),
-		{"@type": adminType + "SecretsConfigDump"},
+		d.secretDump(),
 	}
 	if q.Endpoints {
 		configs = slices.Insert(configs, 2, d.endpointDump())
@@ -55,6 +57,9 @@ func (w *Watcher) Dump(q DumpQuery, bootstrap []byte, started time.Time) ([]byte
 	shown, err := q.apply(configs)
 	if err != nil {
 		return nil, err
+	}
+	if len(shown) == 0 {
+		return []byte("{}"), nil
 	}
 	for i := range shown {
 		hide(shown[i])
@@ -74,6 +79,7 @@ type dumped struct {
 type dump struct {
 	query                                 DumpQuery
 	clusters, listeners, routes, endpoint []dumped
+	secrets                               []secret.Shown
 	// errors are why something is refused, by kind and name.
 	errors map[[2]string]string
 }
@@ -94,6 +100,7 @@ func (w *Watcher) collect(d *dump) {
 			d.errors[key] += r.Reason
 		}
 	}
+	d.secrets = w.secrets.Secrets()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	force := w.force
@@ -280,6 +287,34 @@ func (d *dump) endpointDump() object {
 	return out
 }
 
+// secretDump shows what is referred to by name. What has not come yet is warming.
+func (d *dump) secretDump() object {
+	out := object{"@type": adminType + "SecretsConfigDump"}
+	for i := range d.secrets {
+		s := &d.secrets[i]
+		if !d.asked(s.Ref.Name) {
+			continue
+		}
+		one := object{"name": s.Ref.Name}
+		if s.Body == nil {
+			one["secret"] = object{"@type": resource.SecretType, "name": s.Ref.Name}
+			push(out, "dynamic_warming_secrets", one)
+			continue
+		}
+		one["secret"] = shown(resource.SecretType, &dumped{name: s.Ref.Name, body: s.Body})
+		if s.Ref.Source.Kind == mesh.SecretStatic {
+			push(out, "static_secrets", one)
+			continue
+		}
+		one["last_updated"] = stamp(s.At)
+		if s.Version != "" {
+			one["version_info"] = s.Version
+		}
+		push(out, "dynamic_active_secrets", one)
+	}
+	return out
+}
+
 func push(to object, list string, one object) {
 	all, _ := to[list].([]any)
 	to[list] = append(all, one)
@@ -414,6 +449,10 @@ func hide(tree any) {
 			switch name {
 			case "private_key", "password", "pkcs12", "secret", "session_ticket_keys", "private_key_provider",
 				"secret_access_key", "session_token":
+				if whole, ok := child.(object); ok && whole["@type"] != nil { // a Secret, not the text of one
+					hide(whole)
+					continue
+				}
 				node[name] = redacted(child)
 			default:
 				hide(child)
@@ -426,14 +465,21 @@ func hide(tree any) {
 	}
 }
 
+// hidden stands in place of what is secret.
+const hidden = "[redacted]"
+
 // redacted is a tree without its texts, save names of files and types.
 func redacted(tree any) any {
 	switch node := tree.(type) {
 	case string:
-		return "[redacted]"
+		return hidden
 	case object:
 		for name, child := range node {
-			if name != "filename" && name != "@type" && name != "environment_variable" {
+			switch name {
+			case "filename", "@type", "environment_variable":
+			case "inline_bytes":
+				node[name] = base64.StdEncoding.EncodeToString([]byte(hidden))
+			default:
 				node[name] = redacted(child)
 			}
 		}

@@ -52,7 +52,7 @@ func (w *Watcher) applySecrets(update *ads.Update, now time.Time) ([]string, err
 			continue
 		}
 		w.receivedSecrets[r.Name] = r
-		if err := w.secrets.Set(adsSecret(r.Name), r.Body); err != nil {
+		if err := w.secrets.Set(adsSecret(r.Name), r.Body, r.Version); err != nil {
 			notes = append(notes, err.Error())
 		}
 	}

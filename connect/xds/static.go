@@ -27,7 +27,7 @@ func (w *Watcher) addStatic(static *Static, now time.Time) {
 			w.log.Warn("static secret is not understood, what uses it is refused", "number", i, "name", name, "reason", err.Error())
 			continue
 		}
-		if err := w.secrets.Set(mesh.SecretRef{Name: name}, body); err != nil {
+		if err := w.secrets.Set(mesh.SecretRef{Name: name}, body, ""); err != nil {
 			w.log.Warn("static secret is not good, what uses it is refused", "name", name, "reason", err.Error())
 		}
 	}

@@ -85,9 +85,9 @@ func NewSecretServer(config SecretConfig) (*SecretServer, error) {
 func (s *SecretServer) Close() { _ = s.conn.Close() }
 
 // Follow asks for the secret of that name until ctx ends. set takes each version of
-// it; an error of set is told to the server, and the stream goes on. down tells why
+// it, with its name; an error of set is told to the server, and the stream goes on. down tells why
 // there is no stream.
-func (s *SecretServer) Follow(ctx context.Context, name string, set func(body []byte) error, down func(error)) error {
+func (s *SecretServer) Follow(ctx context.Context, name string, set func(body []byte, version string) error, down func(error)) error {
 	for tries := 0; ; tries++ {
 		began := time.Now()
 		err := s.once(ctx, name, set)
@@ -126,7 +126,7 @@ func secretTrouble(err error) Kind {
 }
 
 // once runs one stream until it ends, which is always an error.
-func (s *SecretServer) once(ctx context.Context, name string, set func(body []byte) error) error {
+func (s *SecretServer) once(ctx context.Context, name string, set func(body []byte, version string) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	client := secretv3.NewSecretDiscoveryServiceClient(s.conn)
@@ -150,7 +150,7 @@ func (s *SecretServer) once(ctx context.Context, name string, set func(body []by
 			TypeUrl: secretType, ResourceNames: []string{name},
 			VersionInfo: request.GetVersionInfo(), ResponseNonce: response.GetNonce(),
 		}
-		err = take(response.GetResources(), name, set)
+		err = take(response.GetResources(), name, func(body []byte) error { return set(body, response.GetVersionInfo()) })
 		if err == nil {
 			request.VersionInfo, refused = response.GetVersionInfo(), 0
 			continue
@@ -162,7 +162,7 @@ func (s *SecretServer) once(ctx context.Context, name string, set func(body []by
 	}
 }
 
-func (s *SecretServer) delta(ctx context.Context, client secretv3.SecretDiscoveryServiceClient, name string, set func(body []byte) error) error {
+func (s *SecretServer) delta(ctx context.Context, client secretv3.SecretDiscoveryServiceClient, name string, set func(body []byte, version string) error) error {
 	stream, err := client.DeltaSecrets(ctx)
 	if err != nil {
 		return err
@@ -178,12 +178,13 @@ func (s *SecretServer) delta(ctx context.Context, client secretv3.SecretDiscover
 		}
 		request = &discoveryv3.DeltaDiscoveryRequest{TypeUrl: secretType, ResponseNonce: response.GetNonce()}
 		var bodies []*anypb.Any
+		version := ""
 		for _, r := range response.GetResources() {
 			if r.GetName() == name {
-				bodies = append(bodies, r.GetResource())
+				bodies, version = append(bodies, r.GetResource()), r.GetVersion()
 			}
 		}
-		if err = take(bodies, name, set); err == nil {
+		if err = take(bodies, name, func(body []byte) error { return set(body, version) }); err == nil {
 			refused = 0
 			continue
 		}

@@ -101,7 +101,7 @@ func follow(t *testing.T, delta bool) (*secretServer, *followed) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() {
-		done <- client.Follow(ctx, "web", func(body []byte) error {
+		done <- client.Follow(ctx, "web", func(body []byte, _ string) error {
 			f.set <- string(body)
 			select {
 			case err := <-f.bad:

@@ -67,8 +67,13 @@ func (d *decoder) endpointSet(msg *endpointv3.ClusterLoadAssignment) (*mesh.Endp
 		return nil, nil, err
 	}
 	for i, group := range msg.GetEndpoints() {
+		var where *mesh.Locality
+		if l := group.GetLocality(); l.GetRegion() != "" || l.GetZone() != "" || l.GetSubZone() != "" {
+			where = &mesh.Locality{Region: l.GetRegion(), Zone: l.GetZone(), SubZone: l.GetSubZone()}
+		}
 		for _, e := range group.GetLbEndpoints() {
 			endpoint, name, err := d.endpoint(e, group, i)
+			endpoint.Where, name.Endpoint.Where = where, where
 			switch {
 			case err != nil:
 				return nil, nil, err

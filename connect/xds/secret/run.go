@@ -88,11 +88,11 @@ func (s *Store) follow(k key, it *item) {
 	it.stop = stop
 	s.follows.Go(func() {
 		defer stop()
-		set := func(body []byte) error {
+		set := func(body []byte, version string) error {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			changed, err := s.set(k.secret, body)
+			changed, err := s.set(k.secret, body, version)
 			if changed {
 				s.config.Changed()
 			}

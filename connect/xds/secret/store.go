@@ -2,11 +2,13 @@ package secret
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -27,9 +29,9 @@ var errTooMany = fmt.Errorf("more than %d secrets and files are referred to", ma
 // Server is asked for secrets. It is safe for concurrent use.
 type Server interface {
 	// Follow asks for one secret until ctx ends, whatever happens to the connection.
-	// set takes each version; its error says that it is not good. down tells why
+	// set takes each, with its version; its error says that it is not good. down tells why
 	// there is none now.
-	Follow(ctx context.Context, name string, set func(body []byte) error, down func(error)) error
+	Follow(ctx context.Context, name string, set func(body []byte, version string) error, down func(error)) error
 	// Close lets go of connections.
 	Close()
 }
@@ -102,11 +104,14 @@ type item struct {
 	text    string
 	leaf    mesh.Leaf
 	body    []byte
+	edition string // of body, as who brought it calls it
 	// next is a secret that is not good, nextRead what it refers to.
-	next     []byte
-	nextRead *Reading
-	// good says that there is a value.
+	next        []byte
+	nextEdition string
+	nextRead    *Reading
+	// good says that there is a value, put when it came.
 	good bool
+	put  time.Time
 	// err is why there is none, or why the latest is not taken.
 	err error
 	// since is when err came, told whether it was logged.
@@ -129,17 +134,18 @@ func New(config Config, log *slog.Logger) *Store {
 	}
 }
 
-// Set puts a secret of the bootstrap file or the control plane in force. If it is
+// Set puts a secret of the bootstrap file or the control plane in force, of which
+// edition is the version. If it is
 // not good the last one stays, and it is tried again as soon as what it refers to
 // has changed; if there is none before it, who uses it learns what is wrong with it.
 // Who calls Set asks readings by himself whether they are stale: Config.Changed is
 // not called.
-func (s *Store) Set(ref mesh.SecretRef, body []byte) error {
-	_, err := s.set(ref, body)
+func (s *Store) Set(ref mesh.SecretRef, body []byte, edition string) error {
+	_, err := s.set(ref, body, edition)
 	return err
 }
 
-func (s *Store) set(ref mesh.SecretRef, body []byte) (changed bool, err error) {
+func (s *Store) set(ref mesh.SecretRef, body []byte, edition string) (changed bool, err error) {
 	read := s.Read()
 	bad := s.config.Check(body, read)
 	s.mu.Lock()
@@ -154,12 +160,13 @@ func (s *Store) set(ref mesh.SecretRef, body []byte) (changed bool, err error) {
 		s.items[k] = it
 	}
 	before := it.version
-	it.next, it.nextRead = nil, nil
+	it.next, it.nextEdition, it.nextRead = nil, "", nil
 	switch asked := ref.Source.Kind == mesh.SecretServer; {
 	case bad == nil, !it.good && !asked:
 		s.renew(k, it, !it.good || !bytes.Equal(it.body, body), func() { it.body = body })
+		it.edition = edition
 	case !asked:
-		it.next, it.nextRead = body, read
+		it.next, it.nextEdition, it.nextRead = body, edition, read
 		s.broken(k, it, bad, time.Now(), 0)
 	case it.good: // the server is told, and may send another
 		s.broken(k, it, bad, time.Now(), 0)
@@ -174,16 +181,16 @@ func (s *Store) set(ref mesh.SecretRef, body []byte) (changed bool, err error) {
 
 // retry tries again what was not good when it came.
 func (s *Store) retry() (changed bool) {
-	again := map[mesh.SecretRef][]byte{}
+	again := map[mesh.SecretRef]item{}
 	s.mu.Lock()
 	for k, it := range s.items {
 		if it.next != nil && s.stale(it.nextRead) {
-			again[k.secret] = it.next
+			again[k.secret] = *it
 		}
 	}
 	s.mu.Unlock()
-	for ref, body := range again {
-		now, err := s.set(ref, body)
+	for ref, it := range again {
+		now, err := s.set(ref, it.next, it.nextEdition)
 		changed = changed || now && err == nil
 	}
 	return changed
@@ -212,7 +219,7 @@ func (s *Store) renew(k key, it *item, changed bool, set func()) {
 	}
 	if changed {
 		set()
-		it.good = true
+		it.good, it.put = true, time.Now()
 		it.version++
 	}
 	it.err, it.since, it.told = nil, time.Time{}, false
@@ -240,6 +247,35 @@ func (s *Store) broken(k key, it *item, err error, now time.Time, patience time.
 	} else {
 		s.log.Warn("secret is not there", "what", k.String(), "err", err)
 	}
+}
+
+// Shown is a secret for who looks at it. Body is nil as long as it has not come, or is
+// not good; else it came At that time, as the version that who brought it says.
+type Shown struct {
+	Ref     mesh.SecretRef
+	Body    []byte
+	Version string
+	At      time.Time
+}
+
+// Secrets returns those that are referred to or were brought, by name.
+func (s *Store) Secrets() []Shown {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var all []Shown
+	for k, it := range s.items {
+		switch {
+		case !k.named:
+		case it.good:
+			all = append(all, Shown{k.secret, it.body, it.edition, it.put})
+		default:
+			all = append(all, Shown{Ref: k.secret})
+		}
+	}
+	slices.SortFunc(all, func(a, b Shown) int {
+		return cmp.Or(cmp.Compare(a.Ref.Name, b.Ref.Name), cmp.Compare(a.Ref.String(), b.Ref.String()))
+	})
+	return all
 }
 
 // Stats returns the counters.

@@ -62,7 +62,7 @@ type rig struct {
 
 // follow is what the server is asked for.
 type follow struct {
-	set  func([]byte) error
+	set  func([]byte, string) error
 	down func(error)
 	done <-chan struct{}
 }
@@ -73,7 +73,7 @@ func (r *rig) Write(p []byte) (int, error) {
 	return r.logs.Write(p)
 }
 
-func (r *rig) Follow(ctx context.Context, name string, set func([]byte) error, down func(error)) error {
+func (r *rig) Follow(ctx context.Context, name string, set func([]byte, string) error, down func(error)) error {
 	r.mu.Lock()
 	r.follows[name] = &follow{set, down, ctx.Done()}
 	r.mu.Unlock()
@@ -320,7 +320,7 @@ func TestSecretsOfControlPlane(t *testing.T) {
 		if _, err := reading.Secret(ads(), 0); !errors.Is(err, secret.ErrWaiting) || !waits(reading) {
 			t.Errorf("got %v, waiting %t", err, waits(reading))
 		}
-		if err := r.store.Set(ads(), []byte("one")); err != nil {
+		if err := r.store.Set(ads(), []byte("one"), "1"); err != nil {
 			t.Fatal(err)
 		}
 		if !reading.Stale() || waits(reading) {
@@ -336,7 +336,7 @@ func TestSecretsOfControlPlane(t *testing.T) {
 		}
 		reading = want("one")
 		for _, body := range []string{"one", "bad"} {
-			if err := r.store.Set(ads(), []byte(body)); (err != nil) != (body == "bad") || reading.Stale() {
+			if err := r.store.Set(ads(), []byte(body), "1"); (err != nil) != (body == "bad") || reading.Stale() {
 				t.Errorf("%s: %v, stale %t", body, err, reading.Stale())
 			}
 		}
@@ -348,7 +348,7 @@ func TestSecretsOfControlPlane(t *testing.T) {
 
 		// One whose file is not there yet is taken as soon as it is.
 		path := filepath.Join(r.dir, "later")
-		if err := r.store.Set(ads(), []byte("file "+path)); err == nil {
+		if err := r.store.Set(ads(), []byte("file "+path), "1"); err == nil {
 			t.Error("a file that is not there is no trouble")
 		}
 		reading = want("one")
@@ -375,10 +375,10 @@ func TestServerOfSecrets(t *testing.T) {
 		synctest.Wait()
 		f := r.followed("a")
 		f.down(errBad)
-		if err := f.set([]byte("bad")); err == nil || !waits(reading) || r.changed() != 0 {
+		if err := f.set([]byte("bad"), "1"); err == nil || !waits(reading) || r.changed() != 0 {
 			t.Errorf("bad: %v, waiting %t, %d changes", err, waits(reading), r.changed())
 		}
-		if err := f.set([]byte("one")); err != nil || !reading.Stale() || r.changed() != 1 {
+		if err := f.set([]byte("one"), "1"); err != nil || !reading.Stale() || r.changed() != 1 {
 			t.Errorf("good: %v, stale %t, %d changes", err, reading.Stale(), r.changed())
 		}
 		reading = r.store.Read()
