@@ -316,7 +316,7 @@ func (p *prober) probe(t *testing.T, at *place, set func(protoreflect.Message)) 
 }
 
 // values are ways to set a field.
-func values(field protoreflect.FieldDescriptor, depth int) []func(protoreflect.Message) {
+func (p *prober) values(field protoreflect.FieldDescriptor, depth int) []func(protoreflect.Message) {
 	var all []func(protoreflect.Message)
 	scalar := func(vs ...protoreflect.Value) {
 		for _, v := range vs {
@@ -341,7 +341,7 @@ func values(field protoreflect.FieldDescriptor, depth int) []func(protoreflect.M
 			entries.Set(scalarOf(field.MapKey(), 0).MapKey(), v)
 		})
 	case field.Message() != nil:
-		return messages(field, depth)
+		return p.messages(field, depth)
 	case field.Kind() == protoreflect.EnumKind:
 		for i := range field.Enum().Values().Len() {
 			if depth > 0 && i > 2 {
@@ -357,8 +357,9 @@ func values(field protoreflect.FieldDescriptor, depth int) []func(protoreflect.M
 	return all
 }
 
-// messages are ways to set a field that is a message: an empty one, and one with one field each.
-func messages(field protoreflect.FieldDescriptor, depth int) []func(protoreflect.Message) {
+// messages are ways to set a field that is a message: an empty one, and one with one field each; within another one, one that
+// is as the files have it elsewhere.
+func (p *prober) messages(field protoreflect.FieldDescriptor, depth int) []func(protoreflect.Message) {
 	make := func(fill func(protoreflect.Message)) func(protoreflect.Message) {
 		return func(m protoreflect.Message) {
 			if field.IsList() {
@@ -374,11 +375,16 @@ func messages(field protoreflect.FieldDescriptor, depth int) []func(protoreflect
 	}
 	all := []func(protoreflect.Message){make(func(protoreflect.Message) {})}
 	if depth > 0 {
+		for _, at := range p.places[field.Message().FullName()] {
+			var found proto.Message
+			change(at.resource.ProtoReflect(), at.path, func(m protoreflect.Message) { found = m.Interface() })
+			return append(all, make(func(m protoreflect.Message) { proto.Merge(m.Interface(), found) }))
+		}
 		return all
 	}
 	fields := field.Message().Fields()
 	for i := range fields.Len() {
-		for _, set := range values(fields.Get(i), depth+1) {
+		for _, set := range p.values(fields.Get(i), depth+1) {
 			all = append(all, make(set))
 		}
 	}
@@ -424,7 +430,7 @@ func (p *prober) document(t *testing.T) string {
 		for i := range fields.Len() {
 			field := fields.Get(i)
 			fates := map[fate]bool{}
-			for _, set := range append(p.found(field), values(field, 0)...) {
+			for _, set := range append(p.found(field), p.values(field, 0)...) {
 				for _, at := range places {
 					fates[p.probe(t, at, set)] = true
 				}

@@ -88,15 +88,17 @@ func TestSinks(t *testing.T) {
 
 func TestFilters(t *testing.T) {
 	t.Parallel()
-	yes := true
 	status := func(op mesh.Comparison, n uint32) *mesh.LogFilter {
 		return &mesh.LogFilter{Status: &mesh.LogComparison{Op: op, Value: n}}
 	}
 	flags := func(all ...string) *mesh.LogFilter { return &mesh.LogFilter{HasFlags: true, Flags: all} }
-	meta := func(m mesh.LogMetadata) *mesh.LogFilter {
-		m.Namespace = "n"
-		return &mesh.LogFilter{Metadata: &m}
+	meta := func(key string, value mesh.ValueMatch, invert, missing bool) *mesh.LogFilter {
+		return &mesh.LogFilter{Metadata: &mesh.LogMetadata{
+			MetadataMatch: mesh.MetadataMatch{Filter: "n", Path: []string{key}, Value: value, Invert: invert}, Missing: missing,
+		}}
 	}
+	text := func(exact string) mesh.ValueMatch { return mesh.ValueMatch{String: mesh.StringMatch{Exact: exact}} }
+	there := mesh.ValueMatch{Kind: mesh.ValuePresent, Bool: true}
 	for _, row := range []struct {
 		name   string
 		filter *mesh.LogFilter
@@ -127,13 +129,13 @@ func TestFilters(t *testing.T) {
 		{"not grpc", &mesh.LogFilter{GRPC: []int{14}, Exclude: true}, false},
 		{"type", &mesh.LogFilter{Types: []string{"DownstreamEnd"}}, true},
 		{"other type", &mesh.LogFilter{Types: []string{"DownstreamEnd"}, Exclude: true}, false},
-		{"metadata", meta(mesh.LogMetadata{Path: []string{"k"}, Value: mesh.StringMatch{Exact: "v"}}), true},
-		{"other metadata", meta(mesh.LogMetadata{Path: []string{"k"}, Value: mesh.StringMatch{Exact: "w"}}), false},
-		{"not other metadata", meta(mesh.LogMetadata{Path: []string{"k"}, Value: mesh.StringMatch{Exact: "w"}, Invert: true}), true},
-		{"boolean metadata", meta(mesh.LogMetadata{Path: []string{"b"}, Bool: &yes}), true},
-		{"metadata is there", meta(mesh.LogMetadata{Path: []string{"b"}, Present: true}), true},
-		{"no metadata", meta(mesh.LogMetadata{Path: []string{"x"}, Present: true}), false},
-		{"no metadata needed", meta(mesh.LogMetadata{Path: []string{"x"}, Present: true, Missing: true}), true},
+		{"metadata", meta("k", text("v"), false, false), true},
+		{"other metadata", meta("k", text("w"), false, false), false},
+		{"inverted metadata", meta("k", text("w"), true, false), false},
+		{"boolean metadata", meta("b", mesh.ValueMatch{Kind: mesh.ValueBool, Bool: true}, false, false), true},
+		{"metadata is there", meta("b", there, false, false), true},
+		{"no metadata", meta("x", there, false, false), false},
+		{"no metadata needed", meta("x", there, false, true), true},
 	} {
 		path := filepath.Join(t.TempDir(), "log")
 		s := accesslog.New(accesslog.Node{ID: "n", Cluster: "c", Zone: "z"}, io.Discard, io.Discard, nil, slog.New(slog.DiscardHandler))

@@ -26,7 +26,7 @@ func CompileFilter(f *mesh.LogFilter) (Filter, error) {
 		return func(in *format.Input) bool { return compare(f.Status, int64(in.Exchange.Status)) }, nil
 	case f.Duration != nil:
 		return func(in *format.Input) bool {
-			return compare(f.Duration, in.Exchange.Finish.Sub(in.Exchange.Start).Milliseconds())
+			return compare(f.Duration, in.Duration().Milliseconds())
 		}, nil
 	case f.HasFlags:
 		return func(in *format.Input) bool { return flagged(f.Flags, in) }, nil
@@ -111,27 +111,15 @@ func flagged(flags []string, in *format.Input) bool {
 }
 
 func compileMetadata(m *mesh.LogMetadata) (Filter, error) {
-	var value *match.StringMatcher
-	if !m.Present && m.Bool == nil {
-		var err error
-		if value, err = match.String(m.Value); err != nil {
-			return nil, err
-		}
+	value, err := match.Metadata(m.Value)
+	if err != nil {
+		return nil, err
 	}
 	return func(in *format.Input) bool {
-		v, ok := in.Exchange.Metadata.Lookup(m.Namespace, m.Path)
+		v, ok := in.Exchange.Metadata.Lookup(m.Filter, m.Path)
 		if !ok {
 			return m.Missing
 		}
-		matched := false
-		switch v := v.(type) {
-		case bool:
-			matched = m.Present || m.Bool != nil && *m.Bool == v
-		case string:
-			matched = m.Present || value != nil && value.Match(v)
-		default:
-			matched = m.Present
-		}
-		return matched != m.Invert
+		return value.Match(v, true) // Envoy does not look at Invert either
 	}, nil
 }

@@ -1,6 +1,7 @@
 package accesslog
 
 import (
+	"net/http"
 	"sync"
 
 	"github.com/serai-net/serai/connect/format"
@@ -14,6 +15,12 @@ const (
 	Exchanges   = "DownstreamEnd"
 	Connections = "TcpConnectionEnd"
 	Listener    = "NotSet"
+	// before the end
+	Requested = "DownstreamStart"
+	Tunneled  = "DownstreamTunnelSuccessfullyEstablished"
+	Accepted  = "TcpConnectionStart"
+	Connected = "TcpUpstreamConnected"
+	Periodic  = "TcpPeriodic"
 )
 
 // Logs are those of one place. A nil Logs writes nothing. It is safe for concurrent
@@ -117,12 +124,22 @@ func (l *Logs) At(kind, chain string) *Place {
 }
 
 // End implements [wire.End].
-func (p *Place) End(x *wire.Exchange) {
+func (p *Place) End(x *wire.Exchange) { p.write(x, p.kind, nil) }
+
+// Tell writes of x, which goes on, as of another kind. resp is what it is answered, if
+// the codec is still to learn of it. A nil Place writes nothing.
+func (p *Place) Tell(x *wire.Exchange, kind string, resp *wire.Response) {
+	if p != nil {
+		p.write(x, kind, resp)
+	}
+}
+
+func (p *Place) write(x *wire.Exchange, kind string, resp *wire.Response) {
 	in, ok := p.inputs.Get().(*format.Input)
 	if !ok {
-		in = &format.Input{LogType: p.kind, Chain: p.chain}
+		in = &format.Input{Chain: p.chain}
 	}
-	in.Exchange = x
+	in.Exchange, in.LogType, in.Response = x, kind, resp
 	if x.Response != nil && x.Response.Body != nil {
 		in.Trailer = x.Response.Body.Trailer()
 	}
@@ -130,19 +147,23 @@ func (p *Place) End(x *wire.Exchange) {
 	for _, l := range p.logs.all {
 		l.log(in)
 	}
-	in.Exchange, in.Trailer, in.TraceID = nil, nil, ""
+	in.Exchange, in.Response, in.Trailer, in.TraceID = nil, nil, nil, ""
 	p.inputs.Put(in)
 }
 
-// Layer logs each exchange at its end.
-func (p *Place) Layer() wire.Layer {
+// Layer logs each exchange at its end; and when it has become a tunnel, if tunnels.
+func (p *Place) Layer(tunnels bool) wire.Layer {
 	if p == nil {
 		return nil
 	}
 	return func(next wire.Service) wire.Service {
 		return wire.ServiceFunc(func(x *wire.Exchange, req *wire.Request) (*wire.Response, error) {
 			p.On(x)
-			return next.Serve(x, req)
+			resp, err := next.Serve(x, req)
+			if tunnels && err == nil && (resp.Status == http.StatusSwitchingProtocols || req.Method == http.MethodConnect && resp.Status/100 == 2) {
+				p.Tell(x, Tunneled, resp)
+			}
+			return resp, err
 		})
 	}
 }

@@ -1,6 +1,7 @@
 package accesslog
 
 import (
+	"maps"
 	"sync/atomic"
 	"time"
 
@@ -17,17 +18,19 @@ type sink struct {
 	// set by Sinks.start
 	stop  func() // may be called more than once
 	stats func() logfile.Stats
-	kind  int
+	name  string // by which it counts
 
 	used bool // guarded by Sinks.mu
 	// holders are what is under way, and the configuration.
 	holders atomic.Int64
 }
 
-// What sinks are, as Sinks.gone has them.
+// Names by which sinks count; collectors may have one more behind it. maxNames bounds
+// how many are remembered.
 const (
-	files = iota
-	collectors
+	filesName      = "filesystem."
+	collectorsName = "access_logs.open_telemetry_access_log."
+	maxNames       = 256
 )
 
 // start runs a sink, until it is stopped. Callers hold the lock.
@@ -39,8 +42,31 @@ func (s *Sinks) start(k *sink, run func()) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		delete(s.running, k)
-		add(&s.gone[k.kind], k.stats())
+		if _, ok := s.gone[k.name]; !ok && len(s.gone) >= maxNames {
+			k.name = collectorsName
+		}
+		s.gone[k.name] = sum(s.gone[k.name], k.stats())
 	})
+}
+
+// counts are what sinks count by their names. Those without one of their own are there
+// from the beginning.
+func (s *Sinks) counts() map[string]logfile.Stats {
+	all := map[string]logfile.Stats{filesName: {}, collectorsName: {}}
+	if s == nil {
+		return all
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	maps.Copy(all, s.gone)
+	for k := range s.running {
+		all[k.name] = sum(all[k.name], k.stats())
+	}
+	return all
+}
+
+func sum(a, b logfile.Stats) logfile.Stats {
+	return logfile.Stats{Written: a.Written + b.Written, Dropped: a.Dropped + b.Dropped, Failed: a.Failed + b.Failed}
 }
 
 // leave is told that no configuration names the sink any more.

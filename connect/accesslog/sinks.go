@@ -6,7 +6,9 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"maps"
 	"os"
+	"slices"
 	"sync"
 
 	"github.com/serai-net/serai/connect/call"
@@ -29,9 +31,9 @@ type Sinks struct {
 
 	mu sync.Mutex // guards:
 	// running are all sinks, also those that only what is under way holds; gone is what
-	// others have counted: files and collectors.
+	// others have counted, by their names.
 	running map[*sink]struct{}
-	gone    [2]logfile.Stats
+	gone    map[string]logfile.Stats
 	// known are compiled logs by what they say, told are refusals that were told.
 	known map[string]*logger
 	told  map[string]bool
@@ -64,7 +66,7 @@ type Node struct{ ID, Cluster, Zone string }
 func New(node Node, stdout, stderr io.Writer, find call.Find, log *slog.Logger) *Sinks {
 	return &Sinks{
 		node: node, stdout: stdout, stderr: stderr, find: find, log: log,
-		known: map[string]*logger{}, nouns: map[*mesh.AccessLog]use{}, told: map[string]bool{}, files: map[string]*file{}, running: map[*sink]struct{}{},
+		known: map[string]*logger{}, nouns: map[*mesh.AccessLog]use{}, told: map[string]bool{}, files: map[string]*file{}, running: map[*sink]struct{}{}, gone: map[string]logfile.Stats{},
 	}
 }
 
@@ -204,7 +206,10 @@ func (s *Sinks) compile(m *mesh.AccessLog) (*logger, error) {
 			if l.collector, err = newCollector(m.OTLP, s.node, s.find, s.log); err != nil {
 				return nil, err
 			}
-			l.sink = &sink{stop: l.collector.records.Close, stats: l.collector.stats, kind: collectors}
+			l.sink = &sink{stop: l.collector.records.Close, stats: l.collector.stats, name: collectorsName}
+			if m.OTLP.StatPrefix != "" {
+				l.sink.name += m.OTLP.StatPrefix + "."
+			}
 			s.start(l.sink, l.collector.records.Run)
 		}
 	} else if err := s.openLocked(l, m.Path); err != nil {
@@ -229,7 +234,7 @@ func (s *Sinks) openLocked(l *logger, path string) error {
 		}
 		ctx, stop := context.WithCancel(context.Background())
 		f = &file{writer: logfile.New(s.log)}
-		f.stop, f.stats = stop, f.writer.Stats
+		f.stop, f.stats, f.name = stop, f.writer.Stats, filesName
 		f.writer.Swap(out)
 		s.files[path] = f
 		s.start(&f.sink, func() {
@@ -255,44 +260,41 @@ func (s *Sinks) destination(path string) (*logfile.Destination, error) {
 	return logfile.Open(path)
 }
 
-func add(to *logfile.Stats, one logfile.Stats) {
-	to.Written += one.Written
-	to.Dropped += one.Dropped
-	to.Failed += one.Failed
-}
-
 // Stats are what files and collectors count: lines and records that were written, that
 // found no room, and that could not be written.
-func (s *Sinks) Stats() (toFiles, toCollectors logfile.Stats) {
-	if s == nil {
-		return toFiles, toCollectors
+func (s *Sinks) Stats() (files, collectors logfile.Stats) {
+	for name, one := range s.counts() {
+		if name == filesName {
+			files = one
+		} else {
+			collectors = sum(collectors, one)
+		}
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	all := s.gone
-	for k := range s.running {
-		add(&all[k.kind], k.stats())
-	}
-	return all[files], all[collectors]
+	return files, collectors
 }
 
 // Each yields what is counted, by Envoy's names. Of files these count lines, where Envoy counts
 // writes; filesystem.write_dropped is our own: Envoy's buffers have no bound.
 func (s *Sinks) Each(yield func(stats.Stat) bool) {
-	toFiles, toCollectors := s.Stats()
-	for _, one := range []stats.Stat{
-		{Name: "filesystem.write_completed", Value: toFiles.Written},
-		{Name: "filesystem.write_failed", Value: toFiles.Failed},
-		{Name: "filesystem.write_buffered", Value: toFiles.Written + toFiles.Failed},
-		{Name: "filesystem.write_dropped", Value: toFiles.Dropped},
-		{Name: "access_logs.open_telemetry_access_log.logs_written", Value: toCollectors.Written},
-		{Name: "access_logs.open_telemetry_access_log.logs_dropped", Value: toCollectors.Dropped + toCollectors.Failed},
-	} {
+	all := s.counts()
+	files := all[filesName]
+	delete(all, filesName)
+	counted := []stats.Stat{
+		{Name: filesName + "write_completed", Value: files.Written},
+		{Name: filesName + "write_failed", Value: files.Failed},
+		{Name: filesName + "write_buffered", Value: files.Written + files.Failed},
+		{Name: filesName + "write_dropped", Value: files.Dropped},
+	}
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		counted = append(counted, stats.Stat{Name: name + "logs_written", Value: all[name].Written},
+			stats.Stat{Name: name + "logs_dropped", Value: all[name].Dropped + all[name].Failed})
+	}
+	for _, one := range counted {
 		if !yield(one) {
 			return
 		}
 	}
-	stats.Zeros("filesystem.", "flushed_by_timer reopen_failed", yield)
+	stats.Zeros(filesName, "flushed_by_timer reopen_failed", yield)
 }
 
 // Close writes what is pending, as far as it is taken in a short while, and ends

@@ -61,10 +61,19 @@ func clockOperator(c *clock, of func(in *Input) time.Time) operator {
 	}
 }
 
+// Duration is how long the exchange took, or has taken so far.
+func (in *Input) Duration() time.Duration { return finished(in).Sub(in.Exchange.Start) }
+
 // instant is a point of an exchange's life; the zero time if it was not reached.
 type instant func(in *Input) time.Time
 
-func finished(in *Input) time.Time { return in.Exchange.Finish }
+// finished is the end, or now as long as it goes on.
+func finished(in *Input) time.Time {
+	if in.Exchange.Finish.IsZero() {
+		return time.Now()
+	}
+	return in.Exchange.Finish
+}
 
 func span(from, to instant) (definition, bool) {
 	return plainly(between(from, to, time.Millisecond))

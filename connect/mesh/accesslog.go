@@ -31,6 +31,8 @@ type LogOTLP struct {
 	// Name is log_name; NoBuiltin leaves out the labels that Envoy adds.
 	Name      string
 	NoBuiltin bool
+	// StatPrefix stands in the names of what is counted; "" for nothing.
+	StatPrefix string
 	// Body is the record's, nil for none. Values are texts with command operators,
 	// or as encoding/json gives them.
 	Body                 any
@@ -95,14 +97,16 @@ const (
 
 // LogMetadata looks at dynamic metadata.
 type LogMetadata struct {
-	Namespace string
-	Path      []string
-	// Present asks only whether there is such; else it must be a string that Value
-	// matches, or a boolean, if not nil, that is Bool.
-	Present bool
-	Value   StringMatch
-	Bool    *bool
-	Invert  bool
+	MetadataMatch
 	// Missing is the answer if there is none.
 	Missing bool
+}
+
+// LogMoments say when a line is written besides the one at the end.
+type LogMoments struct {
+	// Start is when a request or a connection has come, Connected when the upstream of a
+	// connection was reached, Tunnel when a request has become a tunnel.
+	Start, Connected, Tunnel bool
+	// Every is how often it is written of a connection as long as it lasts; 0 means never.
+	Every time.Duration
 }

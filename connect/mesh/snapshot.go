@@ -125,6 +125,7 @@ type FilterChain struct {
 type TCPProxy struct {
 	StatPrefix string
 	AccessLogs []*AccessLog // of connections
+	LogMoments LogMoments
 	// Targets share the connections by weight; with none, every connection is closed.
 	Targets []Target
 	// ServerName takes the cluster that the connection's SNI names, if it has one,
@@ -188,7 +189,8 @@ type HTTP struct {
 	// ClientCert says what to do with x-forwarded-client-cert.
 	ClientCert ForwardClientCert
 	AccessLogs []*AccessLog // of exchanges
-	Tracing    *Tracing     // nil for none
+	LogMoments LogMoments
+	Tracing    *Tracing // nil for none
 	// Conduct is what the proxy says of itself, and of the client, in header fields.
 	Conduct Conduct
 	// Upgrades are the protocols (lower-case) that may be switched to, "connect" if

@@ -235,7 +235,7 @@ func (cs *chains) assemble(c *chain, l *mesh.Listener, d *mesh.FilterChain) {
 	}
 	if d.TCP != nil {
 		c.tcp = stack.NewTCP(stack.TCPConfig{
-			Clusters: cs.clusters, Observe: c.observing(cs.observe.TCP(cs.place(l))), Quiet: quiet(l, d), Log: cs.log,
+			Clusters: cs.clusters, Observe: c.observing(cs.observe.TCP(cs.place(l))), Tell: c.tell, Quiet: quiet(l, d), Log: cs.log,
 		})
 		c.listen.Handler = c.tcp
 		return
@@ -255,7 +255,11 @@ func (cs *chains) at(l *mesh.Listener, d *mesh.FilterChain) stack.Place {
 // http compiles the service of an HTTP chain. Network intentions on it are
 // decided for each request, so that a change needs no new connection.
 func (cs *chains) http(l *mesh.Listener, d *mesh.FilterChain, routes map[string]*mesh.Route) (wire.Service, error) {
-	service, err := stack.HTTPAt(d.HTTP, routes, cs.clusters, cs.at(l, d))
+	place, logs := cs.at(l, d), cs.logs.Compile(d.HTTP.AccessLogs).At(accesslog.Exchanges, d.Name)
+	if d.HTTP.LogMoments.Start {
+		place.Started = func(x *wire.Exchange) { logs.Tell(x, accesslog.Requested, nil) }
+	}
+	service, err := stack.HTTPAt(d.HTTP, routes, cs.clusters, place)
 	if err != nil {
 		return nil, err
 	}
@@ -274,9 +278,8 @@ func (cs *chains) http(l *mesh.Listener, d *mesh.FilterChain, routes map[string]
 	if err != nil {
 		return nil, err
 	}
-	logs := cs.logs.Compile(d.HTTP.AccessLogs).At(accesslog.Exchanges, d.Name)
 	return wire.Stack(
-		service, named, cs.counter(l, d).Layer, cs.observe.HTTP(cs.place(l)), logs.Layer(), stack.Conduct(d.HTTP.Conduct), replies,
+		service, named, cs.counter(l, d).Layer, cs.observe.HTTP(cs.place(l)), logs.Layer(d.HTTP.LogMoments.Tunnel), stack.Conduct(d.HTTP.Conduct), replies,
 		cs.traces.Compile(d.HTTP.Tracing, l.Direction == mesh.Outbound).Count(cs.tracing(d)).Layer(), stack.Connection(policy),
 	), nil
 }

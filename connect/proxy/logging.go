@@ -25,6 +25,9 @@ func (c *chain) observing(see stack.Observe) stack.Observe {
 	}
 }
 
+// tell writes of a connection of the chain that lives.
+func (c *chain) tell(x *wire.Exchange, kind string) { c.logs.Load().Tell(x, kind, nil) }
+
 // logging writes of each connection of an HTTP chain, if the listener asks for it.
 type logging struct {
 	next  listen.Handler

@@ -55,6 +55,7 @@ func HTTPAt(h *mesh.HTTP, routes map[string]*mesh.Route, clusters *upstream.Set,
 		underscores(h),
 		normalize(h),
 		clientCert(h.ClientCert),
+		router.started(place.Started),
 		wireFilters(filters),
 	), nil
 }

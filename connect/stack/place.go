@@ -36,6 +36,9 @@ type Place struct {
 	Node map[string]any
 	// Kept is what filters find again when they are compiled anew; may be nil.
 	Kept *Kept
+	// Started is told of each request before filters see it, with its route; nil for
+	// nobody.
+	Started func(x *wire.Exchange)
 	// Log is for what filters have to say; nil says nothing.
 	Log *slog.Logger
 

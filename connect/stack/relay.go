@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/serai-net/serai/connect/accesslog"
+	"github.com/serai-net/serai/connect/mesh"
 	"github.com/serai-net/serai/connect/upstream"
 	"github.com/serai-net/serai/connect/wire"
 	"github.com/serai-net/serai/connect/wire/bulk"
@@ -97,8 +99,9 @@ func (r *relay) Kill() {
 }
 
 // pipe moves bytes both ways until both directions have ended, or nothing has
-// moved for idle (0: for ever).
-func (t *TCP) pipe(r *relay, up net.Conn, idle time.Duration) {
+// moved for the idle timeout (0: for ever).
+func (t *TCP) pipe(r *relay, up net.Conn, proxy *mesh.TCPProxy) {
+	idle := proxy.IdleTimeout
 	var last atomic.Int64
 	last.Store(time.Now().UnixNano())
 	buffers := t.clusters.Buffers()
@@ -110,17 +113,43 @@ func (t *TCP) pipe(r *relay, up net.Conn, idle time.Duration) {
 		relay: r, dst: r.down, src: up, dstLost: wire.FlagDownstreamReset, srcLost: wire.FlagUpstreamReset,
 		idle: idle, last: &last, counts: [2]*atomic.Int64{&t.bytesOut, r.out}, moving: bulk.NewPipe(r.down, up, buffers),
 	}
+	telling := t.tellEvery(proxy.LogMoments.Every, r, &in, &out)
 	var both sync.WaitGroup
 	both.Go(in.run)
 	out.run()
 	both.Wait()
-	r.x.BytesIn, r.x.BytesOut = in.moved, out.moved
+	telling()
+	r.x.BytesIn, r.x.BytesOut = in.moved.Load(), out.moved.Load()
 	if counted, ok := up.(interface {
 		Moved(sent, received int64, ours bool)
 	}); ok {
 		ended := r.reason.Load()
-		counted.Moved(in.moved, out.moved, ended != nil && ended.flag != wire.FlagUpstreamReset)
+		counted.Moved(r.x.BytesIn, r.x.BytesOut, ended != nil && ended.flag != wire.FlagUpstreamReset)
 	}
+}
+
+// tellEvery writes of the connection now and then (0: never), until stop has returned. The
+// exchange is its own as long as bytes move.
+func (t *TCP) tellEvery(every time.Duration, r *relay, in, out *half) (stop func()) {
+	if every == 0 {
+		return func() {}
+	}
+	ended := make(chan struct{})
+	var telling sync.WaitGroup
+	telling.Go(func() {
+		tick := time.NewTicker(every)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+				r.x.BytesIn, r.x.BytesOut = in.moved.Load(), out.moved.Load()
+				t.tell(&r.x, accesslog.Periodic)
+			case <-ended:
+				return
+			}
+		}
+	})
+	return func() { close(ended); telling.Wait() }
 }
 
 // half is one direction of a connection.
@@ -133,7 +162,7 @@ type half struct {
 	idle             time.Duration
 	last             *atomic.Int64 // when a byte last moved, in Unix nanoseconds
 	counts           [2]*atomic.Int64
-	moved            int64
+	moved            atomic.Int64
 	// takeBy is the deadline of writes to dst; it is moved only now and then.
 	takeBy time.Time
 }
@@ -181,7 +210,7 @@ func (h *half) await() {
 func (h *half) count(n int) {
 	now := time.Now()
 	h.last.Store(now.UnixNano())
-	h.moved += int64(n)
+	h.moved.Add(int64(n))
 	for _, count := range h.counts {
 		count.Add(int64(n))
 	}

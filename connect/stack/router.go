@@ -134,6 +134,25 @@ func (r *router) clusterOf(x *wire.Exchange, req *wire.Request) string {
 	return ""
 }
 
+// started tells of a request before filters see it, with its route; tell may be nil.
+func (r *router) started(tell func(x *wire.Exchange)) wire.Layer {
+	if tell == nil {
+		return nil
+	}
+	return func(next wire.Service) wire.Service {
+		return wire.ServiceFunc(func(x *wire.Exchange, req *wire.Request) (*wire.Response, error) {
+			if cluster := r.goesTo(x, req); cluster != nil {
+				cluster.Note(x)
+			}
+			if c, ok := x.Pinned.(*choice); ok && c.rule != nil {
+				x.Rule = c.rule.Name
+			}
+			tell(x)
+			return next.Serve(x, req)
+		})
+	}
+}
+
 // chosen is the rule of a request, and its target if that was chosen before.
 func (r *router) chosen(x *wire.Exchange, req *wire.Request) (*route.Rule, *mesh.Target) {
 	if c, ok := x.Pinned.(*choice); ok {

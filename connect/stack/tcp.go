@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/serai-net/serai/connect/accesslog"
 	"github.com/serai-net/serai/connect/mesh"
 	"github.com/serai-net/serai/connect/rbac"
 	"github.com/serai-net/serai/connect/upstream"
@@ -25,6 +26,7 @@ import (
 type TCP struct {
 	clusters *upstream.Set
 	observe  Observe
+	tell     func(x *wire.Exchange, kind string)
 	log      *slog.Logger
 	config   atomic.Pointer[tcpConfig]
 	quiet    time.Duration
@@ -43,6 +45,9 @@ type TCPConfig struct {
 	Clusters *upstream.Set
 	// Observe sees connections; nil if nobody does.
 	Observe Observe
+	// Tell writes of a connection that lives, if its chain's LogMoments ask for it: with
+	// the kind of line that the access log calls it. Nil writes nothing.
+	Tell func(x *wire.Exchange, kind string)
 	// Quiet is how long a connection may be silent before the upstream is dialled: a
 	// bare TCP check that connects and leaves makes no connection to the application
 	// then, and no line in a log. 0 dials at once.
@@ -85,7 +90,10 @@ func NewTCP(c TCPConfig) *TCP {
 	if c.Observe == nil {
 		c.Observe = func(*wire.Exchange) (in, out *atomic.Int64) { return &atomic.Int64{}, &atomic.Int64{} }
 	}
-	return &TCP{clusters: c.Clusters, observe: c.Observe, quiet: c.Quiet, log: c.Log}
+	if c.Tell == nil {
+		c.Tell = func(*wire.Exchange, string) {}
+	}
+	return &TCP{clusters: c.Clusters, observe: c.Observe, tell: c.Tell, quiet: c.Quiet, log: c.Log}
 }
 
 // Prepare compiles what chain says, with what is to admit connections besides;
@@ -166,6 +174,9 @@ func (t *TCP) Serve(conn net.Conn, peer *wire.Peer, drain *wire.Drain) {
 		return
 	}
 	defer r.expire(longest(cfg.proxy))()
+	if cfg.proxy.LogMoments.Start {
+		t.tell(&r.x, accesslog.Accepted)
+	}
 	up, err := t.dial(r, cfg)
 	if err != nil {
 		t.failed.Add(1)
@@ -174,7 +185,10 @@ func (t *TCP) Serve(conn net.Conn, peer *wire.Peer, drain *wire.Drain) {
 		return
 	}
 	defer up.Close()
-	t.pipe(r, up, cfg.proxy.IdleTimeout)
+	if cfg.proxy.LogMoments.Connected {
+		t.tell(&r.x, accesslog.Connected)
+	}
+	t.pipe(r, up, cfg.proxy)
 	if ended := r.reason.Load(); ended != nil {
 		switch {
 		case errors.Is(ended.err, errIdle):

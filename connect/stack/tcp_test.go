@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -31,6 +33,22 @@ type relay struct {
 	drain   wire.Drain
 	peer    atomic.Pointer[wire.Peer]
 	seen    observed
+
+	mu   sync.Mutex
+	told []string // lines of living connections
+}
+
+func (r *relay) tell(x *wire.Exchange, kind string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.told = append(r.told, fmt.Sprintf("%s %s %d %d", kind, x.Cluster, x.BytesIn, x.BytesOut))
+}
+
+// lines are what was told so far, each once.
+func (r *relay) lines() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Compact(slices.Clone(r.told))
 }
 
 // listen serves a chain that has no configuration yet.
@@ -38,7 +56,7 @@ func listen(t *testing.T, set *upstream.Set, peer *wire.Peer) *relay {
 	t.Helper()
 	r := &relay{}
 	r.peer.Store(peer)
-	r.TCP = stack.NewTCP(stack.TCPConfig{Clusters: set, Observe: r.seen.observe, Log: slog.New(slog.DiscardHandler)})
+	r.TCP = stack.NewTCP(stack.TCPConfig{Clusters: set, Observe: r.seen.observe, Tell: r.tell, Log: slog.New(slog.DiscardHandler)})
 	var serving sync.WaitGroup
 	r.address = tcp(t, func(conn net.Conn) {
 		serving.Add(1)

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -66,6 +67,30 @@ func TestTCPMaxDuration(t *testing.T) {
 		t.Errorf("ended after %v", age)
 	}
 	mustEnd(t, r)
+}
+
+// What lasts is written of when it begins, when its upstream is reached, and now and then.
+func TestTCPMoments(t *testing.T) {
+	t.Parallel()
+	chain := toC()
+	chain.TCP.LogMoments = mesh.LogMoments{Start: true, Connected: true, Every: time.Millisecond}
+	r := relayTo(t, echo(t), chain)
+	conn := dial(t, r.address)
+	for _, words := range []string{"hello", "world"} {
+		if _, err := io.WriteString(conn, words); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(conn, make([]byte, len(words))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "told of all bytes", func() bool { return slices.Contains(r.lines(), "TcpPeriodic c 10 10") })
+	conn.Close()
+	mustEnd(t, r)
+	all := r.lines()
+	if want := []string{"TcpConnectionStart  0 0", "TcpUpstreamConnected c 0 0"}; !slices.Equal(all[:2], want) || all[len(all)-1] != "TcpPeriodic c 10 10" {
+		t.Errorf("told %q", all)
+	}
 }
 
 // Each attempt may try several endpoints; they end when one accepts.

@@ -14,6 +14,7 @@ import (
 	otelv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/open_telemetry/v3"
 	streamv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/stream/v3"
 	commonv1 "go.opentelemetry.io/proto/otlp/common/v1"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/serai-net/serai/connect/format"
 	"github.com/serai-net/serai/connect/mesh"
@@ -31,6 +32,19 @@ const (
 const defaultLine = "[%START_TIME%] \"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%\" %RESPONSE_CODE% %RESPONSE_FLAGS% " +
 	"%BYTES_RECEIVED% %BYTES_SENT% %DURATION% %RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)% \"%REQ(X-FORWARDED-FOR)%\" \"%REQ(USER-AGENT)%\" " +
 	"\"%REQ(X-REQUEST-ID)%\" \"%REQ(:AUTHORITY)%\" \"%UPSTREAM_HOST%\"\n"
+
+// shortestFlush bounds how often a line is written of what lasts, as Envoy does.
+const shortestFlush = time.Millisecond
+
+// logEvery reads how often a line is written of what lasts.
+func (d *decoder) logEvery(msg *durationpb.Duration) time.Duration {
+	every := duration(msg, 0)
+	if msg != nil && every < shortestFlush {
+		d.note("access_log_flush_interval of %s is ignored", every)
+		return 0
+	}
+	return every
+}
 
 // accessLogs reads access logs. What is not understood of one refuses that log, and
 // no traffic.
@@ -147,12 +161,11 @@ func tryFormat(l *mesh.AccessLog) error {
 }
 
 func (d *decoder) otelLog(msg *otelv3.OpenTelemetryAccessLogConfig, l *mesh.AccessLog) error {
-	err := d.only(msg, "common_config grpc_service http_service log_name buffer_flush_interval buffer_size_bytes disable_builtin_labels resource_attributes body attributes",
-		"stat_prefix")
+	err := d.only(msg, "common_config grpc_service http_service log_name buffer_flush_interval buffer_size_bytes disable_builtin_labels resource_attributes body attributes stat_prefix", "")
 	if err != nil {
 		return err
 	}
-	o := &mesh.LogOTLP{NoBuiltin: msg.GetDisableBuiltinLabels()}
+	o := &mesh.LogOTLP{NoBuiltin: msg.GetDisableBuiltinLabels(), StatPrefix: msg.GetStatPrefix()}
 	if o.Resource, err = attributes(msg.GetResourceAttributes()); err != nil {
 		return err
 	}

@@ -25,8 +25,9 @@ func (d *decoder) http(msg *hcmv3.HttpConnectionManager) (*mesh.HTTP, error) {
 		" strip_any_host_port strip_matching_host_port forward_client_cert_details set_current_client_cert_details upgrade_configs tracing"+
 		" server_name server_header_transformation use_remote_address xff_num_trusted_hops skip_xff_append via generate_request_id"+
 		" preserve_external_request_id always_set_request_id_in_response append_x_forwarded_port access_log local_reply_config"+
-		" original_ip_detection_extensions strip_trailing_host_dot scheme_header_transformation",
-		"access_log_options access_log_flush_interval flush_access_log_on_new_request add_user_agent"+
+		" original_ip_detection_extensions strip_trailing_host_dot scheme_header_transformation"+
+		" access_log_options flush_access_log_on_new_request",
+		"access_log_flush_interval add_user_agent"+
 			" stream_flush_timeout request_id_extension http1_safe_max_connection_duration"+
 			" stream_error_on_invalid_http_message proxy_status_config"+
 			" - drain_timeout drain_timeout_jitter delayed_close_timeout internal_address_config proxy_100_continue"+
@@ -64,6 +65,9 @@ func (d *decoder) http(msg *hcmv3.HttpConnectionManager) (*mesh.HTTP, error) {
 		return nil, err
 	}
 	h.AccessLogs = d.accessLogs(msg.GetAccessLog())
+	if h.LogMoments, err = d.logMoments(msg); err != nil {
+		return nil, err
+	}
 	if h.LocalReply, err = d.localReply(msg.GetLocalReplyConfig()); err != nil {
 		return nil, err
 	}
@@ -96,6 +100,16 @@ func (d *decoder) scheme(msg *corev3.SchemeHeaderTransformation) (string, error)
 	default:
 		return "", fmt.Errorf("scheme_to_overwrite %q", scheme)
 	}
+}
+
+// logMoments reads when a line is written of a request besides its end.
+func (d *decoder) logMoments(msg *hcmv3.HttpConnectionManager) (mesh.LogMoments, error) {
+	o := msg.GetAccessLogOptions()
+	if o == nil {
+		return mesh.LogMoments{Start: msg.GetFlushAccessLogOnNewRequest()}, nil
+	}
+	err := d.only(o, "flush_access_log_on_new_request flush_log_on_tunnel_successfully_established", "access_log_flush_interval")
+	return mesh.LogMoments{Start: o.GetFlushAccessLogOnNewRequest(), Tunnel: o.GetFlushLogOnTunnelSuccessfullyEstablished()}, err
 }
 
 func (d *decoder) routeSource(msg *hcmv3.HttpConnectionManager, h *mesh.HTTP) error {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 
 	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
-	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 
 	"github.com/serai-net/serai/connect/mesh"
@@ -109,25 +108,14 @@ func millionths(p *typev3.FractionalPercent) (uint32, error) {
 }
 
 func (d *decoder) logMetadata(msg *accesslogv3.MetadataFilter) (*mesh.LogMetadata, error) {
-	m := &mesh.LogMetadata{Missing: msg.GetMatchIfKeyNotFound() == nil || msg.GetMatchIfKeyNotFound().GetValue()}
-	matcher := msg.GetMatcher()
-	m.Namespace, m.Invert = matcher.GetFilter(), matcher.GetInvert()
-	for _, segment := range matcher.GetPath() {
-		m.Path = append(m.Path, segment.GetKey())
+	matcher, err := d.metadata(msg.GetMatcher())
+	if err != nil {
+		return nil, err
 	}
-	if len(m.Path) == 0 {
-		return nil, errors.New("metadata filter without a path")
+	if matcher.Invert {
+		d.note("MetadataFilter.matcher.invert is ignored, as Envoy does")
 	}
-	var err error
-	switch v := matcher.GetValue().GetMatchPattern().(type) {
-	case *matcherv3.ValueMatcher_StringMatch:
-		m.Value, err = stringMatch(v.StringMatch)
-	case *matcherv3.ValueMatcher_BoolMatch:
-		m.Bool = &v.BoolMatch
-	case *matcherv3.ValueMatcher_PresentMatch:
-		m.Present, m.Invert = true, m.Invert == v.PresentMatch
-	default:
-		return nil, fmt.Errorf("metadata value of kind %T is not supported", v)
-	}
-	return m, err
+	return &mesh.LogMetadata{
+		MetadataMatch: *matcher, Missing: msg.GetMatchIfKeyNotFound() == nil || msg.GetMatchIfKeyNotFound().GetValue(),
+	}, nil
 }

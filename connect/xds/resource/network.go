@@ -103,9 +103,9 @@ func (d *decoder) tcpProxy(f *listenerv3.Filter, c *mesh.FilterChain, serverName
 		return err
 	}
 	err := d.only(msg, "stat_prefix cluster weighted_clusters idle_timeout max_connect_attempts max_downstream_connection_duration hash_policy access_log"+
-		" backoff_options max_downstream_connection_duration_jitter_percentage",
-		"access_log_options access_log_flush_interval flush_access_log_on_connected"+
-			" downstream_idle_timeout upstream_idle_timeout max_early_data_bytes check_drain_close")
+		" backoff_options max_downstream_connection_duration_jitter_percentage"+
+		" access_log_options access_log_flush_interval flush_access_log_on_connected",
+		"downstream_idle_timeout upstream_idle_timeout max_early_data_bytes check_drain_close")
 	if err != nil {
 		return err
 	}
@@ -121,6 +121,12 @@ func (d *decoder) tcpProxy(f *listenerv3.Filter, c *mesh.FilterChain, serverName
 		tcp.BackOff = duration(b.GetBaseInterval(), 0)
 		if tcp.MaxBackOff = duration(b.GetMaxInterval(), 10*tcp.BackOff); tcp.BackOff < time.Millisecond || tcp.MaxBackOff < tcp.BackOff {
 			return fmt.Errorf("backoff_options from %s to %s", tcp.BackOff, tcp.MaxBackOff)
+		}
+	}
+	tcp.LogMoments = mesh.LogMoments{Connected: msg.GetFlushAccessLogOnConnected(), Every: d.logEvery(msg.GetAccessLogFlushInterval())}
+	if o := msg.GetAccessLogOptions(); o != nil {
+		tcp.LogMoments = mesh.LogMoments{
+			Start: o.GetFlushAccessLogOnStart(), Connected: o.GetFlushAccessLogOnConnected(), Every: d.logEvery(o.GetAccessLogFlushInterval()),
 		}
 	}
 	if msg.GetMaxConnectAttempts() != nil && tcp.ConnectAttempts == 0 {
