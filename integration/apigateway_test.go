@@ -19,7 +19,7 @@ func reference(kind, name string) consulapi.ResourceReference {
 }
 
 // inlineCertificate is a certificate of a config entry.
-func inlineCertificate(t *testing.T, ca *outsideCA, name string, hosts ...string) *consulapi.InlineCertificateConfigEntry {
+func inlineCertificate(t *testing.T, ca *signingCA, name string, hosts ...string) *consulapi.InlineCertificateConfigEntry {
 	t.Helper()
 	chain, key := ca.leaf(t, hosts...)
 	return &consulapi.InlineCertificateConfigEntry{Kind: consulapi.InlineCertificate, Name: name, Certificate: string(chain), PrivateKey: string(key)}

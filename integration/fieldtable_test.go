@@ -42,7 +42,7 @@ func TestFieldTable(t *testing.T) { // not parallel: what is compiled has bounds
 	ca := newAuthority(t)
 	cert, key := ca.leaf(t, "spiffe://test.consul/ns/default/dc/dc1/svc/x")
 	p := &prober{
-		reader: resource.Reader{Secrets: &oneSecret{nouns.Leaf{CertificatePEM: string(cert), KeyPEM: string(key)}, ca.pem}},
+		reader: resource.Reader{Secrets: &oneSecret{nouns.Leaf{CertificatePEM: string(cert), KeyPEM: string(key)}, ca.pem()}},
 		places: map[protoreflect.FullName][]*place{}, seen: map[protoreflect.FullName][]protoreflect.Value{},
 	}
 	for _, f := range files {

@@ -28,8 +28,8 @@ func TestPeerNamesAsEnvoy(t *testing.T) {
 
 	san := func(kind, matcher string) string { return fmt.Sprintf(`{"sanType":%q,"matcher":{%s}}`, kind, matcher) }
 	exact := func(text string) string { return fmt.Sprintf(`"exact":%q`, text) }
-	trust := func(ca *outsideCA, names ...string) string {
-		text, err := json.Marshal(string(ca.pem()))
+	trust := func(ca *signingCA, names ...string) string {
+		text, err := json.Marshal(ca.pem())
 		must(t, err)
 		return fmt.Sprintf(`"trustedCa":{"inlineString":%s},"matchTypedSubjectAltNames":[%s]`, text, strings.Join(names, ","))
 	}

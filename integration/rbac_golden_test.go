@@ -1,20 +1,12 @@
 package integration_test
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/base64"
 	"encoding/json"
-	"encoding/pem"
 	"fmt"
-	"math/big"
 	mathrand "math/rand/v2"
 	"net/http"
-	"net/url"
 	"regexp/syntax"
 	"slices"
 	"strings"
@@ -89,51 +81,19 @@ func TestGoldenRBACAsEnvoy(t *testing.T) {
 
 // authority signs what the test needs.
 type authority struct {
-	key     *ecdsa.PrivateKey
-	cert    *x509.Certificate
-	pem     string
+	*signingCA
 	clients map[string]*http.Client // by identity
 }
 
 func newAuthority(t *testing.T) *authority {
 	t.Helper()
-	ca := &authority{clients: map[string]*http.Client{}}
-	var der []byte
-	ca.key, der = ca.sign(t, &x509.Certificate{IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign})
-	var err error
-	ca.cert, err = x509.ParseCertificate(der)
-	must(t, err)
-	ca.pem = string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
-	return ca
-}
-
-func (ca *authority) sign(t *testing.T, c *x509.Certificate) (*ecdsa.PrivateKey, []byte) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	must(t, err)
-	c.SerialNumber, c.Subject = big.NewInt(time.Now().UnixNano()), pkix.Name{CommonName: "test"}
-	c.NotBefore, c.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
-	parent, signer := ca.cert, ca.key
-	if parent == nil {
-		parent, signer = c, key
-	}
-	der, err := x509.CreateCertificate(rand.Reader, c, parent, &key.PublicKey, signer)
-	must(t, err)
-	return key, der
+	return &authority{newSigningCA(t, "test"), map[string]*http.Client{}}
 }
 
 // leaf is a certificate and its key, of an identity.
 func (ca *authority) leaf(t *testing.T, id string) (cert, key []byte) {
 	t.Helper()
-	uri, err := url.Parse(id)
-	must(t, err)
-	private, der := ca.sign(t, &x509.Certificate{
-		URIs: []*url.URL{uri}, KeyUsage: x509.KeyUsageDigitalSignature,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth},
-	})
-	secret, err := x509.MarshalECPrivateKey(private)
-	must(t, err)
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: secret})
+	return pems(t, ca.issue(t, uris(id)))
 }
 
 // client is one whose certificate says id.
@@ -142,10 +102,8 @@ func (ca *authority) client(t *testing.T, id string) *http.Client {
 	if client := ca.clients[id]; client != nil {
 		return client
 	}
-	pair, err := tls.X509KeyPair(ca.leaf(t, id))
-	must(t, err)
 	transport := &http.Transport{TLSClientConfig: &tls.Config{
-		Certificates: []tls.Certificate{pair}, InsecureSkipVerify: true, // who serves is not the question
+		Certificates: []tls.Certificate{ca.issue(t, uris(id))}, InsecureSkipVerify: true, // who serves is not the question
 	}}
 	t.Cleanup(transport.CloseIdleConnections)
 	ca.clients[id] = &http.Client{Transport: transport, Timeout: 20 * time.Second}
@@ -174,7 +132,7 @@ func (ca *authority) guarded(t *testing.T, f golden.File, port int) json.RawMess
 			"forward_client_cert_details":"APPEND_FORWARD","set_current_client_cert_details":{"uri":true},
 			"route_config":{"virtual_hosts":[{"name":"all","domains":["*"],"routes":[{"match":{"prefix":"/"},"direct_response":{"status":200,"body":{"inline_string":"ok"}}}]}]},
 			"http_filters":[%s{"name":"router","typed_config":{"@type":"%shttp.router.v3.Router"}}]}}]}]}`,
-		f.Name, port, cert, key, ca.pem, network, filters, http, filters))
+		f.Name, port, cert, key, ca.pem(), network, filters, http, filters))
 }
 
 // rbacCase is a request.

@@ -1,22 +1,11 @@
 package integration_test
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
 	"fmt"
-	"math/big"
-	"net"
-	"os"
-	"path/filepath"
 	"strconv"
 	"sync"
 	"testing"
-	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
@@ -25,79 +14,6 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/anypb"
 )
-
-// outsideCA signs certificates of the world outside of the mesh.
-type outsideCA struct {
-	key  *ecdsa.PrivateKey
-	cert *x509.Certificate
-}
-
-func newOutsideCA(t *testing.T) *outsideCA {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	must(t, err)
-	a := &outsideCA{key: key}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "outside"}, IsCA: true, BasicConstraintsValid: true,
-		KeyUsage: x509.KeyUsageCertSign, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	must(t, err)
-	a.cert, err = x509.ParseCertificate(der)
-	must(t, err)
-	return a
-}
-
-// pem is the authority's certificate.
-func (a *outsideCA) pem() []byte { return encodePEM("CERTIFICATE", a.cert.Raw) }
-
-func (a *outsideCA) pool() *x509.CertPool {
-	pool := x509.NewCertPool()
-	pool.AddCert(a.cert)
-	return pool
-}
-
-// leaf makes a certificate of names or IP addresses with its key, both PEM. Its common name is none of them: Consul would
-// take a name that is there twice for one of two certificates, and choose neither.
-func (a *outsideCA) leaf(t *testing.T, names ...string) (chain, key []byte) {
-	t.Helper()
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	must(t, err)
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()), KeyUsage: x509.KeyUsageDigitalSignature, Subject: pkix.Name{CommonName: "cn." + names[0]},
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth},
-		NotBefore:   time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
-	}
-	for _, name := range names {
-		if ip := net.ParseIP(name); ip != nil {
-			template.IPAddresses = append(template.IPAddresses, ip)
-		} else {
-			template.DNSNames = append(template.DNSNames, name)
-		}
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, private.Public(), a.key)
-	must(t, err)
-	keyDER, err := x509.MarshalPKCS8PrivateKey(private)
-	must(t, err)
-	return encodePEM("CERTIFICATE", der), encodePEM("PRIVATE KEY", keyDER)
-}
-
-func encodePEM(kind string, der []byte) []byte {
-	return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})
-}
-
-// write writes a certificate and its key into a folder, the one after the other.
-func (a *outsideCA) write(t *testing.T, dir string, names ...string) (chain, key string) {
-	t.Helper()
-	chainPEM, keyPEM := a.leaf(t, names...)
-	chain, key = filepath.Join(dir, "chain.pem"), filepath.Join(dir, "key.pem")
-	for path, data := range map[string][]byte{chain: chainPEM, key: keyPEM} {
-		next := path + ".next"
-		must(t, os.WriteFile(next, data, 0o600))
-		must(t, os.Rename(next, path))
-	}
-	return chain, key
-}
 
 // sdsServer is a server of secrets as users have them: on a stream it answers with the secrets that are asked for, and
 // again as often as they change.

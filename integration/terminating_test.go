@@ -32,7 +32,7 @@ type external struct {
 }
 
 // outsider starts an external service at a port. clients is who may sign a client's certificate; nil for no matter.
-func outsider(t *testing.T, name string, p int, ca *outsideCA, mutual bool, names ...string) *external {
+func outsider(t *testing.T, name string, p int, ca *signingCA, mutual bool, names ...string) *external {
 	t.Helper()
 	e := &external{name: name, port: p, asked: map[string]bool{}, clients: map[string]bool{}}
 	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", local(p))
@@ -70,7 +70,7 @@ func outsider(t *testing.T, name string, p int, ca *outsideCA, mutual bool, name
 }
 
 // turn changes the certificate.
-func (e *external) turn(t *testing.T, ca *outsideCA, names ...string) {
+func (e *external) turn(t *testing.T, ca *signingCA, names ...string) {
 	t.Helper()
 	chain, key := ca.leaf(t, names...)
 	leaf, err := tls.X509KeyPair(chain, key)
@@ -105,7 +105,7 @@ func TestTerminatingGateway_Trap21(t *testing.T) {
 	w := newWorld(t, map[string]string{"web": "http", "plain": "http", "secure": "http", "named": "http", "parts": "http"})
 	ca, dir := newOutsideCA(t), t.TempDir()
 	caFile := filepath.Join(dir, "ca.pem")
-	must(t, os.WriteFile(caFile, ca.pem(), 0o600))
+	must(t, os.WriteFile(caFile, []byte(ca.pem()), 0o600))
 	clientDir := filepath.Join(dir, "client")
 	must(t, os.Mkdir(clientDir, 0o700))
 	chain, key := ca.write(t, clientDir, "gateway-one")
@@ -232,7 +232,7 @@ func (g *leaving) end(t *testing.T) {
 }
 
 // rotates changes the gateway's certificate in its files. Envoy reads them only when Consul sends the cluster again.
-func (g *leaving) rotates(t *testing.T, web *instance, secure *external, ca *outsideCA, dir string) {
+func (g *leaving) rotates(t *testing.T, web *instance, secure *external, ca *signingCA, dir string) {
 	t.Helper()
 	if g.kind != "serai" {
 		return

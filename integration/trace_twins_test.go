@@ -122,19 +122,7 @@ func TestZipkinAsEnvoy(t *testing.T) {
 	})
 	ask := func(port int, path string, fields ...string) http.Header {
 		t.Helper()
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+local(port)+path, http.NoBody)
-		must(t, err)
-		req.Host = "web.example"
-		for _, f := range fields {
-			name, value, _ := strings.Cut(f, ": ")
-			req.Header.Set(name, value)
-		}
-		resp, err := http.DefaultClient.Do(req)
-		must(t, err)
-		defer resp.Body.Close()
-		heard := http.Header{}
-		must(t, json.NewDecoder(resp.Body).Decode(&heard))
-		return heard
+		return askForFields(t, port, path, fields...)
 	}
 	parent := []string{"x-b3-traceid: 64fe8b2a57d3eff7", "x-b3-spanid: e457b5a2e4d86bd1", "x-b3-parentspanid: 05e3ac9a4f6e3b90", "x-b3-sampled: 1", "x-a: b"}
 	told := map[string]map[string]any{}

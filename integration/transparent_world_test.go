@@ -48,7 +48,7 @@ type court struct {
 	app    atomic.Int64 // requests that api got
 	number int          // of commands
 	// public signs certificates that the machine trusts.
-	public *outsideCA
+	public *signingCA
 }
 
 // newCourt makes all but the sidecars and the redirect.
@@ -72,7 +72,7 @@ echo nameserver 127.0.0.1 >/run/netns/resolv.conf
 mount --bind /run/netns/resolv.conf /etc/resolv.conf
 printf '127.0.0.1 localhost\n`+plainAddr+` `+lambdaHost+`\n' >/run/netns/hosts
 mount --bind /run/netns/hosts /etc/hosts
-echo "$0" >`+trustFile, string(c.public.pem()))
+echo "$0" >`+trustFile, c.public.pem())
 	c.consul, err = c.env.Consul(t.Context(), harness.ConsulConfig{Namespace: c.space})
 	must(t, err)
 	must(t, c.consul.Protocol(t.Context(), "api", "http"))

@@ -179,7 +179,7 @@ func TestTraps(t *testing.T) {
 	follow := fmt.Sprintf(options, `"use_downstream_protocol_config":{"http_protocol_options":{},"http2_protocol_options":{}}`)
 	trust := fmt.Sprintf(`"transport_socket":{"name":"tls","typed_config":{"@type":"type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
 		"sni":"x","common_tls_context":{"validation_context":{"trusted_ca":{"inline_string":%q},
-		"match_typed_subject_alt_names":[{"san_type":"URI","matcher":{"exact":"spiffe://test.consul/app"}}]}}}},`, ca.pem)
+		"match_typed_subject_alt_names":[{"san_type":"URI","matcher":{"exact":"spiffe://test.consul/app"}}]}}}},`, ca.pem())
 	ill := `"health_status":"UNHEALTHY",`
 	clusters := []json.RawMessage{
 		oneCluster("app", "", lbEndpoint(app, "")), oneCluster("gone", "", lbEndpoint(gone, "")),

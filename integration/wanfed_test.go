@@ -48,11 +48,11 @@ acl { enable_token_replication = true tokens { replication = %q } }
 
 // wanServer is what a server is told that goes to others through mesh gateways. Its certificate has the names by which
 // they ask for any server of the datacenter, and for this one.
-func wanServer(t *testing.T, ca *outsideCA, datacenter string, wan int) string {
+func wanServer(t *testing.T, ca *signingCA, datacenter string, wan int) string {
 	t.Helper()
 	dir := t.TempDir()
 	root := filepath.Join(dir, "root.pem")
-	must(t, os.WriteFile(root, ca.pem(), 0o600))
+	must(t, os.WriteFile(root, []byte(ca.pem()), 0o600))
 	anyServer := "server." + datacenter + ".consul"
 	chain, key := ca.write(t, dir, anyServer, "server-"+datacenter+"."+anyServer)
 	return fmt.Sprintf(`
