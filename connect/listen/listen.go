@@ -224,12 +224,21 @@ type listener struct {
 	pending wire.Drain
 }
 
+// address is the one that is bound, or is to be.
+func (l *listener) address() string {
+	if bound := l.socket.Load(); bound != nil {
+		return bound.Addr().String()
+	}
+	address := l.spec.Load().Address
+	return address.String()
+}
+
+// statName stands for the address in the names of what is counted.
+func (l *listener) statName() string { return cmp.Or(l.spec.Load().StatName, l.address()) }
+
 func (l *listener) stats() Stats {
 	spec, bound := l.spec.Load(), l.socket.Load()
-	address := spec.Address.String()
-	if bound != nil {
-		address = bound.Addr().String()
-	}
+	address := l.address()
 	in := &l.inspected
 	s := Stats{
 		Name: spec.Name, Address: address, StatName: cmp.Or(spec.StatName, address), Bound: bound != nil,

@@ -27,12 +27,16 @@ type Set struct {
 	inspected inspected
 	places    places
 
-	mu        sync.Mutex        // guards:
-	listeners map[key]*listener // by address
-	prepared  map[key]*listener // bound by a Prepare that was not committed
-	leaving   map[*Chain]bool   // chains that are gone, whose connections are not
-	closed    bool
-	advised   bool // see Advise
+	mu        sync.Mutex           // guards:
+	listeners map[key]*listener    // by address
+	prepared  map[key]*listener    // bound by a Prepare that was not committed
+	leaving   map[*Chain]*listener // chains that are gone, whose connections are not, with where they were
+	// past are listeners that are gone but for their connections, gone what those have
+	// counted that are gone for good, by their StatName, as long as there is another of it.
+	past    []*listener
+	gone    map[string]*Stats
+	closed  bool
+	advised bool // see Advise
 }
 
 // ErrShutdown is why nothing is prepared any more.
@@ -41,7 +45,7 @@ var ErrShutdown = errors.New("listeners: shut down")
 // NewSet returns a Set without listeners.
 func NewSet(config Config, log *slog.Logger) *Set {
 	config.defaults()
-	return &Set{config: config, log: log, places: places{most: config.MaxHandshakes}, listeners: map[key]*listener{}, leaving: map[*Chain]bool{}}
+	return &Set{config: config, log: log, places: places{most: config.MaxHandshakes}, listeners: map[key]*listener{}, leaving: map[*Chain]*listener{}, gone: map[string]*Stats{}}
 }
 
 // Prepare binds what next adds; commit then accepts on it, swaps the chains of
@@ -146,14 +150,16 @@ func (s *Set) commit(next []*Spec, added map[key]*listener) {
 		} else {
 			l.close()
 			delete(s.listeners, address)
+			s.past = append(s.past, l)
 		}
 		for chain := range old.Chains.All() {
-			if !kept[chain] && !s.leaving[chain] {
-				s.leaving[chain] = true
+			if !kept[chain] && s.leaving[chain] == nil {
+				s.leaving[chain] = l
 				go s.drainAway(chain, l)
 			}
 		}
 	}
+	s.settle()
 }
 
 // drainAway ends the connections of a chain that is gone.

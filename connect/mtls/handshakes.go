@@ -94,6 +94,28 @@ func (h *Handshakes) Failed(err error) {
 	h.failures[FailureOf(err)].Add(1)
 }
 
+// Add adds what another has counted.
+func (h *Handshakes) Add(other *Handshakes) {
+	h.good.Add(other.good.Load())
+	h.resumed.Add(other.resumed.Load())
+	h.anonymous.Add(other.anonymous.Load())
+	h.bad.Add(other.bad.Load())
+	for i := range h.failures {
+		h.failures[i].Add(other.failures[i].Load())
+	}
+	other.mu.Lock()
+	agreed := maps.Clone(other.agreed)
+	other.mu.Unlock()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.agreed == nil {
+		h.agreed = map[string]int64{}
+	}
+	for name, n := range agreed {
+		h.agreed[name] += n
+	}
+}
+
 // Each yields what was counted by Envoy's names, and tells whether to go on.
 func (h *Handshakes) Each(yield func(stats.Stat) bool) (more bool) {
 	for _, one := range [...]struct {

@@ -109,7 +109,7 @@ func (p *Proxy) updates(all []upstream.ClusterStats) {
 		}
 		t := sets[cmp.Or(d.EndpointName, d.Name)]
 		taken, rejected := int64(t.Taken), int64(t.Rejected)
-		all[i].Updates = upstream.Updates{Attempts: 1 + taken + rejected + downs, Taken: taken, Rejected: rejected, Failed: downs}
+		all[i].Updates = upstream.Updates{Attempts: 1 + taken + rejected + downs, Taken: taken, Rejected: rejected, Failed: downs, TimedOut: int64(t.TimedOut)}
 	}
 }
 
@@ -125,7 +125,7 @@ const neverContext = "server_ssl_socket_factory.downstream_context_secrets_not_r
 // countedListeners yields what listeners count; those with one stat_prefix together,
 // as Envoy does.
 func (p *Proxy) countedListeners(yield func(stats.Stat) bool) bool {
-	all := p.listeners.Stats()
+	all := append(p.listeners.Stats(), p.listeners.Gone()...)
 	byName := make(map[string][]*listen.Stats, len(all))
 	for i := range all {
 		prefix := "listener." + stats.Name(all[i].StatName) + "."

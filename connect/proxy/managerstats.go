@@ -34,6 +34,7 @@ func (p *Proxy) countedManagers(yield func(stats.Stat) bool) bool {
 	if s.Connected {
 		connected = 1
 	}
+	listeners, chains := p.listeners.Draining()
 	layers, entries := runtimeOf(p.config.Bootstrap)
 	return each("", []number{
 		{"control_plane.connected_state", stats.KindGauge, connected},
@@ -43,15 +44,15 @@ func (p *Proxy) countedManagers(yield func(stats.Stat) bool) bool {
 		{"runtime.num_layers", stats.KindGauge, int64(len(layers))},
 		{"runtime.admin_overrides_active", stats.KindGauge, 0},
 		{"cluster_manager.active_clusters", stats.KindGauge, int64(len(now.Clusters))},
-		{"cluster_manager.warming_clusters", stats.KindGauge, 0},
+		{"cluster_manager.warming_clusters", stats.KindGauge, int64(s.WarmingClusters)},
 		{"cluster_manager.cluster_added", stats.KindCounter, int64(s.Clusters.Added)},
 		{"cluster_manager.cluster_modified", stats.KindCounter, int64(s.Clusters.Modified)},
 		{"cluster_manager.cluster_removed", stats.KindCounter, int64(s.Clusters.Removed)},
 		{"cluster_manager.cds.config_reload", stats.KindCounter, int64(now.Version)},
 		{"listener_manager.total_listeners_active", stats.KindGauge, int64(len(now.Listeners))},
-		{"listener_manager.total_listeners_warming", stats.KindGauge, 0},
-		{"listener_manager.total_listeners_draining", stats.KindGauge, 0},
-		{"listener_manager.total_filter_chains_draining", stats.KindGauge, 0},
+		{"listener_manager.total_listeners_warming", stats.KindGauge, int64(s.WarmingListeners)},
+		{"listener_manager.total_listeners_draining", stats.KindGauge, int64(listeners)},
+		{"listener_manager.total_filter_chains_draining", stats.KindGauge, int64(chains)},
 		{"listener_manager.workers_started", stats.KindGauge, 1},
 		{"listener_manager.listener_added", stats.KindCounter, int64(s.Listeners.Added)},
 		{"listener_manager.listener_modified", stats.KindCounter, int64(s.Listeners.Modified)},
@@ -86,7 +87,7 @@ func subscribed(prefix string, t xds.TypeStatus, s *xds.Status, yield func(stats
 		{"update_success", stats.KindCounter, int64(t.Taken)},
 		{"update_rejected", stats.KindCounter, int64(t.Rejected)},
 		{"update_failure", stats.KindCounter, int64(s.Downs)},
-		{"init_fetch_timeout", stats.KindCounter, 0},
+		{"init_fetch_timeout", stats.KindCounter, int64(t.TimedOut)},
 		{"version", stats.KindGauge, int64(s.Version)},
 		{"update_time", stats.KindGauge, at},
 	}, yield) && yield(stats.Stat{Owner: prefix, Name: "version_text", Kind: stats.KindText, Text: t.Version})

@@ -38,14 +38,23 @@ func TestTotals(t *testing.T) {
 
 	d.push(t, resource.ListenerType, []string{"first"})
 	d.push(t, resource.ClusterType, []string{"one"})
-	says("the second", map[string]int64{"tcp.p.downstream_cx_total": 2, "tcp.p.downstream_cx_active": 1, "cluster.both.upstream_cx_total": 2, "cluster.both.membership_total": 1})
+	says("the second", map[string]int64{"listener.north.downstream_cx_total": 2, "listener_manager.total_listeners_draining": 0, "tcp.p.downstream_cx_total": 2, "tcp.p.downstream_cx_active": 1, "cluster.both.upstream_cx_total": 2, "cluster.both.membership_total": 1})
 
+	third := freeAddress(t)
+	d.push(t, resource.ListenerType, []string{"second"}, listener("third", third, named, chain("two")))
+	says("a listener that drains", map[string]int64{
+		"listener_manager.total_listeners_draining": 1, "listener.north.downstream_cx_total": 2, "listener.north.downstream_cx_active": 1,
+	})
 	living.Close()
-	says("no connection", map[string]int64{"tcp.p.downstream_cx_total": 2, "tcp.p.downstream_cx_active": 0})
+	says("a listener that has drained", map[string]int64{"listener_manager.total_listeners_draining": 0})
+	connect(t, third, "app:").Close()
+	says("the third", map[string]int64{"listener.north.downstream_cx_total": 3, "listener.north.downstream_cx_active": 0, "tcp.p.downstream_cx_total": 3})
+	d.push(t, resource.ListenerType, []string{"third"}, listener("second", second, named, chain("two")))
+	says("no connection", map[string]int64{"listener.north.downstream_cx_total": 3, "tcp.p.downstream_cx_total": 3, "tcp.p.downstream_cx_active": 0})
 	d.push(t, resource.ListenerType, []string{"second"}, listener("first", first, "", chain("two")))
 	connect(t, first, "app:").Close()
-	says("another", map[string]int64{"tcp.p.downstream_cx_total": 3, "cluster.both.upstream_cx_total": 3})
+	says("another", map[string]int64{"tcp.p.downstream_cx_total": 4, "cluster.both.upstream_cx_total": 4})
 
 	d.push(t, resource.ListenerType, []string{"first"})
-	says("none is left, once more is pushed", map[string]int64{"cluster.both.upstream_cx_total": 3})
+	says("none is left, once more is pushed", map[string]int64{"cluster.both.upstream_cx_total": 4})
 }

@@ -200,10 +200,10 @@ func (s *Sink) lines() []string {
 // timers are the lines of a histogram.
 func (s *Sink) timers(lines []string, stat *Stat, name, tags string) []string {
 	before := s.buckets[stat.Name]
-	if before == nil {
+	now := stat.Histogram
+	if before == nil || now.Count < before.Count { // it is new, or has begun anew
 		before = &Reading{}
 	}
-	now := stat.Histogram
 	s.buckets[stat.Name] = now
 	all, sum := now.Count-before.Count, now.Sum-before.Sum
 	if all <= 0 {

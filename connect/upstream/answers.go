@@ -36,6 +36,11 @@ type answers struct {
 	// said it would end, aged those that were as old as they may be.
 	ended           wire.Endings
 	announced, aged stats.Counter
+	// zones are choices where it is known where hosts are: all that went to those near us,
+	// those that did while the near ones were fit for a part, and those that went elsewhere;
+	// zonesMade counts the plans.
+	zones     [3]stats.Counter
+	zonesMade stats.Counter
 	// frames is what is said on connections of HTTP/2.
 	frames http2.Frames
 	// received and sent are bytes of bodies, and of raw connections.
@@ -234,7 +239,7 @@ type ClusterStats struct {
 }
 
 // Updates counts what came of endpoints.
-type Updates struct{ Attempts, Taken, Rejected, Failed int64 }
+type Updates struct{ Attempts, Taken, Rejected, Failed, TimedOut int64 }
 
 // counted is what was counted of a cluster, without its endpoints.
 func (c *Cluster) counted() ClusterStats {

@@ -22,6 +22,8 @@ type hosts struct {
 	// ramping says that a host has not its full weight yet: the plan must be made
 	// anew as time goes on.
 	ramping bool
+	// zoned says that hosts are told apart by being in our zone.
+	zoned bool
 	// levels are the priorities that have hosts, the best first.
 	levels []level
 }
@@ -93,6 +95,9 @@ func (c *Cluster) plan(all []*Host, now time.Time) {
 		where = c.set.where
 	}
 	next.plan(&c.config.Load().Balance, cmp.Or(c.factor, overprovision), where, c.config.Load().PanicPercent, now)
+	if next.zoned = apart(next.levels); next.zoned {
+		c.answers.zonesMade.Add(1)
+	}
 	if next.panics {
 		c.panics.Add(1)
 	}
@@ -181,6 +186,9 @@ func (c *Cluster) pick(now time.Time, p preference, passed []*Host) *Host {
 	seed := c.seed(&p)
 	best := hs.level(seed, &p)
 	if h := best.pick(now, seed, &p, passed); h != nil || len(hs.levels) == 1 {
+		if hs.zoned {
+			c.answers.zones[best.zone()].Add(1)
+		}
 		return h
 	}
 	for i := range hs.levels {

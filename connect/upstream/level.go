@@ -60,6 +60,32 @@ func levelsOf(all []*Host, factor uint32, where *mesh.Map) []level {
 	return levels
 }
 
+// Kinds of choice where some hosts are in our zone: all go there, or some do, or this
+// one does not.
+const (
+	zoneAll = iota
+	zoneSome
+	zoneOther
+)
+
+// zone is the kind of a choice of the level.
+func (l *level) zone() int {
+	switch {
+	case l.distance > 0:
+		return zoneOther
+	case l.load == 100:
+		return zoneAll
+	default:
+		return zoneSome
+	}
+}
+
+// apart tells whether hosts are told apart by being in our zone.
+func apart(levels []level) bool {
+	return slices.ContainsFunc(levels, func(l level) bool { return l.distance == 0 }) &&
+		slices.ContainsFunc(levels, func(l level) bool { return l.distance > 0 })
+}
+
 // fit sets how much of its requests the level is fit for.
 func (l *level) fit(factor uint32) {
 	l.health = uint32(min(100, uint64(factor)*uint64(len(l.hosts))/uint64(len(l.all))))

@@ -4,9 +4,12 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/serai-net/serai/connect/mesh"
+	"github.com/serai-net/serai/connect/stats"
+	"github.com/serai-net/serai/connect/upstream"
 )
 
 // groups is a cluster; each group is how many hosts of a priority are healthy,
@@ -80,11 +83,13 @@ func TestZones(t *testing.T) {
 		name string
 		sick []int
 		want []float64
+		// choices are all in our zone, some there, and those elsewhere, in Envoy's names
+		choices []float64
 	}{
-		{"all are well", nil, []float64{.5, .5, 0, 0, 0}},
-		{"half of our zone", []int{0}, []float64{0, .7, .3, 0, 0}},
-		{"nobody in our zone", []int{0, 1}, []float64{0, 0, 1, 0, 0}},
-		{"nobody in our region", []int{0, 1, 2}, []float64{0, 0, 0, .5, .5}},
+		{"all are well", nil, []float64{.5, .5, 0, 0, 0}, []float64{1, 0, 0}},
+		{"half of our zone", []int{0}, []float64{0, .7, .3, 0, 0}, []float64{0, .7, .3}},
+		{"nobody in our zone", []int{0, 1}, []float64{0, 0, 1, 0, 0}, []float64{0, 0, 0}},
+		{"nobody in our region", []int{0, 1, 2}, []float64{0, 0, 0, .5, .5}, []float64{0, 0, 0}},
 	} {
 		endpoints := set("c")
 		for i, host := range hosts {
@@ -98,9 +103,23 @@ func TestZones(t *testing.T) {
 		s.SetEndpoints(endpoints)
 		s.Locate(where)
 		near(t, tt.name, tt.want, shares(s.Cluster("c"), 20000, nil), .03)
+		near(t, tt.name+", as counted", tt.choices, zones(s), .03)
 		s.Locate(nil)
 		if got := shares(s.Cluster("c"), 1000, nil); got[4] < .1 {
 			t.Errorf("%s: a host is left out though no place is known: %.2f", tt.name, got)
 		}
 	}
+}
+
+// zones are the shares of the choices of [TestZones].
+func zones(s *upstream.Set) []float64 {
+	counted := map[string]int64{}
+	for _, c := range s.Clusters() {
+		each(&c, func(stat stats.Stat) { counted[strings.TrimPrefix(stat.Name, "c.")] = stat.Value })
+	}
+	all := []float64{}
+	for _, name := range []string{"lb_zone_routing_all_directly", "lb_zone_routing_sampled", "lb_zone_routing_cross_zone"} {
+		all = append(all, float64(counted[name])/20000)
+	}
+	return all
 }

@@ -10,10 +10,10 @@ import (
 // never are Envoy's counters of a cluster for what does not happen here: there
 // is no HTTP/3, no subsets, no shadowing, nothing is buffered above a mark.
 const never = "assignment_stale assignment_timeout_received assignment_use_cached bind_errors" +
-	" lb_local_cluster_not_ok lb_recalculate_zone_structures lb_subsets_created lb_subsets_fallback lb_subsets_fallback_panic" +
-	" lb_subsets_removed lb_subsets_selected lb_zone_cluster_too_small lb_zone_no_capacity_left lb_zone_routing_all_directly" +
-	" lb_zone_routing_cross_zone lb_zone_routing_sampled original_dst_host_invalid" +
-	" update_empty init_fetch_timeout default.total_match_count update_no_rebuild" +
+	" lb_local_cluster_not_ok lb_subsets_created lb_subsets_fallback lb_subsets_fallback_panic" +
+	" lb_subsets_removed lb_subsets_selected lb_zone_cluster_too_small lb_zone_no_capacity_left" +
+	" original_dst_host_invalid" +
+	" update_empty default.total_match_count update_no_rebuild" +
 	" upstream_cx_connect_with_0_rtt upstream_cx_http3_total upstream_cx_pool_overflow" +
 	" upstream_flow_control_backed_up_total upstream_flow_control_drained_total upstream_flow_control_paused_reading_total" +
 	" upstream_flow_control_resumed_reading_total upstream_http3_broken upstream_internal_redirect_failed_total" +
@@ -79,6 +79,11 @@ func (s *ClusterStats) Each(prefix string, all func(stats.Stat) bool) (more bool
 		{"update_success", s.Updates.Taken},
 		{"update_rejected", s.Updates.Rejected},
 		{"update_failure", s.Updates.Failed},
+		{"init_fetch_timeout", s.Updates.TimedOut},
+		{"lb_zone_routing_all_directly", a.zones[zoneAll].Load()},
+		{"lb_zone_routing_sampled", a.zones[zoneSome].Load()},
+		{"lb_zone_routing_cross_zone", a.zones[zoneOther].Load()},
+		{"lb_recalculate_zone_structures", a.zonesMade.Load()},
 		{"upstream_rq_rx_reset", a.resets.Load()},
 	} {
 		if !yield(stats.Stat{Name: one.name, Value: one.value}) {

@@ -12,6 +12,8 @@ import (
 type TypeStatus struct {
 	// Taken counts responses that were taken, Rejected those that were not.
 	Taken, Rejected uint64
+	// TimedOut counts waits for it that came to their end without it.
+	TimedOut uint64
 	// Last is when the last one was taken, Version what the control plane calls it; ""
 	// if it does not say.
 	Last    time.Time
@@ -71,6 +73,33 @@ func (c *counts) update(u *ads.Update, bad unread, failed bool, now time.Time) {
 		one.count(wrong, r.Version, now)
 		c.named[key] = one
 	}
+}
+
+// timedOut counts a wait for one resource that is over.
+func (w *Watcher) timedOut(typ, name string) {
+	w.statusMu.Lock()
+	defer w.statusMu.Unlock()
+	c := &w.counts
+	if c.types == nil {
+		c.types, c.named = map[string]TypeStatus{}, map[[2]string]TypeStatus{}
+	}
+	key := [2]string{typ, name}
+	one, known := c.named[key]
+	if !known && len(c.named) >= maxNamed {
+		return
+	}
+	one.TimedOut++
+	c.named[key] = one
+}
+
+// warming counts what has come and cannot be in force yet.
+func warming[T any](received *table[T], next map[string]*T) (n int) {
+	for name, e := range received.entries {
+		if e.gone.IsZero() && next[name] != e.value {
+			n++
+		}
+	}
+	return n
 }
 
 // Updates tells what came of single resources of a type, by name: of route tables and

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/serai-net/serai/connect/mesh"
+	"github.com/serai-net/serai/connect/xds/resource"
 	"github.com/serai-net/serai/connect/xds/secret"
 )
 
@@ -97,6 +98,7 @@ func (p *plan) clusters() {
 			}
 			if !e.told {
 				e.told = true
+				p.w.timedOut(resource.EndpointsType, set)
 				p.w.log.Warn("cluster has no endpoints from Consul yet, serving without it", "cluster", name, "waited", p.now.Sub(e.first).Round(time.Millisecond))
 			}
 		}

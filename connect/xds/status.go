@@ -47,8 +47,11 @@ type Status struct {
 	// counts streams that have ended or could not be opened.
 	Types               map[string]TypeStatus
 	Clusters, Listeners Turnover
-	ControlPlane        string
-	Downs               uint64
+	// WarmingClusters and WarmingListeners have come, in all or anew, and wait for what
+	// they need.
+	WarmingClusters, WarmingListeners int
+	ControlPlane                      string
+	Downs                             uint64
 	// Secrets is how what resources refer to fares: files and secrets.
 	Secrets secret.Stats
 }

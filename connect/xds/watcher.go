@@ -217,6 +217,8 @@ func (w *Watcher) tick(ctx context.Context) {
 // assemble puts the next snapshot in force, if it is whole and not the same.
 func (w *Watcher) assemble(now time.Time) {
 	p := w.plan(now)
+	clusters, listeners := warming(w.clusters, p.next.Clusters), warming(w.listeners, p.next.Listeners)
+	w.change(func(s *Status) { s.WarmingClusters, s.WarmingListeners = clusters, listeners })
 	w.dropSets()
 	before := w.due()
 	defer func() {
