@@ -3,6 +3,7 @@ package catalog_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -86,17 +87,19 @@ func TestExplain(t *testing.T) {
 		want string
 	}{
 		{nil, "<nil>"},
-		{unreachable, "consul cannot be reached at 127.0.0.1:1 (is the agent running, and is CONSUL_HTTP_ADDR or consul { address } right?): " +
+		{unreachable, "consul cannot be reached at 127.0.0.1:1 (is the agent running, and is -http-addr, CONSUL_HTTP_ADDR or consul { address } right?): " +
 			"dial tcp 127.0.0.1:1: connect: connection refused"},
 		{
 			fmt.Errorf("x: %w", api.StatusError{Code: 403, Body: "Permission denied: token with AccessorID '1' lacks permission"}),
 			`consul denies it, the token needs service:write on "edge": x: Unexpected response code: 403 ` +
 				`(Permission denied: token with AccessorID '1' lacks permission)`,
 		},
-		{api.StatusError{Code: 403, Body: "ACL not found"}, "consul does not know the token; give another in CONSUL_HTTP_TOKEN " +
+		{api.StatusError{Code: 403, Body: "ACL not found"}, "consul does not know the token; give another by -token, CONSUL_HTTP_TOKEN " +
 			"or consul { token }: Unexpected response code: 403 (ACL not found)"},
 		{api.StatusError{Code: 500, Body: "No cluster leader"}, "consul has no leader at the moment: Unexpected response code: 500 (No cluster leader)"},
 		{api.StatusError{Code: 500, Body: "boom"}, "consul: Unexpected response code: 500 (boom)"},
+		{fmt.Errorf("decode: %w", io.EOF), "consul: the answer is none of Consul's: is -http-addr, CONSUL_HTTP_ADDR or consul { address } " +
+			"that of an agent? (decode: EOF)"},
 		{context.Canceled, "context canceled"},
 	} {
 		if got := fmt.Sprint(catalog.Explain(row.err, `service:write on "edge"`)); got != row.want {

@@ -2,8 +2,10 @@ package catalog
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -60,16 +62,25 @@ func Explain(err error, needs ...string) error {
 			address = parsed.Host
 		}
 		return &unreachableError{address: address, err: innermost(call)}
+	case errors.Is(err, io.EOF), isNoJSON(err):
+		return fmt.Errorf("consul: the answer is none of Consul's: is -http-addr, CONSUL_HTTP_ADDR or consul { address } that of an agent? (%w)", err)
 	default:
 		return fmt.Errorf("consul: %w", err)
 	}
+}
+
+// isNoJSON tells whether an answer was something else than Consul's JSON.
+func isNoJSON(err error) bool {
+	var syntax *json.SyntaxError
+	var wrong *json.UnmarshalTypeError
+	return errors.As(err, &syntax) || errors.As(err, &wrong)
 }
 
 func explainStatus(status api.StatusError, err error, needs []string) error {
 	body := strings.TrimSpace(status.Body)
 	switch {
 	case status.Code == http.StatusForbidden && strings.Contains(body, "ACL not found"):
-		return fmt.Errorf("consul does not know the token; give another in CONSUL_HTTP_TOKEN or consul { token }: %w", err)
+		return fmt.Errorf("consul does not know the token; give another by -token, CONSUL_HTTP_TOKEN or consul { token }: %w", err)
 	case status.Code == http.StatusForbidden, status.Code == http.StatusUnauthorized:
 		if len(needs) == 0 {
 			return fmt.Errorf("consul denies it, the token lacks a permission: %w", err)
@@ -91,7 +102,7 @@ type unreachableError struct {
 }
 
 func (e *unreachableError) Error() string {
-	return fmt.Sprintf("consul cannot be reached at %s (is the agent running, and is CONSUL_HTTP_ADDR or consul { address } right?): %v",
+	return fmt.Sprintf("consul cannot be reached at %s (is the agent running, and is -http-addr, CONSUL_HTTP_ADDR or consul { address } right?): %v",
 		e.address, e.err)
 }
 

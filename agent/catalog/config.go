@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strconv"
 	"strings"
 )
 
@@ -87,8 +88,12 @@ func checkAddress(address string) error {
 			return nil
 		}
 		host, _, _ := strings.Cut(rest, "/")
-		if _, _, err := net.SplitHostPort(host); err != nil {
+		_, port, err := net.SplitHostPort(host)
+		if err != nil {
 			return errors.New("which has no port")
+		}
+		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+			return fmt.Errorf("where %q is no port", port)
 		}
 		return nil
 	default:

@@ -60,7 +60,7 @@ func instances(services map[string]*api.AgentService) string {
 		}
 	}
 	if len(ids) == 0 {
-		return "no service"
+		return "no service that the token may read"
 	}
 	slices.Sort(ids)
 	return strings.Join(ids[:min(len(ids), 20)], ", ")
@@ -75,6 +75,9 @@ func ProxyByID(ctx context.Context, client *api.Client, id string) (*Proxy, erro
 			return &Proxy{ID: id, Service: id}, nil
 		}
 		return nil, fmt.Errorf("look up proxy %q: %w", id, Explain(err))
+	}
+	if s.Kind == api.ServiceKindTypical {
+		return nil, fmt.Errorf("%q is no proxy but an instance of service %q: give -sidecar-for %s, or the ID of its proxy", id, s.Service, id)
 	}
 	proxy := &Proxy{ID: id, Service: s.Service, Kind: string(s.Kind)}
 	if s.Proxy != nil && s.Proxy.DestinationServiceName != "" {

@@ -33,6 +33,9 @@ func ProxyPortsOf(ctx context.Context, client *api.Client, proxyID, node string)
 	} else {
 		service, err = serviceAt(client, proxyID, node, options)
 	}
+	if node == "" && IsNotFound(err) {
+		return nil, fmt.Errorf("proxy %q is not registered at this agent: register it, or correct the ID (a sidecar's is that of its service with -sidecar-proxy behind it)", proxyID)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("ask for proxy %q: %w", proxyID, Explain(err))
 	}

@@ -29,9 +29,10 @@ func connectCommand() *cli.Command {
 			"  serai connect -proxy-id web-1-sidecar-proxy -admin-bind 127.0.0.1:19000\n" +
 			"  serai connect -gateway mesh -register -address 10.0.0.7:8443\n" +
 			"  serai connect -c ${NOMAD_SECRETS_DIR}/envoy_bootstrap.json -l info --concurrency 1\n" +
-			"  consul connect envoy -sidecar-for web-1 -envoy-binary /usr/local/bin/envoy\n\n" +
+			"  consul connect envoy -sidecar-for web-1 -grpc-addr 127.0.0.1:8502 -envoy-binary /usr/local/bin/envoy\n\n" +
 			"The last line needs a link to serai that is called envoy: under that name it takes Envoy's\n" +
-			"command line, and --version says which Envoy it stands for.",
+			"command line, and --version says which Envoy it stands for. (Without -grpc-addr that command\n" +
+			"takes an agent's port for TLS where it has one, as in -dev, and then wants -ca-file.)",
 		Flags: append(append([]cli.Flag{
 			&cli.StringFlag{Name: "config-path", Aliases: []string{"c"}, Usage: "bootstrap `file`, JSON or YAML, also a FIFO"},
 			&cli.StringFlag{Name: "sidecar-for", Usage: "`ID` of the service instance whose sidecar this is", EnvVars: []string{"CONNECT_SIDECAR_FOR"}},
@@ -40,7 +41,7 @@ func connectCommand() *cli.Command {
 			&cli.StringFlag{Name: "admin-bind", Usage: "`address` of the admin interface: /ready, /stats, /metrics; none without it, or what the bootstrap file says"},
 			&cli.StringFlag{Name: "access-log", Usage: "`file` for a line on each exchange and connection, opened again on SIGHUP; - is standard output"},
 			&cli.StringFlag{Name: "access-log-format", Usage: "text or json (default: text)"},
-			&cli.IntFlag{Name: "metrics-max-series", Usage: "`bound` of what metrics tell apart (default: 10000)"},
+			&cli.IntFlag{Name: "metrics-max-series", Usage: "`bound` of what metrics tell apart", DefaultText: "10000"},
 			&cli.StringFlag{
 				Name: "state-dir", EnvVars: []string{"SERAI_STATE_DIR"},
 				Usage: "`folder` that only we may enter, in which the last good configuration is kept, with its private keys: a restart while Consul is away serves by it",

@@ -66,7 +66,7 @@ func ask(ctx context.Context, c *cli.Context, path string, query url.Values) (io
 		}
 		return nil, fmt.Errorf("no admin interface at %s: does the sidecar run, with -admin-bind? (%w)", address, err)
 	}
-	if resp.StatusCode == http.StatusOK {
+	if resp.StatusCode == http.StatusOK && strings.Contains(resp.Header.Get("Content-Type"), "json") {
 		return struct {
 			io.Reader
 			io.Closer
@@ -77,7 +77,7 @@ func ask(ctx context.Context, c *cli.Context, path string, query url.Values) (io
 	if err != nil {
 		return nil, err
 	}
-	if resp.StatusCode == http.StatusNotFound {
+	if resp.StatusCode == http.StatusNotFound || resp.StatusCode == http.StatusOK {
 		return nil, fmt.Errorf("the admin interface at %s does not know this question: is it that of another program, or of an older serai?", address)
 	}
 	return nil, errors.New(strings.TrimSpace(string(text)))

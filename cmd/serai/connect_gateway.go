@@ -25,7 +25,7 @@ func gatewayFlags() []cli.Flag {
 		&cli.BoolFlag{Name: "expose-servers", Usage: "let other datacenters reach the Consul servers through this mesh gateway"},
 		&cli.StringFlag{Name: "deregister-after-critical", Value: "6h", Usage: "`time` after which Consul forgets a registered gateway that is critical"},
 		&cli.StringFlag{Name: "envoy-ready-bind-address", Usage: "`address` at which /ready is served as well; for an ingress gateway that of -address without it"},
-		&cli.IntFlag{Name: "envoy-ready-bind-port", Usage: "`port` of it"},
+		&cli.IntFlag{Name: "envoy-ready-bind-port", Usage: "`port` of it", DefaultText: "none"},
 	}
 }
 

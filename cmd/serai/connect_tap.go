@@ -38,7 +38,7 @@ func connectTapCommand() *cli.Command {
 			&cli.StringFlag{Name: "peer", Usage: "`part` of the caller's SPIFFE ID or address, or of the consumer's name"},
 			&cli.DurationFlag{Name: "min-duration", Usage: "leave out what took less `time`"},
 			&cli.Float64Flag{Name: "sample", Value: 100, Usage: "`percentage` of them that is looked at"},
-			&cli.IntFlag{Name: "n", Usage: "end after so many `lines`"},
+			&cli.IntFlag{Name: "n", Usage: "end after so many `lines`", DefaultText: "never"},
 		}, askFlags()...),
 		Action: runConnectTap,
 	}

@@ -33,7 +33,7 @@ func envoyFlags() []cli.Flag {
 		text("service-node", "`ID` in place of the bootstrap's node.id"),
 		text("admin-address-path", "`file` to which the address of the admin interface is written"),
 		&cli.StringFlag{Name: "envoy-version", Usage: "`x.y.z` of the Envoy that we say we are, to Consul and in --version", Value: defaultEnvoy, EnvVars: []string{envEnvoy}, Category: "Envoy"},
-		&cli.IntFlag{Name: "drain-time-s", Usage: "`seconds` that connections of removed filter chains may live on, and that POST /drain_listeners?graceful takes (default: 60)", Category: "Envoy"},
+		&cli.IntFlag{Name: "drain-time-s", Usage: "`seconds` that connections of removed filter chains may live on, and that POST /drain_listeners?graceful takes", DefaultText: "60", Category: "Envoy"},
 	}
 }
 

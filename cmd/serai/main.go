@@ -98,5 +98,13 @@ func noArguments(c *cli.Context) error {
 	if c.Args().Len() == 0 {
 		return nil
 	}
-	return &usageError{command: c.Command.Name, err: fmt.Errorf("%q is no flag: flags begin with a dash", c.Args().First())}
+	err := fmt.Errorf("%q is no flag: flags begin with a dash", c.Args().First())
+	if len(c.Command.Subcommands) > 0 {
+		var names []string
+		for _, sub := range c.Command.Subcommands {
+			names = append(names, sub.Name)
+		}
+		err = fmt.Errorf("%w, and commands of %s are %s", err, c.Command.Name, strings.Join(names, ", "))
+	}
+	return &usageError{command: c.Command.Name, err: err}
 }

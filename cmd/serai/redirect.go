@@ -24,22 +24,22 @@ func redirectCommand() *cli.Command {
 		Description: "It makes the same iptables rules as `consul connect redirect-traffic` and takes the same\n" +
 			"flags. It needs root and the command iptables. All rules come into force, or none.\n\n" +
 			"Examples:\n\n" +
-			"  serai redirect-traffic -proxy-uid 1234 -proxy-id web-sidecar-proxy\n" +
+			"  serai redirect-traffic -proxy-uid 1234 -proxy-id web-1-sidecar-proxy\n" +
 			"  serai redirect-traffic -proxy-uid 1234 -proxy-inbound-port 20000 -netns /var/run/netns/web",
 		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "proxy-uid", Usage: "`user` of the proxy, whose own traffic is not redirected; required"},
 			&cli.StringFlag{Name: "proxy-id", Usage: "`ID` of the proxy in Consul, which knows its ports and what it exposes"},
 			&cli.StringFlag{Name: "node-name", Usage: "`node` at which the proxy is registered, where there is no local agent"},
-			&cli.IntFlag{Name: "proxy-inbound-port", Usage: "`port` of the proxy's public listener, without -proxy-id"},
+			&cli.IntFlag{Name: "proxy-inbound-port", Usage: "`port` of the proxy's public listener, without -proxy-id", DefaultText: "none"},
 			&cli.IntFlag{Name: "proxy-outbound-port", Value: redirect.DefaultOutboundPort, Usage: "`port` of its outbound listener, without -proxy-id"},
 			&cli.StringFlag{Name: "consul-dns-ip", Usage: "`address` of Consul's DNS, to which DNS is redirected"},
-			&cli.IntFlag{Name: "consul-dns-port", Usage: "`port` of Consul's DNS; then only what is for its address is redirected"},
+			&cli.IntFlag{Name: "consul-dns-port", Usage: "`port` of Consul's DNS; then only what is for its address is redirected", DefaultText: "none"},
 			&cli.StringSliceFlag{Name: "exclude-inbound-port", Usage: "`port` that is reached as it is; may be repeated"},
 			&cli.StringSliceFlag{Name: "exclude-outbound-port", Usage: "`port` that is called as it is; may be repeated"},
 			&cli.StringSliceFlag{Name: "exclude-outbound-cidr", Usage: "`network` that is called as it is; may be repeated"},
 			&cli.StringSliceFlag{Name: "exclude-uid", Usage: "`user` whose traffic goes out as it is; may be repeated"},
 			&cli.StringFlag{Name: "netns", Usage: "`path` of the network namespace (default: ours)"},
-			&cli.BoolFlag{Name: "dual-stack", Usage: "redirect IPv6, too (default: if Consul's agent has an IPv6 address)"},
+			&cli.BoolFlag{Name: "dual-stack", Usage: "redirect IPv6, too", DefaultText: "if Consul's agent has an IPv6 address"},
 			&cli.BoolFlag{Name: "dry-run", Usage: "print the rules and change nothing"},
 		}, consulFlags()...),
 		Action: runRedirect,

@@ -26,6 +26,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/serai-net/serai/connect/stats"
@@ -112,7 +113,7 @@ func Listen(o Options, log *slog.Logger) (*Server, error) {
 			config.Control = socket.ReusePort
 		}
 		if err := s.bind(&config, network, address, all); err != nil {
-			return nil, errors.Join(fmt.Errorf("admin interface: %w", err), s.close())
+			return nil, errors.Join(fmt.Errorf("admin interface: %w%s", err, remedy(err)), s.close())
 		}
 		if o.AddressPath != "" {
 			if err := os.WriteFile(o.AddressPath, []byte(s.Addresses()[0]), 0o644); err != nil {
@@ -125,6 +126,20 @@ func Listen(o Options, log *slog.Logger) (*Server, error) {
 		return nil, nil //nolint:nilnil // no address, no server: its methods do nothing
 	}
 	return s, nil
+}
+
+// remedy is what may help against an address that cannot be bound.
+func remedy(err error) string {
+	var form *net.AddrError
+	switch {
+	case errors.As(err, &form):
+		return ": write it as host:port or unix:///path"
+	case errors.Is(err, syscall.EADDRINUSE):
+		return ": another process has it, give another address"
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return ": give an address of this machine"
+	}
+	return ""
 }
 
 // removeStale removes the socket of a process that has ended without it.

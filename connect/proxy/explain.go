@@ -234,7 +234,7 @@ func (l *built) verdicts(a *listen.Arrival) []ChainVerdict {
 	var all []ChainVerdict
 	for i := range l.entries {
 		e := &l.entries[i]
-		v := ChainVerdict{Match: e.Match.String(), Kind: kindOf(l.definition(e.Chain)), Chosen: e.Chain == chosen}
+		v := ChainVerdict{Match: describeChain(&e.Match), Kind: kindOf(l.definition(e.Chain)), Chosen: e.Chain == chosen}
 		if !v.Chosen {
 			v.Why = "its match does not fit"
 			if alone, err := listen.NewTable([]listen.Entry{*e}, nil); err == nil && alone.Find(a) != nil {

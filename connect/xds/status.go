@@ -146,9 +146,9 @@ func (w *Watcher) silent() {
 	}
 	w.told.silent = true
 	w.change(func(s *Status) {
-		s.LastError = fmt.Sprintf("Consul sends nothing for proxy %q: it seems not to be registered at the agent at %s", w.node.ID, w.target)
+		s.LastError = fmt.Sprintf("Consul sends nothing for proxy %q: it seems not to be registered at the agent at %s, or it is a gateway without its config entry", w.node.ID, w.target)
 	})
-	w.log.Warn("Consul sends nothing: this proxy seems not to be registered at this agent, waiting",
+	w.log.Warn("Consul sends nothing: this proxy seems not to be registered at this agent, or it is a gateway without its config entry, waiting",
 		"proxy", w.node.ID, "agent", w.target.String())
 }
 
