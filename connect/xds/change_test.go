@@ -58,9 +58,9 @@ func TestChangesShowNoSecret(t *testing.T) {
 		t := r.t
 		r.bring()
 		r.pass(time.Second)
-		r.update(resource.ClusterType, securedCluster(t, "api", time.Now().Add(time.Hour)))
+		r.update(resource.ClusterType, securedCluster(t, time.Now().Add(time.Hour)))
 		r.pass(time.Second)
-		r.update(resource.ClusterType, securedCluster(t, "api", time.Now().Add(2*time.Hour)))
+		r.update(resource.ClusterType, securedCluster(t, time.Now().Add(2*time.Hour)))
 		got := strings.Join(told(r, 2), "\n")
 		if strings.Contains(got, "BEGIN") || !strings.Contains(got, "tls.leaf.keyPEM: (key sha256:") ||
 			!strings.Contains(got, "tls.leaf.certificatePEM: (PEM sha256:") || !strings.Contains(got, "tls: added") {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/serai-net/serai/connect/mesh"
+	"github.com/serai-net/serai/connect/spiffe"
 	"github.com/serai-net/serai/connect/xds/ads"
 	"github.com/serai-net/serai/connect/xds/resource"
 )
@@ -20,7 +21,8 @@ import (
 // while Consul is away serves by it. The zero State keeps none.
 //
 // What was read from the file is served until Consul says otherwise, and until
-// the first of our certificates in it expires: then nothing is served any more.
+// the first of our certificates in it expires, or for 72 hours after it was written if
+// none of them is of Consul: then nothing is served any more.
 type State struct {
 	// Dir is a folder that only we may enter, since private keys are written to
 	// it; it is made if it is not there. "" means that nothing is kept.
@@ -43,9 +45,14 @@ func (s State) Open() error {
 
 const (
 	stateEvery = 30 * time.Second
-	// stateLife is how long a file without a certificate of ours may be used: that
-	// of Consul's certificates.
+	// stateLife is how long a file without a certificate that Consul made for us may be
+	// used: that of Consul's certificates.
 	stateLife = 72 * time.Hour
+	// stateFresh is after how long a file is written though nothing has changed, since it
+	// is still what Consul says.
+	stateFresh = 12 * time.Hour
+	// maxAhead is how much later than now a file may have been written: clocks differ.
+	maxAhead = time.Hour
 )
 
 // keeper is what a Watcher knows of its file.
@@ -95,13 +102,20 @@ func (w *Watcher) restore(now time.Time) {
 	case err == nil:
 		err = w.ours(&head)
 	}
+	if err == nil && head.Saved.After(now.Add(maxAhead)) {
+		err = fmt.Errorf("it is from the future: %s", head.Saved.UTC().Format(time.RFC3339))
+	}
 	if err == nil {
 		err = w.takeAll(updates, now)
 	}
 	var until time.Time
 	if err == nil {
-		if until = w.leavesEnd(head.Saved.Add(stateLife)); !now.Before(until) {
+		most := head.Saved.Add(stateLife)
+		if until = w.leavesEnd(most); !now.Before(until) {
 			err = fmt.Errorf("a certificate in it has expired at %s", until.UTC().Format(time.RFC3339))
+			if until.Equal(most) {
+				err = fmt.Errorf("it is more than %v old, and no certificate in it is Consul's", stateLife)
+			}
 		}
 	}
 	if err != nil {
@@ -137,11 +151,11 @@ func (w *Watcher) takeAll(updates []*ads.Update, now time.Time) error {
 	return errors.Join(all...)
 }
 
-// leavesEnd is when the first of our certificates expires; fallback if there are
-// none.
-func (w *Watcher) leavesEnd(fallback time.Time) time.Time {
+// leavesEnd is when the first of our certificates expires, but most if none of them is
+// one that Consul made for us: those of users may be good for years.
+func (w *Watcher) leavesEnd(most time.Time) time.Time {
 	seen := map[string]bool{}
-	end := time.Time{}
+	end, consuls := time.Time{}, false
 	look := func(chain string) {
 		if chain == "" || seen[chain] {
 			return
@@ -151,9 +165,15 @@ func (w *Watcher) leavesEnd(fallback time.Time) time.Time {
 		if block == nil {
 			return
 		}
-		if leaf, err := x509.ParseCertificate(block.Bytes); err == nil && (end.IsZero() || leaf.NotAfter.Before(end)) {
+		leaf, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return
+		}
+		if end.IsZero() || leaf.NotAfter.Before(end) {
 			end = leaf.NotAfter
 		}
+		_, err = spiffe.FromCertificate(leaf)
+		consuls = consuls || err == nil
 	}
 	for _, e := range w.clusters.entries {
 		if e.value.TLS != nil && !e.static {
@@ -170,8 +190,8 @@ func (w *Watcher) leavesEnd(fallback time.Time) time.Time {
 			}
 		})
 	}
-	if end.IsZero() {
-		return fallback
+	if end.IsZero() || !consuls && most.Before(end) {
+		return most
 	}
 	return end
 }
@@ -189,7 +209,7 @@ func (p *plan) expire() {
 	k.unconfirmed = false
 	p.w.forget()
 	p.w.change(func(s *Status) { s.Restored, s.Expired = false, true })
-	p.w.log.Error("a certificate of the kept configuration has expired, and Consul has not been heard of: nothing is served", "expired", k.until)
+	p.w.log.Error("the kept configuration is too old, or a certificate in it has expired, and Consul has not been heard of: nothing is served", "expired", k.until)
 }
 
 // confirmed notes that Consul has spoken: what is served is its truth.
@@ -240,10 +260,17 @@ func (w *Watcher) keep(ctx context.Context) {
 	var next time.Time // when the file may be written
 	pause := min(time.Second, w.keeper.every)
 	for {
+		old := time.NewTimer(stateFresh)
 		select {
 		case <-ctx.Done():
+			old.Stop()
 			return
 		case <-w.keeper.changed:
+			old.Stop()
+		case <-old.C:
+			if !w.Status().Connected {
+				continue
+			}
 		}
 		for wait := time.Until(next); wait > 0; wait = time.Until(next) {
 			timer := time.NewTimer(wait)
@@ -307,6 +334,9 @@ func (w *Watcher) save(now time.Time) bool {
 		}
 		s.Saved = now
 	})
+	if err != nil {
+		w.remember() // the disk may have room again
+	}
 	if err == nil {
 		w.keeper.told = ""
 	} else if text := err.Error(); text != w.keeper.told {

@@ -8,10 +8,13 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"math/big"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -22,6 +25,7 @@ import (
 
 	"github.com/serai-net/serai/connect/mesh"
 	"github.com/serai-net/serai/connect/xds"
+	"github.com/serai-net/serai/connect/xds/ads"
 	"github.com/serai-net/serai/connect/xds/resource"
 )
 
@@ -31,13 +35,13 @@ func keeping(dir string) func(*xds.Config) {
 }
 
 // leafUntil is a certificate and its key.
-func leafUntil(t *testing.T, end time.Time) (chain, key string) {
+func leafUntil(t *testing.T, end time.Time, names ...*url.URL) (chain, key string) {
 	t.Helper()
 	secret, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: end}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: end, URIs: names}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, secret.Public(), secret)
 	if err != nil {
 		t.Fatal(err)
@@ -54,10 +58,10 @@ func inline(text string) *corev3.DataSource {
 	return &corev3.DataSource{Specifier: &corev3.DataSource_InlineString{InlineString: text}}
 }
 
-func securedCluster(t *testing.T, name string, end time.Time) *clusterv3.Cluster {
+func securedCluster(t *testing.T, end time.Time, names ...*url.URL) *clusterv3.Cluster {
 	t.Helper()
-	chain, key := leafUntil(t, end)
-	c := edsCluster(name, 1)
+	chain, key := leafUntil(t, end, names...)
+	c := edsCluster("api", 1)
 	c.TransportSocket = &corev3.TransportSocket{Name: "tls", ConfigType: &corev3.TransportSocket_TypedConfig{TypedConfig: typed(t, &tlsv3.UpstreamTlsContext{
 		CommonTlsContext: &tlsv3.CommonTlsContext{
 			TlsCertificates: []*tlsv3.TlsCertificate{{CertificateChain: inline(chain), PrivateKey: inline(key)}},
@@ -74,7 +78,7 @@ func kept(t *testing.T, dir string) {
 	t.Helper()
 	r, end := beginWith(t, keeping(dir))
 	r.source.handler.Up()
-	r.update(resource.ClusterType, securedCluster(t, "api", time.Now().Add(time.Hour)))
+	r.update(resource.ClusterType, securedCluster(t, time.Now().Add(time.Hour)))
 	r.update(resource.EndpointsType, claWith("api", 2))
 	r.update(resource.ListenerType, tcpListener(t, "api:1", 1, "api"))
 	r.pass(time.Minute)
@@ -189,6 +193,28 @@ func TestStateThatIsNotUsed(t *testing.T) {
 				t.Fatal(err)
 			}
 		}, nil, 0, ""},
+		{"a link", func(t *testing.T, file string) {
+			t.Helper()
+			if err := errors.Join(os.Rename(file, file+".real"), os.Symlink(file+".real", file)); err != nil {
+				t.Fatal(err)
+			}
+		}, nil, 0, "it is no file"},
+		{"of another user", func(t *testing.T, file string) {
+			t.Helper()
+			if os.Geteuid() != 0 {
+				t.Skip("only root can give a file away")
+			}
+			if err := os.Chown(file, 1, 1); err != nil {
+				t.Fatal(err)
+			}
+		}, nil, 0, "belongs to user 1"},
+		{"from the future", func(t *testing.T, file string) {
+			t.Helper()
+			text := `{"Format":"serai xds state 1","Proxy":"web1","Agent":"/consul","Saved":"` + time.Now().Add(2*time.Hour).Format(time.RFC3339) + `"}`
+			if err := os.WriteFile(file, packed(t, []byte(text)), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}, nil, 0, "from the future"},
 		{"open to others", func(t *testing.T, file string) {
 			t.Helper()
 			if err := os.Chmod(file, 0o644); err != nil {
@@ -220,6 +246,139 @@ func TestStateThatIsNotUsed(t *testing.T) {
 				r.bring() // and all is well without
 			})
 		})
+	}
+}
+
+// Certificates of users, and none at all, do not make a file good for longer than those
+// of Consul would, which are as good as they say.
+func TestStateWithoutOurCertificate(t *testing.T) {
+	t.Parallel()
+	consuls := &url.URL{Scheme: "spiffe", Host: "td.consul", Path: "/ns/default/dc/dc1/svc/web"}
+	const year = 365 * 24 * time.Hour
+	for name, tt := range map[string]struct {
+		cluster func(t *testing.T) *clusterv3.Cluster
+		hours   time.Duration
+	}{
+		"none": {func(t *testing.T) *clusterv3.Cluster { t.Helper(); return edsCluster("api", 1) }, 72},
+		"a user's": {func(t *testing.T) *clusterv3.Cluster {
+			t.Helper()
+			return securedCluster(t, time.Now().Add(year))
+		}, 72},
+		"Consul's": {func(t *testing.T) *clusterv3.Cluster {
+			t.Helper()
+			return securedCluster(t, time.Now().Add(200*time.Hour), consuls)
+		}, 200},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := stateDir(t)
+			synctest.Test(t, func(t *testing.T) {
+				r, end := beginWith(t, keeping(dir))
+				r.source.handler.Up()
+				began := time.Now()
+				r.update(resource.ClusterType, tt.cluster(t))
+				r.update(resource.EndpointsType, claWith("api", 2))
+				r.update(resource.ListenerType, tcpListener(t, "api:1", 1, "api"))
+				r.pass(10 * time.Second)
+				end()
+				r.pass(time.Until(began.Add((tt.hours - 1) * time.Hour)))
+				r, end = beginWith(t, keeping(dir))
+				synctest.Wait()
+				r.wantForce("listeners [api:1] routes [] clusters [api]")
+				r.pass(time.Hour + 20*time.Second)
+				r.wantForce("listeners [] routes [] clusters []")
+				end()
+				r, _ = beginWith(t, keeping(dir))
+				synctest.Wait()
+				r.wantForce("none")
+			})
+		})
+	}
+}
+
+// A file that could not be written is written when it can be, though nothing changes, and
+// now and then anyhow: it is still what Consul says.
+func TestStateIsWrittenAgain(t *testing.T) {
+	t.Parallel()
+	dir := stateDir(t)
+	synctest.Test(t, func(t *testing.T) {
+		r, _ := beginWith(t, keeping(dir))
+		r.source.handler.Up()
+		r.bring()
+		r.pass(time.Minute)
+		if err := os.Rename(dir, dir+".gone"); err != nil {
+			t.Fatal(err)
+		}
+		r.update(resource.EndpointsType, claWith("api", 5))
+		r.pass(2 * time.Minute)
+		if got := r.watcher.Status(); got.SaveFailures == 0 || !got.Unsaved || r.logged("could not be kept") != 1 {
+			t.Errorf("got %+v", got)
+		}
+		if err := os.Rename(dir+".gone", dir); err != nil {
+			t.Fatal(err)
+		}
+		r.pass(time.Minute)
+		saved := r.watcher.Status()
+		if saved.Unsaved || time.Since(saved.Saved) > time.Minute {
+			t.Errorf("got %+v", saved)
+		}
+		r.pass(13 * time.Hour)
+		if got := r.watcher.Status(); got.Saves != saved.Saves+1 || time.Since(got.Saved) > 2*time.Hour {
+			t.Errorf("a file gets old: %+v", got)
+		}
+		r.source.handler.Down(&ads.Error{Kind: ads.Ended})
+		r.pass(48 * time.Hour)
+		if got := r.watcher.Status(); got.Saves != saved.Saves+1 {
+			t.Errorf("what nobody says is written: %+v", got)
+		}
+	})
+}
+
+// Two processes of one proxy may write at the same time, of which one is about to end:
+// whoever reads sees a whole file, and nothing is left behind.
+func TestStateOfTwoWriters(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	path := filepath.Join(dir, "xds-web1.state")
+	old := path + ".new-1"
+	if err := os.WriteFile(old, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chtimes(old, time.Time{}, time.Now().Add(-time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	if err := xds.WriteState(path, 100); err != nil {
+		t.Fatal(err)
+	}
+	var writers sync.WaitGroup
+	for range 4 {
+		writers.Go(func() {
+			for range 50 {
+				if err := xds.WriteState(path, 100); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	done := make(chan struct{})
+	go func() { writers.Wait(); close(done) }()
+	for over := false; !over; {
+		select {
+		case <-done:
+			over = true
+		default:
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n, err := xds.ReadState(bytes.NewReader(text)); n != 100 || err != nil {
+			t.Fatalf("%d resources, %v", n, err)
+		}
+	}
+	if got := stateFile(t, dir); got != path {
+		t.Errorf("left behind: %s", got)
 	}
 }
 

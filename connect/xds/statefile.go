@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/serai-net/serai/connect/xds/ads"
@@ -72,14 +73,15 @@ func openStateDir(dir string) error {
 // writeState replaces a file in one step: whoever reads it sees the old one or the
 // whole new one, also after a crash.
 func writeState(path string, head stateHead, resources func(yield func(typ string, r ads.Resource) bool)) (err error) {
-	temporary := path + ".new"
-	if err := os.Remove(temporary); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err := sweepState(path, head.Saved); err != nil {
 		return err
 	}
-	file, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	// Of a name of its own: two of the same proxy may be at it, of which one goes.
+	file, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+newSuffix+"*") // of mode 0600
 	if err != nil {
 		return err
 	}
+	temporary := file.Name()
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, file.Close(), os.Remove(temporary))
@@ -99,6 +101,34 @@ func writeState(path string, head stateHead, resources func(yield func(typ strin
 		return err
 	}
 	return syncDir(filepath.Dir(path))
+}
+
+// newSuffix is in the names of files that are being written, left how old those are that
+// nobody will finish.
+const (
+	newSuffix = ".new-"
+	left      = 10 * time.Minute
+)
+
+// sweepState removes what was left behind by who was killed while it wrote.
+func sweepState(path string, now time.Time) error {
+	files, err := os.ReadDir(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, file := range files {
+		if !strings.HasPrefix(file.Name(), filepath.Base(path)+newSuffix) {
+			continue
+		}
+		if info, err := file.Info(); err == nil && now.Sub(info.ModTime()) > left {
+			err = os.Remove(filepath.Join(filepath.Dir(path), file.Name()))
+			if !errors.Is(err, os.ErrNotExist) { // the other one may have swept, too
+				errs = append(errs, err)
+			}
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func syncDir(path string) error {
@@ -128,6 +158,11 @@ func encodeState(out io.Writer, head stateHead, resources func(yield func(typ st
 
 // readState reads a whole file. Nothing of one that is not whole is returned.
 func readState(path string) (stateHead, []*ads.Update, error) {
+	// Before it is opened: that of a pipe would wait for who writes to it, and a link leads
+	// to what others may write.
+	if info, err := os.Lstat(path); err == nil && !info.Mode().IsRegular() {
+		return stateHead{}, nil, fmt.Errorf("it is no file (mode %s)", info.Mode())
+	}
 	file, err := os.Open(path)
 	if err != nil {
 		return stateHead{}, nil, err
@@ -139,6 +174,9 @@ func readState(path string) (stateHead, []*ads.Update, error) {
 	}
 	if mode := info.Mode(); !mode.IsRegular() || mode.Perm()&0o077 != 0 {
 		return stateHead{}, nil, fmt.Errorf("it is open to others, or no file (mode %s)", mode)
+	}
+	if err := ownedByUs(path, info); err != nil {
+		return stateHead{}, nil, err
 	}
 	return decodeState(bufio.NewReader(file))
 }

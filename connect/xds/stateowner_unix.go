@@ -8,7 +8,7 @@ import (
 	"syscall"
 )
 
-// ownedByUs refuses a folder of somebody else, who could put a configuration of
+// ownedByUs refuses a folder or file of somebody else, who could put a configuration of
 // theirs into it.
 func ownedByUs(dir string, info os.FileInfo) error {
 	if s, ok := info.Sys().(*syscall.Stat_t); ok && int(s.Uid) != os.Geteuid() {
