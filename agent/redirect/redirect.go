@@ -67,8 +67,11 @@ func (r *Rules) Apply(ctx context.Context) error {
 	for i, command := range commands {
 		if err := run(ctx, command); err != nil {
 			// Also when ctx has ended: nothing half may stay.
-			undone := undo(context.WithoutCancel(ctx), commands[:i])
-			return errors.Join(err, undone)
+			after := context.WithoutCancel(ctx)
+			if ctx.Err() != nil { // it may have been killed before or after it took effect
+				run(after, reverse(command)) //nolint:errcheck // as said
+			}
+			return errors.Join(err, undo(after, commands[:i]))
 		}
 	}
 	return nil
@@ -94,18 +97,23 @@ func run(ctx context.Context, command []string) error {
 func undo(ctx context.Context, commands [][]string) error {
 	var errs []error
 	for _, command := range slices.Backward(commands) {
-		back := slices.Clone(command)
-		for i, word := range back {
-			switch word {
-			case "-N":
-				back[i] = "-X"
-			case "-A", "-I":
-				back[i] = "-D"
-			}
-		}
-		errs = append(errs, run(ctx, back))
+		errs = append(errs, run(ctx, reverse(command)))
 	}
 	return errors.Join(errs...)
+}
+
+// reverse is the command that takes a command back.
+func reverse(command []string) []string {
+	back := slices.Clone(command)
+	for i, word := range back {
+		switch word {
+		case "-N":
+			back[i] = "-X"
+		case "-A", "-I":
+			back[i] = "-D"
+		}
+	}
+	return back
 }
 
 // commands makes the rules. It checks what the library does not, so that no rule

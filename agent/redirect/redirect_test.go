@@ -1,8 +1,12 @@
 package redirect_test
 
 import (
+	"context"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -111,6 +115,47 @@ func TestRefused(t *testing.T) {
 		change(&r)
 		if _, err := r.Commands(); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %q", err, want)
+		}
+	}
+}
+
+// Whoever gives up in the middle leaves nothing, the command included that was cut off.
+func TestGivenUp(t *testing.T) {
+	dir := t.TempDir()
+	log, hangs := filepath.Join(dir, "log"), filepath.Join(dir, "hangs")
+	script := "#!/bin/sh\necho \"$@\" >>" + log + "\nif [ \"$2 $3\" = \"-t nat\" ] && [ $(wc -l <" + log + ") = 3 ]; then touch " + hangs + "; exec sleep 60; fi\n"
+	if err := os.WriteFile(filepath.Join(dir, "iptables"), []byte(script), 0o700); err != nil { //nolint:gosec // a program
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	applied := make(chan error, 1)
+	go func() { applied <- (&redirect.Rules{ProxyUID: "101", Inbound: 20000}).Apply(ctx) }()
+	for deadline := time.Now().Add(10 * time.Second); ; <-time.After(time.Millisecond) {
+		if _, err := os.Stat(hangs); err == nil {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("it does not come so far")
+		}
+	}
+	cancel()
+	if err := <-applied; err == nil {
+		t.Error("no error")
+	}
+	text, err := os.ReadFile(log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+	if len(lines) != 6 {
+		t.Fatalf("%d commands:\n%s", len(lines), text)
+	}
+	for i := range 3 {
+		back := strings.NewReplacer(" -N ", " -X ", " -A ", " -D ", " -I ", " -D ").Replace(lines[2-i])
+		if lines[3+i] != back {
+			t.Errorf("%q is taken back by %q", lines[2-i], lines[3+i])
 		}
 	}
 }

@@ -82,6 +82,24 @@ func TestParse(t *testing.T) {
 	}
 }
 
+// What is secret is not shown, however it is spelt and however deep it stands.
+func TestSecretsAreHidden(t *testing.T) {
+	t.Parallel()
+	text := strings.Replace(file, `{"name": "mine"}`, `{"name": "mine", "filter_chains": {"transport_socket": {"typed_config": {
+		"common_tls_context": {"tls_certificates": [{"private_key": {"inline_string": "SECRET1"}, "certificate_chain": {"inline_string": "shown"}}]},
+		"sessionTicketKeys": {"keys": [{"inlineBytes": "SECRET2"}, {"inline_bytes": "SECRET3"}]}}}}}`, 1)
+	text = strings.Replace(text, `"static_resources": {`, `"static_resources": {"secrets": [{"name": "s", "generic_secret": {"secret": {"inline_string": "SECRET4"}}}, {"secretAccessKey": "SECRET6"}],`, 1)
+	text = strings.Replace(text, "x-consul-token", "X-Consul-Token", 1)
+	text = strings.Replace(text, `"abc"`, `"SECRET5"`, 1)
+	got, err := bootstrap.Parse([]byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if shown := string(got.JSON); strings.Contains(shown, "SECRET") || !strings.Contains(shown, "shown") {
+		t.Errorf("shown: %s", shown)
+	}
+}
+
 func TestParseSpellings(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{

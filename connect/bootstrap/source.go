@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"strings"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -182,7 +183,7 @@ func redacted(data []byte) []byte {
 func hide(tree any) {
 	switch node := tree.(type) {
 	case map[string]any:
-		if key, ok := node["key"].(string); ok && key == tokenHeader && node["value"] != "" {
+		if key, ok := node["key"].(string); ok && strings.EqualFold(key, tokenHeader) && node["value"] != "" {
 			node["value"] = "[redacted]"
 		}
 		for name, child := range node {
@@ -191,21 +192,35 @@ func hide(tree any) {
 				node[name] = []any{services}
 				continue
 			}
-			if name == "private_key" || name == "privateKey" || name == "password" {
-				if source, ok := child.(map[string]any); ok {
-					for kind := range source {
-						if name := snakeName(kind); name == "inline_string" || name == "inline_bytes" {
-							source[kind] = "[redacted]"
-						}
-					}
-				}
-				continue
+			switch snakeName(name) {
+			case "private_key", "password", "pkcs12", "session_ticket_keys", "generic_secret", "private_key_provider", "secret_access_key", "session_token":
+				node[name] = hidden(child)
+			default:
+				hide(child)
 			}
-			hide(child)
 		}
 	case []any:
 		for _, child := range node {
 			hide(child)
 		}
 	}
+}
+
+// hidden is a part that is secret as a whole without its texts, save names of files.
+func hidden(tree any) any {
+	switch node := tree.(type) {
+	case string:
+		return "[redacted]"
+	case map[string]any:
+		for name, child := range node {
+			if kind := snakeName(name); kind != "filename" && kind != "environment_variable" && kind != "@type" {
+				node[name] = hidden(child)
+			}
+		}
+	case []any:
+		for i := range node {
+			node[i] = hidden(node[i])
+		}
+	}
+	return tree
 }

@@ -115,6 +115,10 @@ func parseB3(s string) (c Context, asked, ok bool) {
 	if c.Sampled, asked = sampledField(s); asked {
 		return c, true, true
 	}
+	const longest = len("01234567890123456789012345678901-0123456789012345-1-0123456789012345")
+	if len(s) > longest {
+		return Context{}, false, false // and costs nothing
+	}
 	parts := strings.Split(s, "-")
 	if len(parts) < 2 || len(parts) > 4 || len(parts[0]) != 16 && len(parts[0]) != 32 || len(parts[1]) != 16 {
 		return Context{}, false, false

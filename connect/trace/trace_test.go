@@ -65,6 +65,15 @@ func TestB3(t *testing.T) {
 	}
 }
 
+// A field that no trace could have is not taken apart.
+func TestLongB3(t *testing.T) {
+	var h wire.Header
+	h.Add("b3", strings.Repeat("-", 60<<10))
+	if n := testing.AllocsPerRun(10, func() { trace.B3(&h) }); n > 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
 func TestTraceparent(t *testing.T) {
 	t.Parallel()
 	const good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"

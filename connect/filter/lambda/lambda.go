@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -111,11 +112,23 @@ func (f *filter) invoke(x *wire.Exchange, req *wire.Request) ([]byte, error) {
 	if f.Async {
 		kind = "Event"
 	}
-	for _, name := range []string{"x-amz-security-token", "x-amz-date", "x-amz-content-sha256"} {
-		req.Header.Del(name) // the client's say nothing
-	}
+	dropOrders(&req.Header)
 	req.Header.Set("x-amz-invocation-type", kind)
 	return body, f.sign(x, req, body)
+}
+
+// dropOrders drops what tells Lambda itself what to do: a client might ask for the
+// function's log, or give it a context that is not ours.
+func dropOrders(h *wire.Header) {
+	var orders []string
+	for name := range h.All() {
+		if strings.HasPrefix(name, "x-amz-") {
+			orders = append(orders, name)
+		}
+	}
+	for _, name := range orders {
+		h.Del(name)
+	}
 }
 
 // sign adds the signature. Only what must be is signed, so that a layer behind us

@@ -91,6 +91,30 @@ func TestCredentials(t *testing.T) {
 }
 
 // What does not go to Lambda passes as it is.
+// What a client says to Lambda itself does not come there; what it says of its trace does.
+func TestOrdersAreDropped(t *testing.T) {
+	t.Parallel()
+	registry := &stats.Registry{}
+	c := config()
+	c.AccessKey, c.SecretKey, c.Passthrough = "a", "s", true
+	req := request()
+	for _, name := range []string{"x-amz-log-type", "x-amz-client-context", "x-amz-invocation-type", "x-amz-date", "x-amz-security-token", "x-amzn-trace-id"} {
+		req.Header.Add(name, "client")
+	}
+	if _, err, _ := serve(lambda.New(c, lambda.Place{Gateway: always, Stats: registry.Scope("")}), req, "{}"); err != nil {
+		t.Fatal(err)
+	}
+	var kept []string
+	for name, value := range req.Header.All() {
+		if value == "client" {
+			kept = append(kept, name)
+		}
+	}
+	if strings.Join(kept, " ") != "x-amzn-trace-id" || req.Header.Get("x-amz-invocation-type") != "RequestResponse" {
+		t.Errorf("kept %v, %v", kept, req.Header)
+	}
+}
+
 func TestElsewhere(t *testing.T) {
 	t.Parallel()
 	layer := lambda.New(config(), lambda.Place{Gateway: func(*wire.Exchange, *wire.Request) bool { return false }})
