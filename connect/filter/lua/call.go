@@ -36,6 +36,9 @@ func (r *run) luaCall(l *lua.LState) int {
 	if to == nil {
 		l.RaiseError("http call cluster invalid. Must be configured")
 	}
+	if len(body) > maxBody {
+		l.RaiseError("%s", errTooLarge.Error())
+	}
 	req := call.Request{Body: []byte(body), Timeout: timeout, MaxBody: maxBody}
 	for _, f := range tableFields(l.CheckTable(3)) {
 		switch f.Name {

@@ -61,6 +61,7 @@ type Filter struct {
 	proto                 *lua.FunctionProto
 	onRequest, onResponse bool
 	failed, runs          *stats.Counter
+	growth                uint64 // how much the heap may grow meanwhile
 	// streams says that the script has to do with chunks of bodies.
 	streams bool
 	async   chan struct{}
@@ -97,7 +98,7 @@ func New(c *mesh.Lua, place Place) (*Filter, error) {
 	}
 	place.Budget, place.MaxRuns = cmp.Or(place.Budget, Budget), cmp.Or(place.MaxRuns, maxRuns)
 	f := &Filter{
-		place: place, proto: proto, streams: strings.Contains(code, "bodyChunks"), async: make(chan struct{}, maxAsync),
+		growth: growth(), place: place, proto: proto, streams: strings.Contains(code, "bodyChunks"), async: make(chan struct{}, maxAsync),
 		failed: place.Stats.Counter("errors"), runs: place.Stats.Counter("executions"),
 		refused: place.Stats.Counter("overflow"),
 	}

@@ -10,16 +10,19 @@ import (
 const (
 	// lookAfter is when a running script's memory is first looked at, and how often.
 	lookAfter = 5 * time.Millisecond
-	// maxGrowth is how much the heap may grow while a script runs on, in bytes. It
+	// maxGrowth is how much the heap may grow while a script runs on, in bytes, and
+	// leastGrowth what it may in a small process. It
 	// is the whole process's: what a script takes cannot be told apart, but only one
 	// that runs on for long is looked at.
-	maxGrowth  = 256 << 20
-	heapMetric = "/memory/classes/heap/objects:bytes"
+	maxGrowth   = 256 << 20
+	leastGrowth = 32 << 20
+	heapMetric  = "/memory/classes/heap/objects:bytes"
 )
 
 // guard ends a script that has run for too long or that takes too much memory.
 type guard struct {
 	cancel context.CancelFunc
+	growth uint64
 
 	mu sync.Mutex // guards:
 	// left of the budget, and since when it is used; zero while the script waits.
@@ -31,8 +34,8 @@ type guard struct {
 	expired bool
 }
 
-func newGuard(budget time.Duration, cancel context.CancelFunc) *guard {
-	g := &guard{cancel: cancel, left: budget, since: time.Now()}
+func newGuard(budget time.Duration, growth uint64, cancel context.CancelFunc) *guard {
+	g := &guard{cancel: cancel, growth: growth, left: budget, since: time.Now()}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.timer = time.AfterFunc(lookAfter, g.look)
@@ -59,7 +62,7 @@ func (g *guard) look() {
 		g.heap = now
 	}
 	used := time.Since(g.since)
-	if used >= g.left || now > g.heap+maxGrowth {
+	if used >= g.left || now > g.heap+g.growth {
 		g.expired = true
 		g.cancel()
 		return

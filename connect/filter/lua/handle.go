@@ -53,8 +53,13 @@ func (v *vm) define() {
 		"streamInfo":           still(func(r *run, l *lua.LState) int { l.Push(v.wrap("streamInfo", r, r)); return 1 }),
 		"connection":           still(func(r *run, l *lua.LState) int { l.Push(v.wrap("connection", r, r)); return 1 }),
 		"connectionStreamInfo": still(func(r *run, l *lua.LState) int { l.Push(v.wrap("connectionStreamInfo", r, r)); return 1 }),
-		"base64Escape": on(func(_ *run, l *lua.LState) int {
-			l.Push(lua.LString(base64.StdEncoding.EncodeToString([]byte(l.CheckString(2)))))
+		"base64Escape": on(func(r *run, l *lua.LState) int {
+			text := l.CheckString(2)
+			if len(text) > maxString {
+				l.RaiseError("resulting string too large")
+			}
+			r.vm.made.take(l, base64.StdEncoding.EncodedLen(len(text)))
+			l.Push(lua.LString(base64.StdEncoding.EncodeToString([]byte(text))))
 			return 1
 		}),
 		"timestamp":       on(luaTimestamp),

@@ -225,6 +225,7 @@ func defineBuffer(v *vm) {
 			if data := b.bytes(); from < 0 || n < 0 || from > len(data) || n > len(data)-from {
 				l.RaiseError("index/length must be >= 0 and (index + length) must be <= buffer size")
 			} else {
+				v.made.take(l, n)
 				l.Push(lua.LString(data[from : from+n]))
 			}
 			return 1

@@ -102,7 +102,7 @@ func (v *vm) defineMetadata() {
 		"set": func(l *lua.LState, self any) int {
 			r, _ := self.(*run)
 			namespace, key := strings.Clone(l.CheckString(2)), strings.Clone(l.CheckString(3))
-			value, err := fromLua(l.Get(4), 0)
+			value, err := fromLua(l.Get(4), 0, new(int))
 			if err != nil {
 				l.RaiseError("%s", err.Error())
 			}
@@ -140,10 +140,13 @@ func toLua(l *lua.LState, value any) lua.LValue {
 // maxDepth bounds tables in tables, which may hold themselves.
 const maxDepth = 16
 
-// fromLua is a value of a script as one of metadata.
-func fromLua(value lua.LValue, depth int) (any, error) {
+// fromLua is a value of a script as one of metadata. count is of all values so far.
+func fromLua(value lua.LValue, depth int, count *int) (any, error) {
 	if depth > maxDepth {
 		return nil, fmt.Errorf("tables are nested more than %d deep", maxDepth)
+	}
+	if *count++; *count > maxValues {
+		return nil, fmt.Errorf("more than %d values", maxValues)
 	}
 	switch v := value.(type) {
 	case lua.LString:
@@ -155,17 +158,17 @@ func fromLua(value lua.LValue, depth int) (any, error) {
 	case *lua.LNilType:
 		return nil, nil //nolint:nilnil // a value as others
 	case *lua.LTable:
-		return tableOf(v, depth)
+		return tableOf(v, depth, count)
 	}
 	return nil, fmt.Errorf("unexpected type %q in dynamicMetadata", value.Type().String())
 }
 
-func tableOf(t *lua.LTable, depth int) (any, error) {
+func tableOf(t *lua.LTable, depth int, count *int) (any, error) {
 	var failed error
 	if n := t.Len(); n > 0 {
-		list := make([]any, 0, n)
+		list := make([]any, 0, min(n, maxValues))
 		for i := 1; i <= n; i++ {
-			item, err := fromLua(t.RawGetInt(i), depth+1)
+			item, err := fromLua(t.RawGetInt(i), depth+1, count)
 			if err != nil {
 				return nil, err
 			}
@@ -175,7 +178,10 @@ func tableOf(t *lua.LTable, depth int) (any, error) {
 	}
 	all := map[string]any{}
 	t.ForEach(func(key, value lua.LValue) {
-		item, err := fromLua(value, depth+1)
+		if failed != nil {
+			return
+		}
+		item, err := fromLua(value, depth+1, count)
 		if err != nil {
 			failed = err
 			return

@@ -52,7 +52,8 @@ func (f *Filter) begin(x *wire.Exchange, req *wire.Request, resp *wire.Response)
 	ctx, cancel := context.WithCancel(context.Background())
 	r.cancel = cancel
 	v.state.SetContext(ctx)
-	r.guard = newGuard(f.place.Budget, cancel)
+	v.made.left = maxMade
+	r.guard = newGuard(f.place.Budget, f.growth, cancel)
 	return r, nil
 }
 

@@ -8,18 +8,30 @@ import (
 
 // bounded puts functions in the place of those of gopher-lua that may run for ever,
 // or take all memory, between two instructions of a script, where nobody can end them.
-func bounded(l *lua.LState) {
+// What they make is counted by m.
+func bounded(l *lua.LState, m *meter) {
 	if table, ok := l.GetGlobal(lua.StringLibName).(*lua.LTable); ok {
 		table.RawSetString("dump", lua.LNil)
 		table.RawSetString("gfind", lua.LNil)
 		for name, f := range map[string]lua.LGFunction{
-			"rep": rep, "find": strFind, "match": strMatch, "gmatch": strGmatch, "gsub": strGsub, "format": strFormat(table.RawGetString("format")),
+			"find": strFind, "match": strMatch, "gmatch": strGmatch,
+			"rep": m.counts(rep), "gsub": m.counts(strGsub), "format": m.counts(strFormat(table.RawGetString("format"))),
 		} {
 			table.RawSetString(name, l.NewFunction(f))
 		}
+		for _, name := range []string{"upper", "lower", "reverse", "char"} {
+			inner := table.RawGetString(name)
+			table.RawSetString(name, l.NewFunction(m.counts(func(l *lua.LState) int { return pass(l, inner) })))
+		}
 	}
+	if table, ok := l.GetGlobal(lua.OsLibName).(*lua.LTable); ok {
+		table.RawSetString("date", l.NewFunction(date(table.RawGetString("date"))))
+	}
+	inner := l.GetGlobal("loadstring")
+	l.SetGlobal("loadstring", l.NewFunction(loadString(inner)))
+	l.SetGlobal("load", l.NewFunction(load(inner)))
 	if table, ok := l.GetGlobal(lua.TabLibName).(*lua.LTable); ok {
-		table.RawSetString("concat", l.NewFunction(concat))
+		table.RawSetString("concat", l.NewFunction(m.counts(concat)))
 	}
 }
 
@@ -215,31 +227,56 @@ func (m *matcher) expand(out *strings.Builder, text string, start, end int) {
 	}
 }
 
-// strFormat bounds the widths that a format asks for, and leaves the rest to what is
-// there.
+// strFormat holds a format to what Lua knows (Lua 5.1 Reference Manual, section 5.4,
+// string.format), since what is there knows more, such as to name one argument a
+// thousand times, and leaves the rest to it.
 func strFormat(inner lua.LValue) lua.LGFunction {
 	return func(l *lua.LState) int {
-		format, total := l.CheckString(1), 0
-		for i, width := 0, 0; i <= len(format); i++ {
-			if i < len(format) && digit(format[i]) {
-				width = min(10*width+int(format[i]-'0'), maxString+1)
+		format, arg := l.CheckString(1), 2
+		total := len(format)
+		for rest := format; ; {
+			_, after, found := strings.Cut(rest, "%")
+			if !found {
+				break
+			}
+			if rest = after; strings.HasPrefix(rest, "%") {
+				rest = rest[1:]
 				continue
 			}
-			if total, width = total+width, 0; total > maxString {
+			var room int
+			room, rest = conversion(l, rest)
+			// A byte may be written as four.
+			if total += room + 4*len(lua.LVAsString(l.Get(arg))); total > maxString {
 				l.RaiseError("resulting string too large")
 			}
+			arg++
 		}
-		for i := 2; i <= l.GetTop(); i++ {
-			total += len(lua.LVAsString(l.Get(i)))
-		}
-		if total > maxString {
-			l.RaiseError("resulting string too large")
-		}
-		args := l.GetTop()
-		l.Insert(inner, 1)
-		l.Call(args, 1)
-		return 1
+		return pass(l, inner)
 	}
+}
+
+// conversion reads what stands behind a "%", and tells how long a number may be by it.
+func conversion(l *lua.LState, text string) (room int, rest string) {
+	const flags, numbers, longest = "-+ #0", "0123456789", 2
+	rest = strings.TrimLeft(text, flags)
+	if len(text)-len(rest) > len(flags) {
+		l.RaiseError("invalid format (repeated flags)")
+	}
+	for dot := false; ; dot = true {
+		after := strings.TrimLeft(rest, numbers)
+		if len(rest)-len(after) > longest {
+			l.RaiseError("invalid format (width or precision too long)")
+		}
+		if rest = after; dot || !strings.HasPrefix(rest, ".") {
+			break
+		}
+		rest = rest[1:]
+	}
+	if rest == "" || !strings.Contains("cdiouxXeEfgGqs", rest[:1]) {
+		l.RaiseError("invalid option in format")
+	}
+	const widest = 99 + 99 + 310 // both of them, and what a float64 has before its point
+	return widest, rest[1:]
 }
 
 // concat is table.concat with a bound.
@@ -252,12 +289,13 @@ func concat(l *lua.LState) int {
 		if !lua.LVCanConvToString(value) {
 			l.RaiseError("invalid value (%s) at index %d in table for concat", value.Type().String(), i)
 		}
-		out.WriteString(lua.LVAsString(value))
+		text := lua.LVAsString(value)
+		if out.Len()+len(text)+len(separator) > maxString {
+			l.RaiseError("resulting string too large")
+		}
+		out.WriteString(text)
 		if i < to {
 			out.WriteString(separator)
-		}
-		if out.Len() > maxString {
-			l.RaiseError("resulting string too large")
 		}
 	}
 	l.Push(lua.LString(out.String()))

@@ -19,6 +19,7 @@ const (
 // vm is one state of the script.
 type vm struct {
 	state                 *lua.LState
+	made                  meter
 	onRequest, onResponse *lua.LFunction
 	types                 map[string]*lua.LTable
 }
@@ -29,12 +30,15 @@ func (f *Filter) newVM() (*vm, error) {
 		SkipOpenLibs: true, CallStackSize: callStack, MinimizeStackMemory: true,
 		RegistrySize: registryFirst, RegistryGrowStep: registryStep, RegistryMaxSize: registryMost,
 	})
-	v := &vm{state: state, types: map[string]*lua.LTable{}}
-	f.sandbox(state)
+	v := &vm{state: state, made: meter{maxMade}, types: map[string]*lua.LTable{}}
+	f.sandbox(state, &v.made)
+	if err := boundCoroutines(state); err != nil {
+		return nil, err
+	}
 	v.define()
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	guard := newGuard(f.place.Budget, cancel)
+	guard := newGuard(f.place.Budget, f.growth, cancel)
 	defer guard.stop()
 	state.SetContext(ctx)
 	state.Push(state.NewFunctionFromProto(f.proto))
@@ -49,7 +53,7 @@ func (f *Filter) newVM() (*vm, error) {
 
 // sandbox opens what a script may have of Lua's libraries: nothing that reaches
 // out of it.
-func (f *Filter) sandbox(l *lua.LState) {
+func (f *Filter) sandbox(l *lua.LState, made *meter) {
 	for _, open := range []struct {
 		name string
 		f    lua.LGFunction
@@ -90,7 +94,7 @@ func (f *Filter) sandbox(l *lua.LState) {
 			os.RawSet(key, lua.LNil)
 		}
 	}
-	bounded(l)
+	bounded(l, made)
 	pairs := l.GetGlobal("pairs")
 	l.SetGlobal("pairs", l.NewFunction(func(l *lua.LState) int {
 		if walk := l.GetMetaField(l.Get(1), "__pairs"); walk != lua.LNil {
