@@ -111,7 +111,7 @@ func (q routeAsk) String() string {
 func shownFields() []string {
 	return []string{
 		"X-Forwarded-Host", "X-Envoy-Original-Host", "X-Envoy-Original-Path", "X-Envoy-Expected-Rq-Timeout-Ms", "Grpc-Timeout", "X-Envoy-Is-Timeout-Retry",
-		"X-Envoy-Attempt-Count", "X-Add", "User-Agent", "Via", "X-Forwarded-For", "X-Envoy-External-Address", "X-Envoy-Internal",
+		"X-Envoy-Attempt-Count", "X-Add", "X-Lua", "User-Agent", "Via", "X-Forwarded-For", "X-Envoy-External-Address", "X-Envoy-Internal",
 	}
 }
 

@@ -80,4 +80,6 @@ type Principal struct {
 	// Source is the peer's address; Direct the connection's own, whatever a header
 	// of the PROXY protocol says.
 	Source, Direct *netip.Prefix
+	// Remote is the client's address, where a proxy before us has told of it.
+	Remote *netip.Prefix
 }

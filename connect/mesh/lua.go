@@ -9,4 +9,8 @@ type Lua struct {
 	StatPrefix string
 	// KeepRoute chooses the route before the script changes the request.
 	KeepRoute bool
+	// Sources are scripts by name, which routes may take instead; Named is that of a
+	// route.
+	Sources map[string]string
+	Named   string
 }

@@ -15,6 +15,9 @@ type Route struct {
 	// IgnorePort looks for the virtual host without the port of the authority;
 	// IgnoreParameters matches paths only up to a ";".
 	IgnorePort, IgnoreParameters bool
+	// Filters is what is said about filters by their names, unless a virtual host or
+	// a rule says otherwise.
+	Filters map[string]*FilterOverride
 }
 
 // VirtualHost is the rules of some hosts. Domains are lower-case: exact,
@@ -32,6 +35,8 @@ type VirtualHost struct {
 	TimeoutRetry bool
 	// TLS redirects requests that came without.
 	TLS TLSRequirement
+	// Filters is as in Route.
+	Filters map[string]*FilterOverride
 }
 
 // TLSRequirement is VirtualHost.require_tls.
@@ -91,6 +96,8 @@ type Rule struct {
 	// Connect makes a raw connection to the target for CONNECT, instead of passing
 	// the request on.
 	Connect bool
+	// Filters is as in Route.
+	Filters map[string]*FilterOverride
 	// Refusal says what is not understood: the rule answers 503.
 	Refusal string
 }

@@ -228,7 +228,7 @@ const (
 	ForwardAlways
 )
 
-// HTTPFilter is one HTTP filter. Exactly one field is set.
+// HTTPFilter is one HTTP filter. Exactly one field is set, besides Name and Disabled.
 type HTTPFilter struct {
 	Intention *Intention
 	// Metadata is header_to_metadata.
@@ -254,6 +254,11 @@ type HTTPFilter struct {
 	Skipped string
 	// Refusal says what is not understood; the filter answers 503.
 	Refusal string
+
+	// Name is what routes call it; Disabled filters are met only where a route says
+	// so.
+	Name     string
+	Disabled bool
 }
 
 // GRPCBridge is the grpc_http1_bridge filter.

@@ -184,11 +184,17 @@ func quiet(l *mesh.Listener, d *mesh.FilterChain) time.Duration {
 	return 0
 }
 
-// intentions are all of a chain, those of its HTTP filters included.
-func intentions(d *mesh.FilterChain) []*mesh.Intention {
+// intentions are all of a chain, those of its HTTP filters included that hold for every
+// route.
+func intentions(d *mesh.FilterChain, routes map[string]*mesh.Route) []*mesh.Intention {
 	all := append([]*mesh.Intention(nil), d.Intentions...)
+	table := d.HTTP.Route
+	if table == nil {
+		table = routes[d.HTTP.RouteName]
+	}
 	for i := range d.HTTP.Filters {
-		if in := d.HTTP.Filters[i].Intention; in != nil {
+		f := &d.HTTP.Filters[i]
+		if in := f.Intention; in != nil && !f.Disabled && !table.Overrides(f.Name) {
 			all = append(all, in)
 		}
 	}

@@ -173,7 +173,7 @@ func (cs *chains) compile(l *mesh.Listener, d *mesh.FilterChain, routes map[stri
 		if err != nil {
 			return nil, "", nil, err
 		}
-		policy, err := rbac.Compile(intentions(d))
+		policy, err := rbac.Compile(intentions(d, routes))
 		if err != nil {
 			return nil, "", nil, err
 		}

@@ -24,6 +24,17 @@ func (d direct) holds(in Input) bool {
 	return d.prefix.Contains(addr.Addr().Unmap())
 }
 
+// remote looks at the client's address.
+type remote struct{ prefix netip.Prefix }
+
+func (r remote) holds(in Input) bool {
+	addr := in.Remote
+	if !addr.IsValid() {
+		addr = in.Peer.Addr
+	}
+	return r.prefix.Contains(addr.Addr().Unmap())
+}
+
 // destination looks at the address that the peer connected to.
 type destination struct{ prefix netip.Prefix }
 

@@ -132,6 +132,9 @@ func (c *compiler) principal(in *mesh.Principal) (condition, error) {
 	case in.Direct != nil:
 		value, err := prefix(*in.Direct)
 		return direct{value}, err
+	case in.Remote != nil:
+		value, err := prefix(*in.Remote)
+		return remote{value}, err
 	default:
 		return nil, errors.New("nobody is named")
 	}

@@ -10,6 +10,7 @@ package rbac
 
 import (
 	"fmt"
+	"net/netip"
 
 	"github.com/serai-net/serai/connect/mesh"
 	"github.com/serai-net/serai/connect/wire"
@@ -22,6 +23,8 @@ type Input struct {
 	// Request is nil for a connection. A policy that asks about requests then
 	// never allows, and always denies whom it names.
 	Request *wire.Request
+	// Remote is the client's address if it is not the peer's; invalid otherwise.
+	Remote netip.AddrPort
 	// Metadata is what earlier filters have found out; nil if nothing can have been.
 	Metadata *wire.Metadata
 }

@@ -3,6 +3,7 @@ package rbac_test
 import (
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
@@ -240,5 +241,35 @@ func BenchmarkDecide(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		p.Decide(in)
+	}
+}
+
+// remote_ip is the client's, source_ip that of the peer.
+func TestRemote(t *testing.T) {
+	t.Parallel()
+	client, peer := netip.MustParsePrefix("1.2.3.0/24"), netip.MustParsePrefix("10.0.0.0/8")
+	from := mesh.Permission{Any: true}
+	for _, row := range []struct {
+		principal mesh.Principal
+		remote    string
+		want      bool
+	}{
+		{mesh.Principal{Remote: &client}, "1.2.3.4:0", true},
+		{mesh.Principal{Remote: &peer}, "1.2.3.4:0", false},
+		{mesh.Principal{Remote: &peer}, "", true},
+		{mesh.Principal{Source: &peer}, "1.2.3.4:0", true},
+		{mesh.Principal{Source: &client}, "1.2.3.4:0", false},
+	} {
+		p, err := rbac.Compile([]*mesh.Intention{allow(policy("p", from, row.principal))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		in := rbac.Input{Peer: &wire.Peer{Addr: netip.MustParseAddrPort("10.1.1.1:5")}}
+		if row.remote != "" {
+			in.Remote = netip.MustParseAddrPort(row.remote)
+		}
+		if got, _ := p.Decide(in); got != row.want {
+			t.Errorf("%+v from %s: %t", row.principal, row.remote, got)
+		}
 	}
 }

@@ -36,6 +36,9 @@ type Rule struct {
 	// which they are made; the target's own come before them.
 	Edits []*Edit
 
+	// overrides are what rule, virtual host and table say about filters, as far as they
+	// do.
+	overrides []map[string]*mesh.FilterOverride
 	// targets are the edits of Targets; nil if none has any.
 	targets []*Edit
 
@@ -65,6 +68,11 @@ func Compile(r *mesh.Route) (*Table, error) {
 				return nil, fmt.Errorf("route %q, virtual host %q, rule %d: %w", r.Name, vh.Name, i, err)
 			}
 			c.Host = vh
+			for _, level := range []map[string]*mesh.FilterOverride{rule.Filters, vh.Filters, r.Filters} {
+				if level != nil {
+					c.overrides = append(c.overrides, level)
+				}
+			}
 			if err := c.compileEdits(r, vh); err != nil {
 				return nil, fmt.Errorf("route %q, virtual host %q, rule %d: %w", r.Name, vh.Name, i, err)
 			}
@@ -318,6 +326,25 @@ func secure(req *wire.Request) bool {
 func isGRPC(req *wire.Request) bool {
 	kind, ok := strings.CutPrefix(req.Header.Get("content-type"), "application/grpc")
 	return ok && (kind == "" || kind[0] == '+')
+}
+
+// Override is what is said about the filter of that name where the rule is taken; nil for
+// nothing. The most specific that speaks of it says whether it is met, and the most
+// specific that says how, how.
+func (r *Rule) Override(name string) *mesh.FilterOverride {
+	var met *mesh.FilterOverride
+	for _, level := range r.overrides {
+		o := level[name]
+		switch {
+		case o == nil:
+			continue
+		case o.Filter != nil, o.Refusal != "", met == nil && o.Disabled:
+			return o
+		case met == nil:
+			met = o
+		}
+	}
+	return met
 }
 
 // ClusterOf names the cluster of a target; "" if the request does not. A name that the

@@ -59,7 +59,7 @@ func dotted(prefix string) string {
 
 // Serve implements [wire.Service].
 func (a *authorizer) Serve(x *wire.Exchange, req *wire.Request) (*wire.Response, error) {
-	input := rbac.Input{Peer: x.Peer, Request: req, Metadata: &x.Metadata}
+	input := rbac.Input{Peer: x.Peer, Remote: x.Remote, Request: req, Metadata: &x.Metadata}
 	if a.shadow != nil {
 		a.shadow.look(x, input)
 	}

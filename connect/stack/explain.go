@@ -127,6 +127,9 @@ func (e *explaining) filters(all []mesh.HTTPFilter) ([]wire.Layer, error) {
 	for i := range all {
 		f := &all[i]
 		name := filterName(f)
+		if f.Disabled {
+			name += " (disabled but where a route says otherwise)"
+		}
 		harmless := f.Refusal != "" || f.Intention != nil || f.Metadata != nil || f.JWT != nil
 		var layer []wire.Layer
 		var policy *rbac.Policy
@@ -224,7 +227,7 @@ func filterName(f *mesh.HTTPFilter) string {
 	}
 	v := reflect.ValueOf(f).Elem()
 	for i := range v.NumField() {
-		if !v.Field(i).IsZero() {
+		if !v.Field(i).IsZero() && v.Type().Field(i).Name != "Name" && v.Type().Field(i).Name != "Disabled" {
 			return strings.ToLower(v.Type().Field(i).Name)
 		}
 	}

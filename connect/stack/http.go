@@ -65,42 +65,38 @@ func HTTPAt(h *mesh.HTTP, routes map[string]*mesh.Route, clusters *upstream.Set,
 func compileFilters(all []mesh.HTTPFilter, place *Place) ([]wire.Layer, error) {
 	layers := make([]wire.Layer, 0, len(all))
 	for i := range all {
-		switch f := &all[i]; {
-		case f.Refusal != "":
-			layers = append(layers, refuse(f.Refusal))
-		case f.Intention != nil:
-			layer, err := authorize(f.Intention, place.scope.Scope("rbac."))
-			if err != nil {
-				return nil, err
-			}
-			layers = append(layers, layer)
-		case f.Metadata != nil:
-			layer, err := headermeta.Layer(f.Metadata)
-			if err != nil {
-				return nil, err
-			}
-			layers = append(layers, layer)
-		case f.GRPCStats != nil:
-			layers = append(layers, grpcstats.Layer(f.GRPCStats, place.clusters.Registry(), place.router.clusterOf))
-		case f.JWT != nil:
-			layer, err := authenticate(f.JWT, place)
-			if err != nil {
-				return nil, err
-			}
-			layers = append(layers, layer)
-		case f.GRPCWeb:
-			layers = append(layers, GRPCWeb)
-		case f.GRPCBridge != nil:
-			layers = append(layers, GRPCBridge(*f.GRPCBridge))
-		default:
-			layer, err := place.extension(f)
-			if err != nil {
-				return nil, fmt.Errorf("http filter %d: %w", i, err)
-			}
-			layers = append(layers, layer)
+		layer, err := place.compileFilter(&all[i])
+		if err != nil {
+			return nil, fmt.Errorf("http filter %d: %w", i, err)
 		}
+		layers = append(layers, layer)
 	}
 	return layers, nil
+}
+
+// plainFilter makes the layer of a filter as it stands.
+func (p *Place) plainFilter(f *mesh.HTTPFilter) (wire.Layer, error) {
+	switch {
+	case f.Refusal != "":
+		return refuse(f.Refusal), nil
+	case f.Intention != nil:
+		return authorize(f.Intention, p.scope.Scope("rbac."))
+	case f.Metadata != nil:
+		if len(f.Metadata.Request)+len(f.Metadata.Response) == 0 {
+			return nil, nil //nolint:nilnil // no layer
+		}
+		return headermeta.Layer(f.Metadata)
+	case f.GRPCStats != nil:
+		return grpcstats.Layer(f.GRPCStats, p.clusters.Registry(), p.router.clusterOf), nil
+	case f.JWT != nil:
+		return authenticate(f.JWT, p)
+	case f.GRPCWeb:
+		return GRPCWeb, nil
+	case f.GRPCBridge != nil:
+		return GRPCBridge(*f.GRPCBridge), nil
+	default:
+		return p.extension(f)
+	}
 }
 
 func wireFilters(layers []wire.Layer) wire.Layer {

@@ -19,6 +19,7 @@ import (
 // cluster.
 type router struct {
 	table    *route.Table
+	config   *mesh.Route // what table was made of
 	name     string
 	clusters *upstream.Set
 	retries  map[*mesh.Retry]*retryPolicy
@@ -40,7 +41,7 @@ func newRouter(table *mesh.Route, h *mesh.HTTP, clusters *upstream.Set) (*router
 		return nil, err
 	}
 	r := &router{
-		table: compiled, name: table.Name, clusters: clusters, retries: map[*mesh.Retry]*retryPolicy{},
+		table: compiled, config: table, name: table.Name, clusters: clusters, retries: map[*mesh.Retry]*retryPolicy{},
 		upgrades: h.Upgrades, idle: h.StreamIdleTimeout, suppress: h.Conduct.Suppress, most: h.MaxStreamDuration,
 	}
 	for _, vh := range table.VirtualHosts {

@@ -24,9 +24,17 @@ func Refusals(s *mesh.Snapshot) []Refusal {
 		}
 	}
 	route := func(r *mesh.Route, name string) {
+		filters := func(all map[string]*mesh.FilterOverride) {
+			for _, o := range all {
+				add("route", name, o.Refusal)
+			}
+		}
+		filters(r.Filters)
 		for _, host := range r.VirtualHosts {
+			filters(host.Filters)
 			for _, rule := range host.Rules {
 				add("route", name, rule.Refusal)
+				filters(rule.Filters)
 			}
 		}
 	}
@@ -44,6 +52,9 @@ func Refusals(s *mesh.Snapshot) []Refusal {
 				route(c.HTTP.Route, name)
 			}
 			for _, f := range c.HTTP.Filters {
+				if f.Disabled {
+					continue
+				}
 				add("filter chain", name, f.Refusal)
 				if f.Intention != nil {
 					add("filter chain", name, f.Intention.Refusal)

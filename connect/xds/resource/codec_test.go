@@ -63,6 +63,9 @@ func TestGRPCFilters(t *testing.T) {
 	chain := manager(t, `"httpFilters":[`+filter("grpc_stats.v3.FilterConfig", `,"statsForAllMethods":true`)+
 		filter("grpc_http1_bridge.v3.Config", "")+filter("grpc_http1_bridge.v3.Config", `,"upgradeProtobufToGrpc":true,"ignoreQueryParameters":true`)+
 		filter("grpc_web.v3.GrpcWeb", "")+router+`]`)
+	for i := range chain.HTTP.Filters {
+		chain.HTTP.Filters[i].Name = ""
+	}
 	equal(t, []mesh.HTTPFilter{
 		{GRPCStats: &mesh.GRPCStats{AllMethods: true}}, {GRPCBridge: &mesh.GRPCBridge{}}, {GRPCBridge: &mesh.GRPCBridge{UpgradeProtobuf: true, IgnoreQuery: true}}, {GRPCWeb: true},
 	}, chain.HTTP.Filters)

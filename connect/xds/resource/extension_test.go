@@ -28,7 +28,9 @@ func filterOf(t *testing.T, config string) mesh.HTTPFilter {
 	if len(chain.HTTP.Filters) == 0 {
 		return mesh.HTTPFilter{}
 	}
-	return chain.HTTP.Filters[0]
+	f := chain.HTTP.Filters[0]
+	f.Name = ""
+	return f
 }
 
 func chainOf(t *testing.T, networkFilters string) *mesh.FilterChain {

@@ -41,7 +41,7 @@ func (d *decoder) httpFilters(msgs []*hcmv3.HttpFilter) ([]mesh.HTTPFilter, erro
 		if f.Refusal != "" {
 			f = mesh.HTTPFilter{Refusal: "http filter " + msg.GetName() + ": " + f.Refusal}
 		}
-		if kept {
+		if f.Name, f.Disabled = msg.GetName(), msg.GetDisabled(); kept {
 			out = append(out, f)
 		}
 	}
@@ -81,10 +81,6 @@ func (d *decoder) httpFilter(msg *hcmv3.HttpFilter, typ string) (f mesh.HTTPFilt
 	if err := d.only(msg, "name typed_config is_optional disabled", ""); err != nil {
 		return mesh.HTTPFilter{Refusal: reason(err)}, true
 	}
-	if msg.GetDisabled() {
-		d.note("http filter %s is disabled", msg.GetName())
-		return f, false
-	}
 	switch typ {
 	case grpcStatsType:
 		return d.grpcStats(msg), true
@@ -109,7 +105,7 @@ func (d *decoder) httpFilter(msg *hcmv3.HttpFilter, typ string) (f mesh.HTTPFilt
 		if err != nil {
 			return mesh.HTTPFilter{Refusal: reason(err)}, true
 		}
-		return mesh.HTTPFilter{Metadata: rules}, len(rules.Request)+len(rules.Response) > 0
+		return mesh.HTTPFilter{Metadata: rules}, true
 	}
 	if f, kept, known := d.extension(msg, typ); known {
 		return f, kept

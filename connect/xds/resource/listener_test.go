@@ -109,16 +109,17 @@ func TestHTTPListener(t *testing.T) {
 			ClientCert: mesh.ForwardClientCert{Mode: mesh.ForwardAppend, Subject: true, Cert: true, Chain: true, DNS: true, URI: true},
 			Tracing:    &mesh.Tracing{Client: 1_000_000, Overall: 1_000_000},
 			Filters: []mesh.HTTPFilter{
-				{GRPCStats: &mesh.GRPCStats{}},
-				{Intention: &mesh.Intention{Action: mesh.Deny}},
-				{Metadata: &mesh.HeaderToMetadata{Request: []mesh.MetadataRule{{
+				{Name: "stats", GRPCStats: &mesh.GRPCStats{}},
+				{Name: "rbac", Intention: &mesh.Intention{Action: mesh.Deny}},
+				{Name: "h2m", Metadata: &mesh.HeaderToMetadata{Request: []mesh.MetadataRule{{
 					Header: "x-forwarded-client-cert", Remove: true,
 					Present: &mesh.MetadataValue{
 						Namespace: "consul", Key: "service", Rewrite: &mesh.RegexRewrite{Pattern: ".*svc/(.*)", Substitution: `\1`},
 					},
 					Missing: &mesh.MetadataValue{Namespace: "consul", Key: "service", Value: "none"},
 				}}}},
-				{Refusal: "http filter wasm: wasm is not supported, and it may not be skipped"},
+				{Name: "wasm", Refusal: "http filter wasm: wasm is not supported, and it may not be skipped"},
+				{Name: "wasm", Refusal: "http filter wasm: wasm is not supported, and it may not be skipped", Disabled: true},
 			},
 		}},
 	}, got)

@@ -18,13 +18,22 @@ func (d *decoder) lua(config *anypb.Any) (*mesh.Lua, error) {
 	if err := unpack(config, msg); err != nil {
 		return nil, err
 	}
-	// source_codes are for routes that name them, and those are refused.
-	if err := d.only(msg, "inline_code default_source_code stat_prefix clear_route_cache", "source_codes - shared_vm_id"); err != nil {
+	if err := d.only(msg, "inline_code default_source_code source_codes stat_prefix clear_route_cache", "- shared_vm_id"); err != nil {
 		return nil, err
 	}
 	s := &mesh.Lua{StatPrefix: msg.GetStatPrefix()}
 	if clear := msg.GetClearRouteCache(); clear != nil {
 		s.KeepRoute = !clear.GetValue()
+	}
+	for name, source := range msg.GetSourceCodes() {
+		code, err := inline(source)
+		if err != nil {
+			return nil, fmt.Errorf("source_codes %s: %w", name, err)
+		}
+		if s.Sources == nil {
+			s.Sources = map[string]string{}
+		}
+		s.Sources[name] = code
 	}
 	switch source := msg.GetDefaultSourceCode(); {
 	case source != nil && msg.GetInlineCode() != "":

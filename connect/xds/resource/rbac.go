@@ -207,6 +207,8 @@ func (d *decoder) principal(msg *rbacv3.Principal) (p mesh.Principal, err error)
 		p.Path = &m
 	case *rbacv3.Principal_SourceIp:
 		p.Source, err = prefixOf(id.SourceIp)
+	case *rbacv3.Principal_RemoteIp:
+		p.Remote, err = prefixOf(id.RemoteIp)
 	case *rbacv3.Principal_DirectRemoteIp:
 		p.Direct, err = prefixOf(id.DirectRemoteIp)
 	default:

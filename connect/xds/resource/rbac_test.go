@@ -75,7 +75,7 @@ func TestRefusedIntentions(t *testing.T) {
 		{policy(`{"destinationIp":{"addressPrefix":"x"}}`, all), "address range"},
 		{policy(`{"urlPath":{"path":{"safeRegex":{"regex":"("}}}}`, all), "pattern"},
 		{policy(`{"urlPath":{}}`, all), "string matcher of unknown kind"},
-		{policy(all, `{"remoteIp":{"addressPrefix":"10.0.0.0"}}`), "is not supported"},
+		{policy(all, `{"filterState":{"key":"k"}}`), "is not supported"},
 		{policy(all, `{"filterState":{"key":"x"}}`), "is not supported"},
 		{policy(all, `{"metadata":{"filter":"f","path":[{"key":"p"}],"value":{"listMatch":{}}}}`), "metadata f"},
 		{policy(all, `{"metadata":{"filter":"f","path":[{"key":"p"}]}}`), "metadata f"},

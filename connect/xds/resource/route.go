@@ -33,10 +33,11 @@ func (d *decoder) route(msg *routev3.RouteConfiguration) *mesh.Route {
 		Name: msg.GetName(), ValidateClusters: msg.GetValidateClusters().GetValue(),
 		SpecificWins: msg.GetMostSpecificHeaderMutationsWins(),
 		IgnorePort:   msg.GetIgnorePortInHostMatching(), IgnoreParameters: msg.GetIgnorePathParametersInPathMatching(),
+		Filters: d.overrides(msg.GetTypedPerFilterConfig()),
 	}
 	err := d.only(msg, "name virtual_hosts validate_clusters request_headers_to_add request_headers_to_remove"+
 		" response_headers_to_add response_headers_to_remove most_specific_header_mutations_wins request_mirror_policies"+
-		" ignore_port_in_host_matching ignore_path_parameters_in_path_matching",
+		" ignore_port_in_host_matching ignore_path_parameters_in_path_matching typed_per_filter_config",
 		"- max_direct_response_body_size_bytes metadata")
 	if err == nil {
 		r.Edit, err = edit(msg)
@@ -63,12 +64,12 @@ func (d *decoder) virtualHost(msg *routev3.VirtualHost, from inherited, err erro
 	vh := &mesh.VirtualHost{
 		Name: msg.GetName(), Domains: lowerAll(msg.GetDomains()),
 		RequestAttempts: msg.GetIncludeRequestAttemptCount(), ResponseAttempts: msg.GetIncludeAttemptCountInResponse(),
-		TimeoutRetry: msg.GetIncludeIsTimeoutRetryHeader(),
+		TimeoutRetry: msg.GetIncludeIsTimeoutRetryHeader(), Filters: d.overrides(msg.GetTypedPerFilterConfig()),
 	}
 	if err == nil {
 		err = d.only(msg, "name domains routes retry_policy require_tls request_headers_to_add request_headers_to_remove"+
 			" response_headers_to_add response_headers_to_remove include_request_attempt_count include_attempt_count_in_response"+
-			" include_is_timeout_retry_header request_mirror_policies",
+			" include_is_timeout_retry_header request_mirror_policies typed_per_filter_config",
 			"- virtual_clusters per_request_buffer_limit_bytes request_body_buffer_limit metadata")
 	}
 	if err == nil {
@@ -103,13 +104,13 @@ func requireTLS(msg routev3.VirtualHost_TlsRequirementType) (mesh.TLSRequirement
 // rule reads one route of a virtual host for which err was found. A rule whose
 // match is not understood takes all that it may be meant for.
 func (d *decoder) rule(msg *routev3.Route, from inherited, err error) *mesh.Rule {
-	r := &mesh.Rule{Name: msg.GetName()}
+	r := &mesh.Rule{Name: msg.GetName(), Filters: d.overrides(msg.GetTypedPerFilterConfig())}
 	if matchErr := d.match(msg.GetMatch(), &r.Match); err == nil {
 		err = matchErr
 	}
 	if err == nil {
 		err = d.only(msg, "name match route redirect direct_response request_headers_to_add request_headers_to_remove"+
-			" response_headers_to_add response_headers_to_remove",
+			" response_headers_to_add response_headers_to_remove typed_per_filter_config",
 			"decorator tracing - metadata per_request_buffer_limit_bytes request_body_buffer_limit stat_prefix")
 	}
 	if err == nil {
@@ -119,7 +120,7 @@ func (d *decoder) rule(msg *routev3.Route, from inherited, err error) *mesh.Rule
 		err = d.action(msg, from, r)
 	}
 	if err != nil {
-		*r = mesh.Rule{Name: r.Name, Match: r.Match, Refusal: reason(err)}
+		*r = mesh.Rule{Name: r.Name, Match: r.Match, Filters: r.Filters, Refusal: reason(err)}
 	}
 	return r
 }

@@ -137,7 +137,7 @@ func TestRefusedRules(t *testing.T) {
 		{`{"match":{"prefix":"/"},"route":{"clusterSpecifierPlugin":"x"}}`, "cluster_specifier_plugin is not supported", mesh.Match{Prefix: "/"}},
 		{`{"match":{"prefix":"/"},"route":{"weightedClusters":{"clusters":[{"name":"a","weight":0}]}}}`, "without a weight", mesh.Match{Prefix: "/"}},
 		{`{"match":{"prefix":"/"},"route":{"cluster":"c","regexRewrite":{"pattern":{"regex":"("}}}}`, "regex_rewrite", mesh.Match{Prefix: "/"}},
-		{`{"match":{"prefix":"/"},"route":{"cluster":"c"},"typedPerFilterConfig":{"x":{"@type":"type.googleapis.com/x.X"}}}`, "typed_per_filter_config is not supported", mesh.Match{Prefix: "/"}},
+
 		{`{"match":{"prefix":"/"},"route":{"cluster":"c"},"requestHeadersToAdd":[{"header":{"key":"k","value":"%NOPE%"}}]}`, "no such command operator", mesh.Match{Prefix: "/"}},
 		{`{"match":{"prefix":"/"},"route":{"cluster":"c","hashPolicy":[{"filterState":{"key":"k"}}]}}`, "hash_policy", mesh.Match{Prefix: "/"}},
 		{`{"match":{"prefix":"/"},"redirect":{"regexRewrite":{"pattern":{"regex":"("}}}}`, "redirect: pattern", mesh.Match{Prefix: "/"}},

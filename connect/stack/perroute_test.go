@@ -1,0 +1,69 @@
+package stack_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/serai-net/serai/connect/mesh"
+	"github.com/serai-net/serai/connect/stack"
+	"github.com/serai-net/serai/connect/wire"
+)
+
+// A route may leave a filter out, enable it, or have another; what is not understood of that refuses. The rows are what
+// Envoy 1.36 made of them (integration: TestFiltersByRouteAsEnvoy).
+func TestFilterOverrides(t *testing.T) {
+	t.Parallel()
+	all := &mesh.Intention{Action: mesh.Deny, Policies: []mesh.IntentionPolicy{{Permissions: []mesh.Permission{{Any: true}}, Principals: []mesh.Principal{{Any: true}}}}}
+	none := &mesh.Intention{Action: mesh.Deny}
+	off, on, other := &mesh.FilterOverride{Disabled: true}, &mesh.FilterOverride{}, &mesh.FilterOverride{Filter: &mesh.HTTPFilter{Intention: none}}
+	nothing := &mesh.FilterOverride{Disabled: true, Filter: &mesh.HTTPFilter{}}
+	for _, row := range []struct {
+		name              string
+		disabled          bool
+		table, host, rule *mesh.FilterOverride
+		want              int
+	}{
+		{"nothing is said", false, nil, nil, nil, 403},
+		{"disabled", true, nil, nil, nil, 200},
+		{"off", false, nil, nil, off, 200},
+		{"off by the table", false, off, nil, nil, 200},
+		{"on again", false, nil, off, on, 403},
+		{"enabled", true, nil, nil, on, 403},
+		{"another", false, nil, nil, other, 200},
+		{"another of the host, enabled", true, nil, other, on, 200},
+		{"another of the table, off", false, other, nil, off, 200},
+		{"how it is met comes of the table", false, other, off, on, 200},
+		{"met as nothing", false, nil, nothing, on, 200},
+		{"refused", false, nil, nil, &mesh.FilterOverride{Refusal: "unknown"}, 503},
+		{"refused, but off", false, nil, &mesh.FilterOverride{Refusal: "unknown"}, off, 200},
+	} {
+		h := direct()
+		h.Filters = []mesh.HTTPFilter{{Name: "f", Disabled: row.disabled, Intention: all}}
+		under := func(o *mesh.FilterOverride) map[string]*mesh.FilterOverride {
+			if o == nil {
+				return nil
+			}
+			return map[string]*mesh.FilterOverride{"f": o}
+		}
+		vh := h.Route.VirtualHosts[0]
+		h.Route.Filters, vh.Filters, vh.Rules[0].Filters = under(row.table), under(row.host), under(row.rule)
+		if got := do(t, compile(t, h, clusters(t, nil)), &wire.Peer{}, request("GET", "/")); got.Status != row.want {
+			t.Errorf("%s: %d, want %d", row.name, got.Status, row.want)
+		}
+	}
+}
+
+func TestFilterOverrideErrors(t *testing.T) {
+	t.Parallel()
+	for want, o := range map[string]*mesh.FilterOverride{
+		"another kind":       {Filter: &mesh.HTTPFilter{Metadata: &mesh.HeaderToMetadata{}}},
+		`no source code "n"`: {Filter: &mesh.HTTPFilter{Lua: &mesh.Lua{Named: "n"}}},
+	} {
+		h := direct()
+		h.Filters = []mesh.HTTPFilter{{Name: "f", Lua: &mesh.Lua{Code: "x = 1"}}}
+		h.Route.Filters = map[string]*mesh.FilterOverride{"f": o}
+		if _, err := stack.HTTP(h, nil, clusters(t, nil)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %q", err, want)
+		}
+	}
+}
