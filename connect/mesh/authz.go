@@ -55,6 +55,10 @@ type AuthzHTTP struct {
 	PathPrefix string
 	// Add are fields added to the question.
 	Add []HeaderValue
+	// Retries are made where there is no answer or one of 5xx, with pauses of up to
+	// PauseBase, which double up to PauseMax.
+	Retries             int
+	PauseBase, PauseMax time.Duration
 	// Upstream and UpstreamAppend choose fields of the answer that go to the
 	// upstream; Client those of a denial that go to the client (nil means all),
 	// ClientOK those of a consent; Metadata those that become metadata.

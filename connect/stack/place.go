@@ -1,6 +1,7 @@
 package stack
 
 import (
+	"cmp"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
@@ -105,6 +106,12 @@ func (p *Place) authz(c *mesh.ExtAuthz, scope *stats.Scope) extauthz.Place {
 	}
 	if p.router != nil {
 		place.Pin = p.router.pin
+		place.Upstream = func(x *wire.Exchange, req *wire.Request) *stats.Scope {
+			if cluster := p.router.goesTo(x, req); cluster != nil {
+				return p.clusters.Registry().Scope("cluster." + stats.Name(cmp.Or(cluster.Observed(), cluster.Name())) + "." + prefix)
+			}
+			return nil
+		}
 	}
 	return place
 }

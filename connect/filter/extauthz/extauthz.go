@@ -28,6 +28,9 @@ type Place struct {
 	Labels map[string]string
 	// Pin chooses the route of a request before it is changed; may be nil.
 	Pin func(x *wire.Exchange, req *wire.Request)
+	// Upstream is where the cluster that a request would go to counts, as Stats is; nil
+	// for no such cluster. It may be nil.
+	Upstream func(x *wire.Exchange, req *wire.Request) *stats.Scope
 }
 
 // filter is a compiled [mesh.ExtAuthz].
@@ -108,6 +111,7 @@ func (f *filter) serve(x *wire.Exchange, req *wire.Request, next wire.Service) (
 	if err != nil {
 		return nil, err
 	}
+	upstream := f.upstream(x, req)
 	begun := time.Now()
 	v, err := f.ask(x, req, shown)
 	if aborted := x.Aborted(); aborted != nil {
@@ -116,10 +120,12 @@ func (f *filter) serve(x *wire.Exchange, req *wire.Request, next wire.Service) (
 	if err != nil {
 		x.Err = fmt.Errorf("ext_authz: %w", err)
 		f.failed.Add(1)
+		upstream.Counter("error").Add(1)
 		if !f.FailOpen {
 			return reply(x, req, f.statusOnError(), nil, nil)
 		}
 		f.failOpen.Add(1)
+		upstream.Counter("failure_mode_allowed").Add(1)
 		if f.FailOpenHeader {
 			req.Header.Add("x-envoy-auth-failure-mode-allowed", "true")
 		}
@@ -128,6 +134,7 @@ func (f *filter) serve(x *wire.Exchange, req *wire.Request, next wire.Service) (
 	f.note(x, v, time.Since(begun))
 	if !v.allowed {
 		f.denied.Add(1)
+		upstream.Counter("denied").Add(1)
 		if err := checkAll(v.denial); err != nil {
 			return nil, f.bad(err)
 		}
@@ -144,8 +151,19 @@ func (f *filter) serve(x *wire.Exchange, req *wire.Request, next wire.Service) (
 		return nil, f.bad(err)
 	}
 	f.ok.Add(1)
+	upstream.Counter("ok").Add(1)
 	resp, err := next.Serve(x, req)
 	return v.answer(resp, err)
+}
+
+// upstream is where the cluster of a request counts. The route is not fixed by that.
+func (f *filter) upstream(x *wire.Exchange, req *wire.Request) *stats.Scope {
+	if f.place.Upstream == nil {
+		return nil
+	}
+	pinned := x.Pinned
+	defer func() { x.Pinned = pinned }()
+	return f.place.Upstream(x, req)
 }
 
 // bad is the answer to what a service must not ask for.

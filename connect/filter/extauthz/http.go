@@ -3,10 +3,13 @@ package extauthz
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/serai-net/serai/connect/call"
+	"github.com/serai-net/serai/connect/format"
 	"github.com/serai-net/serai/connect/match"
 	"github.com/serai-net/serai/connect/mesh"
 	"github.com/serai-net/serai/connect/wire"
@@ -20,10 +23,21 @@ const removeHeader = "x-envoy-auth-headers-to-remove"
 type httpService struct {
 	*mesh.AuthzHTTP
 	upstream, upstreamAppend, client, clientOK, metadata []*match.StringMatcher
+	// texts are those of Add, nil for a plain value.
+	texts []*format.Text
 }
 
 func compileHTTP(c *mesh.AuthzHTTP) (*httpService, error) {
-	h := &httpService{AuthzHTTP: c}
+	h := &httpService{AuthzHTTP: c, texts: make([]*format.Text, len(c.Add))}
+	for i := range c.Add {
+		if c.Add[i].Text == "" {
+			continue
+		}
+		var err error
+		if h.texts[i], err = format.CompileHeader(c.Add[i].Text); err != nil {
+			return nil, fmt.Errorf("header %s: %w", c.Add[i].Name, err)
+		}
+	}
 	for _, list := range []struct {
 		from []mesh.StringMatch
 		into *[]*match.StringMatcher
@@ -53,14 +67,46 @@ func (f *filter) askHTTP(ctx context.Context, to wire.Service, x *wire.Exchange,
 	if body.is {
 		r.Header.Set(partialBody, fmt.Sprint(body.partial))
 	}
-	for _, h := range f.http.Add {
-		r.Header.Set(h.Name, h.Value)
+	for i, h := range f.http.Add {
+		value := h.Value
+		if text := f.http.texts[i]; text != nil {
+			value = string(text.AppendKnown(nil, &format.Input{Exchange: x}))
+		}
+		if value != "" {
+			r.Header.Set(h.Name, value)
+		}
 	}
+	pause := f.http.PauseBase
+	for n := 0; ; n++ {
+		again := r
+		again.Header = r.Header.Clone()
+		v, err := f.http.once(ctx, to, again)
+		if err == nil || n >= f.http.Retries || !waits(ctx, rand.N(max(pause, 1))) {
+			return v, err
+		}
+		pause = min(2*pause, f.http.PauseMax)
+	}
+}
+
+// waits waits, and tells whether there is still time.
+func waits(ctx context.Context, pause time.Duration) bool {
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return ctx.Err() == nil
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// once asks once.
+func (h *httpService) once(ctx context.Context, to wire.Service, r call.Request) (*verdict, error) {
 	resp, err := call.Do(ctx, to, r)
 	if err != nil {
 		return nil, err
 	}
-	return f.http.read(resp)
+	return h.read(resp)
 }
 
 // read is an answer as a verdict: 200 is a consent, 5xx none at all.

@@ -20,6 +20,8 @@ const (
 	netExtAuthzType = "envoy.extensions.filters.network.ext_authz.v3.ExtAuthz"
 	// authzTimeout is Envoy's default.
 	authzTimeout = 200 * time.Millisecond
+	// authzRetryOn is what Envoy asks a service again for.
+	authzRetryOn = "5xx,gateway-error,connect-failure,reset"
 	// maxAuthzBody bounds what is kept of a body for the service.
 	maxAuthzBody = 16 << 20
 )
@@ -162,7 +164,7 @@ func (d *decoder) plainHeaders(msgs []*corev3.HeaderValue) ([]mesh.HeaderValue, 
 }
 
 func (d *decoder) httpAuthz(msg *authzv3.HttpService, a *mesh.ExtAuthz) error {
-	if err := d.only(msg, "server_uri path_prefix authorization_request authorization_response", ""); err != nil {
+	if err := d.only(msg, "server_uri path_prefix authorization_request authorization_response retry_policy", ""); err != nil {
 		return err
 	}
 	uri := msg.GetServerUri()
@@ -188,8 +190,11 @@ func (d *decoder) httpAuthz(msg *authzv3.HttpService, a *mesh.ExtAuthz) error {
 			return err
 		}
 	}
-	if h.Add, err = d.plainHeaders(req.GetHeadersToAdd()); err != nil {
+	if h.Add, err = d.writtenHeaders(req.GetHeadersToAdd()); err != nil {
 		return err
+	}
+	if err := d.authzRetries(msg.GetRetryPolicy(), h); err != nil {
+		return fmt.Errorf("retry_policy: %w", err)
 	}
 	resp := msg.GetAuthorizationResponse()
 	if err := d.only(resp, "allowed_upstream_headers allowed_upstream_headers_to_append allowed_client_headers"+
@@ -208,6 +213,45 @@ func (d *decoder) httpAuthz(msg *authzv3.HttpService, a *mesh.ExtAuthz) error {
 	} {
 		if *list.into, err = d.stringList(list.msg); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// writtenHeaders reads fields whose values may have command operators.
+func (d *decoder) writtenHeaders(msgs []*corev3.HeaderValue) ([]mesh.HeaderValue, error) {
+	var options []*corev3.HeaderValueOption
+	for _, msg := range msgs {
+		if err := d.only(msg, "key value", ""); err != nil {
+			return nil, err
+		}
+		options = append(options, &corev3.HeaderValueOption{Header: msg, AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD})
+	}
+	return headerValues(options)
+}
+
+// authzRetries reads when a service is asked again.
+func (d *decoder) authzRetries(msg *corev3.RetryPolicy, h *mesh.AuthzHTTP) error {
+	if msg == nil {
+		return nil
+	}
+	if err := d.only(msg, "retry_back_off num_retries retry_on", ""); err != nil {
+		return err
+	}
+	switch on := msg.GetRetryOn(); on {
+	case "", "5xx", authzRetryOn:
+	default:
+		return fmt.Errorf("retry_on %q is not supported", on)
+	}
+	h.Retries = 1
+	if n := msg.GetNumRetries(); n != nil {
+		h.Retries = int(min(n.GetValue(), maxKeyRetries))
+	}
+	h.PauseBase, h.PauseMax = 25*time.Millisecond, 250*time.Millisecond
+	if b := msg.GetRetryBackOff(); b != nil {
+		h.PauseBase = duration(b.GetBaseInterval(), 0)
+		if h.PauseMax = duration(b.GetMaxInterval(), 10*h.PauseBase); h.PauseBase < time.Millisecond || h.PauseMax < h.PauseBase {
+			return fmt.Errorf("pauses from %s to %s", h.PauseBase, h.PauseMax)
 		}
 	}
 	return nil
