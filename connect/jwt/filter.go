@@ -167,13 +167,28 @@ func (f *filter) refuse(err error, realm string) error {
 func (f *filter) verifyAny(v *visit, one found) error {
 	t, err := parse(one.text)
 	if err != nil {
+		f.tellAlone(v, err)
 		return err
 	}
 	p := f.issuer(t.issuer)
 	if p == nil || !one.at.allows(t.issuer) {
+		f.tellAlone(v, errUnknownIssuer)
 		return errUnknownIssuer
 	}
-	return f.verify(v, one, p, p.audiences)
+	err = f.verify(v, one, p, p.audiences)
+	p.tell(v, err)
+	return err
+}
+
+// tellAlone tells what is wrong with a token of which nobody knows whose it is, or that
+// there is none, if there is only one provider (Envoy's rule).
+func (f *filter) tellAlone(v *visit, err error) {
+	if len(f.providers) != 1 {
+		return
+	}
+	for _, p := range f.providers {
+		p.tell(v, err)
+	}
 }
 
 // issuer is the first provider for it, or else the first for any.

@@ -124,6 +124,13 @@ func (p *provider) accept(v *visit, t *token, at *place) {
 	}
 }
 
+// tell tells who comes after what is wrong with a token, if that is asked for.
+func (p *provider) tell(v *visit, err error) {
+	if err != nil && p.FailedMetadata != "" {
+		v.told = append(v.told, telling{p.FailedMetadata, map[string]any{"code": float64(codeOf(err)), "message": err.Error()}})
+	}
+}
+
 // normal makes lists of claims that are delimited by spaces.
 func (p *provider) normal(payload map[string]any) map[string]any {
 	if len(p.SpaceDelimited) == 0 {

@@ -143,6 +143,16 @@ type ofProvider struct {
 }
 
 func (r *ofProvider) check(v *visit) error {
+	err := r.verify(v)
+	if errors.Is(err, errMissing) {
+		r.filter.tellAlone(v, err)
+	} else {
+		r.provider.tell(v, err)
+	}
+	return err
+}
+
+func (r *ofProvider) verify(v *visit) error {
 	r.provider.sanitize(&v.req.Header)
 	tokens := extract(v.req, r.provider.places)
 	if len(tokens) == 0 {
@@ -169,7 +179,11 @@ func (r *lenient) check(v *visit) error {
 		p.sanitize(&v.req.Header)
 	}
 	var last error
-	for _, one := range slices.Backward(extract(v.req, r.places)) {
+	tokens := extract(v.req, r.places)
+	if len(tokens) == 0 {
+		r.filter.tellAlone(v, errMissing)
+	}
+	for _, one := range slices.Backward(tokens) {
 		last = r.filter.verifyAny(v, one)
 	}
 	if r.failed {

@@ -1,10 +1,89 @@
 package jwt
 
+import "errors"
+
 // problem is what is wrong with a token, in Envoy's words, which the client gets.
 type problem string
 
 // Error returns the words.
 func (p problem) Error() string { return string(p) }
+
+// codeOf is Envoy's number of a problem.
+func codeOf(err error) int {
+	p, _ := errors.AsType[problem](err)
+	switch p {
+	case errMissing:
+		return 1
+	case errNotYet:
+		return 2
+	case errExpired:
+		return 3
+	case errFormat:
+		return 4
+	case errHeaderBase64:
+		return 5
+	case errHeaderJSON:
+		return 6
+	case errHeaderAlg:
+		return 7
+	case errAlg:
+		return 8
+	case errHeaderKid:
+		return 9
+	default:
+		return codeOfPayload(p)
+	}
+}
+
+func codeOfPayload(p problem) int {
+	switch p {
+	case errPayloadBase64:
+		return 10
+	case errPayloadJSON:
+		return 11
+	case errIss:
+		return 12
+	case errSub:
+		return 13
+	case errIat:
+		return 14
+	case errIatRange:
+		return 15
+	case errNbf:
+		return 16
+	case errNbfRange:
+		return 17
+	case errExp:
+		return 18
+	case errExpRange:
+		return 19
+	case errJti:
+		return 20
+	case errAud:
+		return 21
+	default:
+		return codeOfKeys(p)
+	}
+}
+
+func codeOfKeys(p problem) int {
+	switch p {
+	case errSignature64:
+		return 22
+	case errUnknownIssuer:
+		return 24
+	case errAudience:
+		return 25
+	case errVerification:
+		return 26
+	case errNoKeys:
+		return 31
+	case errNoMatchingKeys:
+		return 32
+	default: // what could not be fetched
+		return 40
+	}
+}
 
 // Problems. A token that is missing and one of an unknown issuer are less to
 // blame than others when several requirements fail.

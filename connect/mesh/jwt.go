@@ -67,6 +67,9 @@ type JWTProvider struct {
 	// PayloadMetadata and HeaderMetadata are keys of metadata for what a token
 	// says; "" for none.
 	PayloadMetadata, HeaderMetadata string
+	// FailedMetadata is the key for what is wrong with a token, or that there is none; ""
+	// for none.
+	FailedMetadata string
 	// SpaceDelimited are claims which become lists in metadata.
 	SpaceDelimited []string
 	// ClaimHeaders get claims.

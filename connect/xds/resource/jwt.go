@@ -108,7 +108,7 @@ func (d *decoder) jwtProvider(msg *jwtv3.JwtProvider) (*mesh.JWTProvider, error)
 	// The route is always taken after the filters, so there is no cache of it.
 	err := d.only(msg, "issuer audiences subjects require_expiration max_lifetime clock_skew_seconds local_jwks remote_jwks"+
 		" from_headers from_params from_cookies forward forward_payload_header pad_forward_payload_header payload_in_metadata"+
-		" normalize_payload_in_metadata header_in_metadata claim_to_headers jwt_cache_config", "- clear_route_cache")
+		" normalize_payload_in_metadata header_in_metadata claim_to_headers jwt_cache_config failed_status_in_metadata", "- clear_route_cache")
 	if err != nil {
 		return nil, err
 	}
@@ -118,6 +118,7 @@ func (d *decoder) jwtProvider(msg *jwtv3.JwtProvider) (*mesh.JWTProvider, error)
 		Params: msg.GetFromParams(), Cookies: msg.GetFromCookies(),
 		Forward: msg.GetForward(), PayloadHeader: strings.ToLower(msg.GetForwardPayloadHeader()), PadPayload: msg.GetPadForwardPayloadHeader(),
 		PayloadMetadata: msg.GetPayloadInMetadata(), HeaderMetadata: msg.GetHeaderInMetadata(),
+		FailedMetadata: msg.GetFailedStatusInMetadata(),
 		SpaceDelimited: msg.GetNormalizePayloadInMetadata().GetSpaceDelimitedClaims(),
 		CacheSize:      int(msg.GetJwtCacheConfig().GetJwtCacheSize()), CacheLongest: int(msg.GetJwtCacheConfig().GetJwtMaxTokenSize()),
 	}
