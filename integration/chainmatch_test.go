@@ -157,8 +157,6 @@ func (s says) Serve(conn net.Conn, _ *wire.Peer, _ *wire.Drain) {
 func TestChainMatchAsEnvoy(t *testing.T) {
 	t.Parallel()
 	env := harness.ForTest(t)
-	envoy, err := env.Envoy()
-	must(t, err)
 	cases := matchCases()
 	port, err := env.Ports(2*len(cases) + 1)
 	must(t, err)
@@ -182,8 +180,7 @@ func TestChainMatchAsEnvoy(t *testing.T) {
 	})
 	file := filepath.Join(env.Dir(), "envoy.json")
 	must(t, os.WriteFile(file, []byte(`{"static_resources":{"listeners":[`+strings.Join(theirs, ",")+`]}}`), 0o600))
-	_, err = env.Start(harness.Command{Name: "envoy", Path: envoy, Args: []string{"-c", file, "--concurrency", "1", "--disable-hot-restart", "-l", "warning", "--use-dynamic-base-id"}})
-	must(t, err)
+	startEnvoy(t, env, "envoy", file)
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			for _, call := range c.calls {

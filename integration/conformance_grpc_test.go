@@ -82,11 +82,11 @@ func TestGRPCInterop(t *testing.T) {
 		{"edge over TLS", edge + 1, secured},
 		{"sidecars", caller.upstreams["interop"], nil},
 	}
-	if envoy, err := w.env.Tool("envoy"); err == nil {
+	if _, err := w.env.Tool("envoy"); err == nil {
 		theirs := w.interopServer(t, "their-interop-1", "their-interop")
 		theirCaller := w.register(t, "their-caller-1", "their-caller", "their-interop")
-		w.envoy(t, envoy, theirs)
-		w.envoy(t, envoy, theirCaller)
+		w.envoy(t, theirs)
+		w.envoy(t, theirCaller)
 		ways = append(ways, struct {
 			name string
 			port int

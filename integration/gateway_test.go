@@ -1,10 +1,8 @@
 package integration_test
 
 import (
-	"errors"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 
@@ -43,17 +41,8 @@ func (w *world) meshGatewayAs(t *testing.T, edit func(*consulapi.AgentServiceReg
 	}
 	edit(registration)
 	must(t, w.consul.RegisterService(t.Context(), registration, w.consul.Token))
-	consul, err := w.env.Tool("consul")
-	must(t, err)
-	cmd := exec.CommandContext(t.Context(), consul, "connect", "envoy", "-bootstrap", "-ignore-envoy-compatibility",
-		"-gateway", "mesh", "-proxy-id", "mesh-gateway-1", "-http-addr", w.consul.HTTPAddr, "-grpc-addr", w.consul.GRPCAddr,
-		"-token", w.consul.Token, "-admin-bind", local(g.admin))
-	text, err := cmd.Output()
-	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
-		t.Fatalf("consul connect envoy: %v: %s", err, exit.Stderr)
-	}
-	must(t, err)
 	g.file = filepath.Join(w.env.Dir(), "mesh-gateway.json")
+	text := w.bootstrapOf(t, w.consul.Token, "-gateway", "mesh", "-proxy-id", "mesh-gateway-1", "-admin-bind", local(g.admin))
 	must(t, os.WriteFile(g.file, text, 0o600))
 	return g
 }
@@ -62,19 +51,13 @@ func (w *world) meshGatewayAs(t *testing.T, edit func(*consulapi.AgentServiceReg
 func (g *gateway) put(t *testing.T, kind string) {
 	t.Helper()
 	g.stop(t)
-	var err error
 	if kind == "serai" {
+		var err error
 		g.process, err = g.w.env.Serai([]string{"connect", "-c", g.file})
-	} else {
-		var envoy string
-		envoy, err = g.w.env.Envoy()
 		must(t, err)
-		g.process, err = g.w.env.Start(harness.Command{
-			Name: "envoy-gateway", Path: envoy,
-			Args: []string{"-c", g.file, "--concurrency", "1", "--disable-hot-restart", "-l", "warning"},
-		})
+	} else {
+		g.process = startEnvoy(t, g.w.env, "envoy-gateway", g.file)
 	}
-	must(t, err)
 	g.kind = kind
 	waitStatus(t, "http://"+local(g.admin)+"/ready", http.StatusOK)
 }

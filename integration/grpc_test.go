@@ -97,11 +97,9 @@ func TestGRPC(t *testing.T) {
 	echo := w.run(t, "echo-1", "echo")
 	web := w.run(t, "web-1", "web", "echo", "their-echo")
 	w.run(t, "site-1", "site")
-	envoy, err := w.env.Envoy()
-	must(t, err)
 	theirEcho, theirWeb := w.register(t, "their-echo-1", "their-echo"), w.register(t, "their-web-1", "their-web", "echo")
-	w.envoy(t, envoy, theirEcho)
-	w.envoy(t, envoy, theirWeb)
+	w.envoy(t, theirEcho)
+	w.envoy(t, theirWeb)
 	g := w.edge(t, map[string]string{"serai.test.Echo": `service = "echo"`, "site": `service = "site"`})
 
 	t.Run("edge", func(t *testing.T) { t.Parallel(); testGRPCEdge(t, dialGRPC(t, g.addr), echo) })

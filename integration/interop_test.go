@@ -160,15 +160,13 @@ func (w *world) builtin(t *testing.T, i *instance) {
 func TestEnvoy(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, map[string]string{"ours-http": "http", "theirs-http": "http", "ours-http2": "http2", "theirs-http2": "http2", "caller": "http", "their-caller": "http"})
-	envoy, err := w.env.Envoy()
-	must(t, err)
 	for _, service := range []string{"ours-http", "ours-http2", "ours-tcp"} {
 		sidecarReady(t, w.run(t, service+"-1", service))
 	}
 	caller := w.run(t, "caller-1", "caller", "theirs-http", "theirs-http2", "theirs-tcp")
 	theirCaller := w.register(t, "their-caller-1", "their-caller", "ours-http", "ours-http2", "ours-tcp")
 	for _, i := range []*instance{w.register(t, "theirs-http-1", "theirs-http"), w.register(t, "theirs-http2-1", "theirs-http2"), w.register(t, "theirs-tcp-1", "theirs-tcp"), theirCaller} {
-		w.envoy(t, envoy, i)
+		w.envoy(t, i)
 		sidecarReady(t, i)
 	}
 	t.Run("it calls ours by http", func(t *testing.T) { callHTTP(t, w, theirCaller, "ours-http", "ours-http-1") })
@@ -186,26 +184,39 @@ func TestEnvoy(t *testing.T) {
 }
 
 // envoy starts Envoy as the sidecar of an instance.
-func (w *world) envoy(t *testing.T, envoy string, i *instance) {
+func (w *world) envoy(t *testing.T, i *instance) {
 	t.Helper()
 	file := filepath.Join(w.env.Dir(), i.id+".json")
 	must(t, os.WriteFile(file, w.bootstrap(t, i), 0o600))
-	var err error
-	i.sidecar, err = w.env.Start(harness.Command{
-		Name: "envoy-" + i.id, Path: envoy,
-		Args: []string{"-c", file, "--concurrency", "1", "--disable-hot-restart", "-l", "warning"},
+	i.sidecar = startEnvoy(t, w.env, "envoy-"+i.id, file)
+}
+
+// startEnvoy starts Envoy on one thread, as Nomad does, with a bootstrap file.
+func startEnvoy(t *testing.T, env *harness.Env, name, file string) *harness.Process {
+	t.Helper()
+	envoy, err := env.Envoy()
+	must(t, err)
+	process, err := env.Start(harness.Command{
+		Name: name, Path: envoy, Args: []string{"-c", file, "--concurrency", "1", "--disable-hot-restart", "-l", "warning", "--use-dynamic-base-id"},
 	})
 	must(t, err)
+	return process
 }
 
 // bootstrap is what `consul connect envoy` would start Envoy with, for the sidecar of an instance.
 func (w *world) bootstrap(t *testing.T, i *instance) []byte {
 	t.Helper()
+	return w.bootstrapOf(t, w.token(t, i.service), "-sidecar-for", i.id, "-admin-bind", local(i.admin))
+}
+
+// bootstrapOf is what `consul connect envoy` writes for a token and these flags.
+func (w *world) bootstrapOf(t *testing.T, token string, flags ...string) []byte {
+	t.Helper()
 	consul, err := w.env.Tool("consul")
 	must(t, err)
-	cmd := exec.CommandContext(t.Context(), consul, "connect", "envoy", "-bootstrap", "-ignore-envoy-compatibility",
-		"-sidecar-for", i.id, "-http-addr", w.consul.HTTPAddr, "-grpc-addr", w.consul.GRPCAddr,
-		"-token", w.token(t, i.service), "-admin-bind", local(i.admin))
+	cmd := exec.CommandContext(t.Context(), consul, append([]string{
+		"connect", "envoy", "-bootstrap", "-ignore-envoy-compatibility", "-http-addr", w.consul.HTTPAddr, "-grpc-addr", w.consul.GRPCAddr, "-token", token,
+	}, flags...)...)
 	text, err := cmd.Output()
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		t.Fatalf("consul connect envoy: %v: %s", err, exit.Stderr)

@@ -117,8 +117,6 @@ func TestJWTIntentions(t *testing.T) {
 	t.Cleanup(keys.Close)
 	addr, _ := keys.Listener.Addr().(*net.TCPAddr)
 	w.keys = addr.Port
-	envoy, err := w.env.Envoy()
-	must(t, err)
 	w.provider(t, "local", func(e *consulapi.JWTProviderConfigEntry) {
 		e.JSONWebKeySet = &consulapi.JSONWebKeySet{Local: &consulapi.LocalJWKS{JWKS: local64Std(i.jwks(t, "es", "ed"))}}
 		e.Audiences = []string{"app"}
@@ -135,7 +133,7 @@ func TestJWTIntentions(t *testing.T) {
 	w.intend(t, nil)
 	w.run(t, "ours-1", "ours")
 	theirs := w.register(t, "theirs-1", "theirs")
-	w.envoy(t, envoy, theirs)
+	w.envoy(t, theirs)
 	w.caller = w.run(t, "caller-1", "caller", "ours", "theirs", "named")
 	for _, service := range []string{"ours", "theirs"} {
 		waitStatus(t, w.caller.url(service, "/"), http.StatusOK)

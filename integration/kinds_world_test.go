@@ -4,13 +4,11 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -81,38 +79,25 @@ func (g *twinGateway) start(t *testing.T, plane string, edit func(bootstrap []by
 		must(t, err)
 		return
 	}
-	consul, err := w.env.Tool("consul")
-	must(t, err)
 	// Not by -register: consul takes only the first loopback address for one of this machine.
 	lan := consulapi.ServiceAddress{Address: g.address(plane), Port: g.ready}
 	must(t, w.consul.RegisterService(t.Context(), &consulapi.AgentServiceRegistration{
 		Kind: consulapi.ServiceKind(g.kind + "-gateway"), ID: g.service + "-" + plane, Name: g.service, Address: lan.Address, Port: lan.Port,
 		TaggedAddresses: map[string]consulapi.ServiceAddress{"lan": lan}, Proxy: &consulapi.AgentServiceConnectProxyConfig{},
 	}, w.consul.Token))
-	args = append([]string{"connect", "envoy", "-bootstrap", "-ignore-envoy-compatibility"}, slices.DeleteFunc(args[1:], func(a string) bool { return a == "-register" })...)
-	cmd := exec.CommandContext(t.Context(), consul, append(args, "-http-addr", w.consul.HTTPAddr, "-grpc-addr", w.consul.GRPCAddr, "-token", w.consul.Token)...)
-	text, err := cmd.Output()
-	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
-		t.Fatalf("consul connect envoy: %v: %s", err, exit.Stderr)
-	}
-	must(t, err)
+	text := w.bootstrapOf(t, w.consul.Token, slices.DeleteFunc(args[1:], func(a string) bool { return a == "-register" })...)
 	if edit != nil {
 		text = edit(text)
 	}
 	file := filepath.Join(w.env.Dir(), g.service+"-"+plane+".json")
 	must(t, os.WriteFile(file, text, 0o600))
 	if plane == "serai" {
+		var err error
 		g.process[plane], err = w.env.Serai([]string{"connect", "-c", file})
 		must(t, err)
 		return
 	}
-	envoy, err := w.env.Envoy()
-	must(t, err)
-	g.process[plane], err = w.env.Start(harness.Command{
-		Name: "envoy-" + g.service, Path: envoy,
-		Args: []string{"-c", file, "--concurrency", "1", "--disable-hot-restart", "-l", "warning", "--use-dynamic-base-id"},
-	})
-	must(t, err)
+	g.process[plane] = startEnvoy(t, w.env, "envoy-"+g.service, file)
 }
 
 // planeAt is an address of a data plane.

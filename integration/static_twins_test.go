@@ -31,11 +31,10 @@ func staticTwins(t *testing.T, env *harness.Env, n int, resources func(ports []i
 // staticTwinsWith is staticTwins with resources of any kind.
 func staticTwinsWith(t *testing.T, env *harness.Env, n int, resources func(ports []int) map[string]any) map[string]*staticTwin {
 	t.Helper()
-	envoy, err := env.Envoy()
-	must(t, err)
 	twins := map[string]*staticTwin{}
 	for _, kind := range kinds() {
 		twin := &staticTwin{}
+		var err error
 		for range n {
 			port, err := env.Port()
 			must(t, err)
@@ -61,9 +60,7 @@ func staticTwinsWith(t *testing.T, env *harness.Env, n int, resources func(ports
 		must(t, err)
 		must(t, os.WriteFile(file, text, 0o600))
 		if kind == "envoy" {
-			twin.process, err = env.Start(harness.Command{
-				Name: kind, Path: envoy, Args: []string{"-c", file, "--concurrency", "1", "--disable-hot-restart", "-l", "warning", "--use-dynamic-base-id"},
-			})
+			twin.process = startEnvoy(t, env, kind, file)
 		} else {
 			twin.process, err = env.Serai([]string{"connect", "-c", file})
 		}

@@ -23,9 +23,7 @@ func (w *world) start(t *testing.T, kind string, i *instance) *instance {
 		w.connect(t, i)
 		return i
 	}
-	envoy, err := w.env.Envoy()
-	must(t, err)
-	w.envoy(t, envoy, i)
+	w.envoy(t, i)
 	return i
 }
 

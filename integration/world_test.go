@@ -18,8 +18,9 @@ import (
 	"github.com/serai-net/serai/integration/harness"
 )
 
-// patience bounds what must happen at some time, where no requirement says when.
-const patience = 30 * time.Second
+// patience bounds what must happen at some time, where no requirement says when. Consul's agent misses one now and then of
+// many changes at a time, such as that a check passes, and looks again only after up to half a minute.
+const patience = time.Minute
 
 // nomadKill is how long Nomad waits after its signal.
 const nomadKill = 5 * time.Second
