@@ -1,10 +1,13 @@
 package lua
 
 import (
+	"fmt"
+	"reflect"
 	"runtime/debug"
 	"strings"
 
 	lua "github.com/yuin/gopher-lua"
+	"github.com/yuin/gopher-lua/parse"
 )
 
 const (
@@ -17,6 +20,8 @@ const (
 	// maxLoad is the largest source that a script compiles, in bytes: what comes of it in
 	// memory is many times as much, and nobody can end it meanwhile.
 	maxLoad = 64 << 10
+	// maxNesting is how deep expressions, blocks and functions stand in one another.
+	maxNesting = 1000
 	// maxDate is the longest format of a date.
 	maxDate = 1 << 10
 	// maxResumed is how many coroutines may wait for one another, the script included.
@@ -60,11 +65,44 @@ func growth() uint64 {
 // loadString is loadstring with a bound.
 func loadString(inner lua.LValue) lua.LGFunction {
 	return func(l *lua.LState) int {
-		if len(l.CheckString(1)) > maxLoad {
+		text := l.CheckString(1)
+		if len(text) > maxLoad {
 			l.RaiseError("a chunk of more than %d bytes", maxLoad)
+		}
+		if chunk, err := parse.Parse(strings.NewReader(text), ""); err == nil && nested(reflect.ValueOf(chunk), 0) {
+			l.RaiseError("%s", errNested.Error())
 		}
 		return pass(l, inner)
 	}
+}
+
+// errNested: whoever compiles it would take the square of that in time and memory.
+var errNested = fmt.Errorf("expressions, blocks or functions stand in one another more than %d deep", maxNesting)
+
+// nested tells whether a tree of syntax is too deep.
+func nested(tree reflect.Value, depth int) bool {
+	if depth > maxNesting {
+		return true
+	}
+	switch tree.Kind() { //nolint:exhaustive // all others are leaves
+	case reflect.Interface:
+		return nested(tree.Elem(), depth)
+	case reflect.Pointer:
+		return nested(tree.Elem(), depth+1)
+	case reflect.Slice:
+		for i := range tree.Len() {
+			if nested(tree.Index(i), depth) {
+				return true
+			}
+		}
+	case reflect.Struct:
+		for _, field := range tree.Fields() {
+			if nested(field, depth) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // load is load with a bound: its pieces are put together and given to loadstring.

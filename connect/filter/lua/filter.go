@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"reflect"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -91,6 +92,9 @@ func New(c *mesh.Lua, place Place) (*Filter, error) {
 	chunk, err := parse.Parse(bytes.NewReader([]byte(code)), "script")
 	if err != nil {
 		return nil, fmt.Errorf("lua: %w", err)
+	}
+	if nested(reflect.ValueOf(chunk), 0) {
+		return nil, fmt.Errorf("lua: %w", errNested)
 	}
 	proto, err := lua.Compile(chunk, "script")
 	if err != nil {

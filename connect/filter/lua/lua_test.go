@@ -36,6 +36,12 @@ type rig struct {
 
 func newRig(tb testing.TB, script string) *rig {
 	tb.Helper()
+	return newRigWithin(tb, script, 200*time.Millisecond)
+}
+
+// newRigWithin is a rig whose script may run for so long.
+func newRigWithin(tb testing.TB, script string, budget time.Duration) *rig {
+	tb.Helper()
 	r := &rig{}
 	var err error
 	r.filter, err = lua.New(&mesh.Lua{Code: script}, lua.Place{
@@ -45,7 +51,7 @@ func newRig(tb testing.TB, script string) *rig {
 			}
 			return nil
 		},
-		Stats: r.registry.Scope("lua."), Budget: 200 * time.Millisecond,
+		Stats: r.registry.Scope("lua."), Budget: budget,
 		Log: slog.New(slog.NewTextHandler(&r.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	})
 	if err != nil {
@@ -329,7 +335,7 @@ func TestErrors(t *testing.T) {
 
 func TestBadScripts(t *testing.T) {
 	t.Parallel()
-	for _, script := range []string{"function", "error('x')", "while true do end", "x = io.open('/etc/passwd')"} {
+	for _, script := range []string{"function", "error('x')", "while true do end", "x = io.open('/etc/passwd')", "x = 1" + strings.Repeat("+1", 100_000)} {
 		if _, err := lua.New(&mesh.Lua{Code: script}, lua.Place{Log: slog.New(slog.DiscardHandler), Budget: 50 * time.Millisecond}); err == nil {
 			t.Errorf("%s: is taken", script)
 		}

@@ -4,6 +4,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 )
 
 // One instruction makes so much and no more, and all those of a call together do, too.
@@ -26,6 +27,7 @@ func TestMemoryIsBounded(t *testing.T) {
 		"tables that share tables":        {`local t = {} for i = 1, 12 do local u = {} for j = 1, 10 do u[j] = t end t = u end; h:streamInfo():dynamicMetadata():set("a", "b", t)`, "more than 10000 values"},
 		"a chunk":                         {`loadstring(string.rep("a=1 ", 100000))`, "a chunk of more than"},
 		"a chunk in pieces":               {`load(function() return "a=1 " end)`, "a chunk of more than"},
+		"a chunk of many operators":       {`loadstring("return a" .. string.rep("+a", 30000))`, "more than 1000 deep"},
 		"small chunks":                    {`local n = 0; assert(loadstring("x = 1"))(); assert(load(function() n = n + 1; return n == 1 and "y = " or n == 2 and "2" or nil end))(); assert(x == 1 and y == 2)`, ""},
 		"a date":                          {`os.date(string.rep("%c", 1000000))`, "a format of more than"},
 		"a small date":                    {`assert(os.date("!%Y", 0) == "1970")`, ""},
@@ -44,10 +46,10 @@ func TestMemoryIsBounded(t *testing.T) {
 			local _, x = coroutine.resume(co, 1); local _, y = coroutine.resume(co, 21); assert(x == 2 and y == 42 and coroutine.status(co) == "dead")
 			local n = 0; for v in coroutine.wrap(function() for i = 1, 3 do coroutine.yield(i) end end) do n = n + v end; assert(n == 6)`, ""},
 	} {
-		r := newRig(t, `function envoy_on_request(h)
+		r := newRigWithin(t, `function envoy_on_request(h)
 			local ok, err = pcall(function() `+tt.script+` end)
 			h:headers():replace("said", ok and "ok" or tostring(err))
-		end`)
+		end`, time.Minute)
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
 		r.serve(t, request("body"))
@@ -65,7 +67,7 @@ func TestMemoryIsBounded(t *testing.T) {
 // What one call has made is not held against the next.
 func TestMemoryIsCountedAnew(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, `function envoy_on_request(h) for i = 1, 30 do string.rep("x", 1000000) end; h:headers():replace("said", "ok") end`)
+	r := newRigWithin(t, `function envoy_on_request(h) for i = 1, 30 do string.rep("x", 1000000) end; h:headers():replace("said", "ok") end`, time.Minute)
 	for range 4 {
 		if r.serve(t, request()); !strings.Contains(r.header, "said=ok") {
 			t.Fatal(r.log.String())
