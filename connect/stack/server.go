@@ -20,6 +20,8 @@ type ServerConfig = mesh.Codec
 type Server struct {
 	h1 *http1.Server
 	h2 *http2.Server
+	// only1 says that HTTP/2 is not served, whatever ALPN has chosen.
+	only1 bool
 	// second counts connections of HTTP/2; nil if nobody does. It is set before the
 	// first connection.
 	second *secondConns
@@ -33,7 +35,7 @@ type secondConns struct {
 
 // NewServer makes a server; service and log are as in [http1.NewServer].
 func NewServer(c ServerConfig, service func() wire.Service, log *slog.Logger) *Server {
-	s := &Server{}
+	s := &Server{only1: c.HTTP1Only}
 	s.h2 = http2.NewServer(http2.Config{
 		Bounds:     bounds(c),
 		MaxStreams: c.HTTP2.MaxStreams, IdleTimeout: c.IdleTimeout, HeaderTimeout: c.HeaderTimeout,
@@ -75,7 +77,7 @@ func (s *Server) Stats() (*http1.Stats, *http2.Stats) { return &s.h1.Stats, &s.h
 
 // Serve serves one connection and closes it.
 func (s *Server) Serve(conn net.Conn, peer *wire.Peer, drain *wire.Drain) {
-	if secured, ok := conn.(*tls.Conn); ok && secured.ConnectionState().NegotiatedProtocol == "h2" {
+	if secured, ok := conn.(*tls.Conn); ok && !s.only1 && secured.ConnectionState().NegotiatedProtocol == "h2" {
 		defer s.countSecond()()
 		s.h2.Serve(conn, peer, drain)
 		return

@@ -195,6 +195,39 @@ func TestNoALPN(t *testing.T) {
 	}
 }
 
+// TestHTTP1Only serves nothing else, though TLS has agreed on HTTP/2 with a client that
+// knows only that.
+func TestHTTP1Only(t *testing.T) {
+	site := httptest.NewUnstartedServer(nil)
+	site.StartTLS()
+	defer site.Close()
+	server := stack.NewServer(stack.ServerConfig{HTTP1Only: true}, func() wire.Service { return nil }, slog.New(slog.DiscardHandler))
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	defer l.Close()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		conn, err := l.Accept()
+		if err != nil {
+			return
+		}
+		secured := tls.Server(conn, &tls.Config{Certificates: site.TLS.Certificates, NextProtos: []string{"http/1.1", "h2"}})
+		if secured.HandshakeContext(context.Background()) == nil {
+			server.Serve(secured, &wire.Peer{TLS: true}, &wire.Drain{})
+		}
+	}()
+	conn, err := tls.Dial("tcp", l.Addr().String(), &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}})
+	must(t, err)
+	io.WriteString(conn, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n") //nolint:errcheck // the answer tells
+	answer, _ := io.ReadAll(conn)
+	if !strings.HasPrefix(string(answer), "HTTP/1.1 505 ") {
+		t.Errorf("%q", answer)
+	}
+	conn.Close()
+	<-done
+}
+
 // TestSwitchOver takes websockets over HTTP/2 hops: from HTTP/1, and from HTTP/2.
 func TestSwitchOver(t *testing.T) {
 	app := bothProtocols(t)
