@@ -33,6 +33,7 @@ func givenValues() map[protoreflect.FullName]given {
 		"envoy.extensions.filters.http.header_to_metadata.v3.Config.Rule.on_header_missing":                                  {json: `{"onHeaderMissing":{"key":"k","value":"v"}}`},
 		"envoy.extensions.filters.http.lua.v3.Lua.inline_code":                                                               {json: `{"inlineCode":"function envoy_on_request(h) end"}`, without: "default_source_code"},
 		"envoy.extensions.filters.http.lua.v3.Lua.source_codes":                                                              {json: `{"sourceCodes":{"a":{"inlineString":"function envoy_on_request(h) end"}}}`},
+		"envoy.config.route.v3.RouteAction.HashPolicy.Cookie.attributes":                                                     {json: `{"attributes":[{"name":"Secure"}]}`},
 		"envoy.config.rbac.v3.Principal.remote_ip":                                                                           {json: `{"remoteIp":{"addressPrefix":"10.0.0.0","prefixLen":8}}`},
 		"envoy.extensions.filters.http.header_to_metadata.v3.Config.Rule.cookie":                                             {json: `{"cookie":"c"}`, without: "header"},
 		"envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.scheme_header_transformation":     {json: `{"schemeHeaderTransformation":{"schemeToOverwrite":"https"}}`},

@@ -76,6 +76,7 @@ func TestManagerFieldsAsEnvoy(t *testing.T) {
 		managerChain{manager: `"original_ip_detection_extensions":[` + custom("") + `]`, table: told}, managerChain{manager: `"original_ip_detection_extensions":[` + custom(`"reject_with_status":{"code":"TooManyRequests"}`) + `]`, table: told},
 		managerChain{manager: `"original_ip_detection_extensions":[` + custom("") + `,{"name":"x","typed_config":{"@type":"` + detection + `xff.v3.XffConfig","skip_xff_append":false}}]`, table: told},
 		managerChain{manager: `"common_http_protocol_options":{"max_requests_per_connection":2}`, table: told},
+		managerChain{manager: `"add_user_agent":true`, table: told},
 	)
 	var asks []routeAsk
 	for _, host := range []string{"x.example.", "x.example.:80", "x.example", "y.", "x.example..", "."} {
@@ -100,6 +101,7 @@ func TestManagerFieldsAsEnvoy(t *testing.T) {
 			asks = append(asks, routeAsk{i, "GET", "h", "/", fields, ""})
 		}
 	}
+	asks = append(asks, routeAsk{10, "GET", "h", "/", nil, ""}, routeAsk{10, "GET", "h", "/", []string{"User-Agent: ", "X-Envoy-Downstream-Service-Node: x"}, ""})
 	w.same(t, asks)
 	for _, kind := range kinds() {
 		if n := requestsPerConnection(t, local(w.all[kind].ports[9])); n != 2 {

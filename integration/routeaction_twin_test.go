@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -83,13 +84,14 @@ func newChainTwins(t *testing.T, chains ...managerChain) *routeTwins {
 	addr := app.Listener.Addr().String()
 	named := strings.Replace(string(clusterAt("named", addr)), `"STATIC"`, `"STRICT_DNS","dns_lookup_family":"V4_ONLY"`, 1)
 	named = strings.Replace(named, `"127.0.0.1"`, `"localhost"`, 1)
+	ring := strings.Replace(string(clusterAt("ring", addr)), `"STATIC"`, `"STATIC","lb_policy":"RING_HASH"`, 1)
 	w.all = staticTwins(t, harness.ForTest(t), len(chains), func(ports []int) (clusters, listeners []json.RawMessage) {
 		for i, c := range chains {
 			listeners = append(listeners, fmt.Appendf(nil, `{"name":"l%d","address":{"socket_address":{"address":"127.0.0.1","port_value":%d}},"filter_chains":[{"filters":[{"name":"hcm",
 				"typed_config":{"@type":%q,"stat_prefix":"h%d",%s"http_filters":[%s{"name":"router","typed_config":{"@type":%q}}],"route_config":{"validate_clusters":false,%s}}]}]}`,
 				i, ports[i], hcmType, i, behind(c.manager), behind(c.filters), routerAny, c.table[1:]))
 		}
-		return []json.RawMessage{clusterAt("a", addr), clusterAt("b", addr), clusterAt("copies", addr), json.RawMessage(named)}, listeners
+		return []json.RawMessage{clusterAt("a", addr), clusterAt("b", addr), clusterAt("copies", addr), json.RawMessage(named), json.RawMessage(ring)}, listeners
 	})
 	return w
 }
@@ -111,7 +113,7 @@ func (q routeAsk) String() string {
 func shownFields() []string {
 	return []string{
 		"X-Forwarded-Host", "X-Envoy-Original-Host", "X-Envoy-Original-Path", "X-Envoy-Expected-Rq-Timeout-Ms", "Grpc-Timeout", "X-Envoy-Is-Timeout-Retry",
-		"X-Envoy-Attempt-Count", "X-Add", "X-Lua", "User-Agent", "Via", "X-Forwarded-For", "X-Envoy-External-Address", "X-Envoy-Internal",
+		"X-Envoy-Attempt-Count", "X-Add", "X-Lua", "X-Which", "X-Envoy-Downstream-Service-Cluster", "X-Envoy-Downstream-Service-Node", "User-Agent", "Via", "X-Forwarded-For", "X-Envoy-External-Address", "X-Envoy-Internal",
 	}
 }
 
@@ -125,6 +127,9 @@ func (w *routeTwins) put(t *testing.T, kind string, q routeAsk) string {
 	req.Header.Set("User-Agent", "twin")
 	for _, f := range q.fields {
 		name, value, _ := strings.Cut(f, ": ")
+		if name == "User-Agent" {
+			req.Header.Del(name) // "" sends none
+		}
 		req.Header.Add(name, value)
 	}
 	client := strict(t)
@@ -136,6 +141,9 @@ func (w *routeTwins) put(t *testing.T, kind string, q routeAsk) string {
 		return err.Error()
 	}
 	out := fmt.Sprintf("%d location=%q grpc=%q", got.status, got.header.Get("Location"), got.header.Get("Grpc-Status"))
+	if cookie := got.header.Get("Set-Cookie"); cookie != "" {
+		out += " cookie=" + regexp.MustCompile(`"[0-9a-f]+"`).ReplaceAllString(cookie, "N") // by the client's port
+	}
 	var s seen
 	if w.bodies && !strings.HasPrefix(got.body, `{"Name"`) {
 		out += fmt.Sprintf(" %q %q added=%q message=%q", strings.TrimSuffix(got.header.Get("Content-Type"), "; charset=utf-8"), strings.TrimSuffix(got.body, "\n"), got.header.Get("X-Added"), got.header.Get("Grpc-Message"))
@@ -193,6 +201,9 @@ func TestRouteActionsAsEnvoy(t *testing.T) {
 	prefix := func(path, action string) string {
 		return route(fmt.Sprintf(`"prefix":%q`, path), `"route":{`+action+`}`)
 	}
+	share := func(name string, weight int) string {
+		return fmt.Sprintf(`{"name":"a","weight":%d,"request_headers_to_add":[{"header":{"key":"x-which","value":%q}}]}`, weight, name)
+	}
 	redirect := func(path, action string) string {
 		return route(fmt.Sprintf(`"prefix":%q`, path), `"redirect":{`+action+`}`)
 	}
@@ -212,6 +223,9 @@ func TestRouteActionsAsEnvoy(t *testing.T) {
 		prefix("/cluster/host", `"cluster_header":":authority"`),
 		prefix("/weighted/host", `"weighted_clusters":{"clusters":[{"name":"a","weight":1,"host_rewrite_literal":"w.example"}]}`),
 		prefix("/weighted/both", `"host_rewrite_literal":"r.example","append_x_forwarded_host":true,"weighted_clusters":{"clusters":[{"name":"a","weight":1,"host_rewrite_literal":"w.example"}]}`),
+		prefix("/weighted/number", `"weighted_clusters":{"header_name":"X-Number","clusters":[`+share("one", 1)+","+share("two", 2)+`]}`),
+		prefix("/weighted/hash", `"hash_policy":[{"header":{"header_name":"X-Number"}}],"weighted_clusters":{"use_hash_policy":true,"clusters":[`+share("one", 50)+","+share("two", 50)+`]}`),
+		prefix("/cookie", `"cluster":"ring","hash_policy":[{"cookie":{"name":"c","ttl":"60s","path":"/x","attributes":[{"name":"SameSite","value":"Strict"},{"name":"Secure"}]}}]`),
 		prefix("/weighted/header", `"weighted_clusters":{"clusters":[{"cluster_header":"X-Cluster","weight":1}]}`),
 		prefix("/stream/ever", `"cluster":"a","timeout":"0.1s","max_stream_duration":{"max_stream_duration":"0.4s"}`),
 		prefix("/stream/zero", `"cluster":"a","timeout":"5s","max_stream_duration":{"max_stream_duration":"0s"}`),
@@ -257,6 +271,13 @@ func TestRouteActionsAsEnvoy(t *testing.T) {
 	}
 	asks = append(asks, routeAsk{0, "GET", "a", "/cluster/host", nil, ""}, routeAsk{0, "GET", "nowhere", "/cluster/host", nil, ""},
 		routeAsk{0, "GET", "h", "/weighted/host", nil, ""}, routeAsk{0, "GET", "h", "/weighted/both", nil, ""}, routeAsk{0, "GET", "h", "/stream/ever", nil, ""}, routeAsk{0, "GET", "h", "/stream/zero", nil, ""})
+	asks = append(asks, routeAsk{0, "GET", "h", "/cookie", nil, ""}, routeAsk{0, "GET", "h", "/cookie", []string{"Cookie: c=1"}, ""})
+	for n := range 40 {
+		asks = append(asks, routeAsk{0, "GET", "h", "/weighted/hash", []string{fmt.Sprint("X-Number: ", n)}, ""})
+	}
+	for _, n := range []string{"0", "1", "2", "3", " 4 ", "18446744073709551615"} {
+		asks = append(asks, routeAsk{0, "GET", "h", "/weighted/number", []string{"X-Number: " + n}, ""})
+	}
 	grpc := "Content-Type: application/grpc"
 	for _, path := range []string{"/stream/zero", "/stream/grpc", "/stream/none", "/grpc/most", "/grpc/any", "/grpc/any/ever"} {
 		for _, timeout := range []string{"", "50m", "250m", "1H", "20S", "120000u", "1n", "123456789m", "x", "0S", "99999999S", "1500000000n"} {

@@ -21,6 +21,10 @@ type Conduct struct {
 	ForwardedPort bool
 	// Via is appended to via, both ways; "" is not.
 	Via string
+	// UserAgent says to the upstream who we are: Cluster in user-agent, where the client
+	// says nothing, and both in fields of Envoy's.
+	UserAgent     bool
+	Cluster, Node string
 	// Detect are ways to find out who the client is, in order, instead of that; nil is
 	// not. They do not go along with UseRemote and TrustedHops.
 	Detect []Detection

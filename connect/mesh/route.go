@@ -56,6 +56,10 @@ type Rule struct {
 	Match Match
 	// Targets share the requests by weight; one target needs none.
 	Targets []Target
+	// WeightHeader is the field whose number chooses the target instead of chance;
+	// WeightHash chooses it by the hash that Hash gives.
+	WeightHeader string
+	WeightHash   bool
 	// Direct answers without an upstream, Redirect sends the client elsewhere.
 	Direct   *DirectResponse
 	Redirect *Redirect
@@ -243,6 +247,8 @@ type HashPolicy struct {
 // HashCookie makes a cookie where there is none, if TTL is set.
 type HashCookie struct {
 	Name, Path string
+	// Attributes are further ones of the cookie; one without a value is only named.
+	Attributes []Pair
 	TTL        time.Duration
 	HasTTL     bool
 }

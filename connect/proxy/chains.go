@@ -32,6 +32,7 @@ type chains struct {
 	loader    *mtls.Loader
 	observe   *telemetry.Observer
 	service   string         // our own
+	id        string         // the node's
 	node      map[string]any // its metadata in the bootstrap file
 	kept      stack.Kept
 	failed    func() bool // tells whether we are to be left alone; nil never
@@ -274,12 +275,14 @@ func (cs *chains) http(l *mesh.Listener, d *mesh.FilterChain, routes map[string]
 			return next.Serve(x, req)
 		})
 	}
+	conduct := d.HTTP.Conduct
+	conduct.Cluster, conduct.Node = cs.service, cs.id
 	replies, err := stack.LocalReply(d.HTTP.LocalReply)
 	if err != nil {
 		return nil, err
 	}
 	return wire.Stack(
-		service, named, cs.counter(l, d).Layer, cs.observe.HTTP(cs.place(l)), logs.Layer(d.HTTP.LogMoments.Tunnel), stack.Conduct(d.HTTP.Conduct), replies,
+		service, named, cs.counter(l, d).Layer, cs.observe.HTTP(cs.place(l)), logs.Layer(d.HTTP.LogMoments.Tunnel), stack.Conduct(conduct), replies,
 		cs.traces.Compile(d.HTTP.Tracing, l.Direction == mesh.Outbound).Count(cs.tracing(d)).Layer(), stack.Connection(policy),
 	), nil
 }

@@ -90,6 +90,7 @@ func New(config Config, observe *telemetry.Observer, log *slog.Logger) (*Proxy, 
 	p.chains = &chains{
 		listeners: p.listeners, clusters: p.clusters, loader: &mtls.Loader{}, observe: observe, log: log,
 		service: cmp.Or(config.XDS.ADS.Node.Cluster, config.XDS.ADS.Node.ID), node: config.XDS.ADS.Node.Metadata,
+		id:     config.XDS.ADS.Node.ID,
 		failed: func() bool { return p.unhealthy.Load() || p.draining.Load() },
 	}
 	p.chains.traces = trace.New(tracingOf(config.Bootstrap), config.XDS.ADS.Node.ID, config.XDS.ADS.Node.Cluster, p.find, log)

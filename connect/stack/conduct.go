@@ -99,6 +99,9 @@ func introduce(c *mesh.Conduct, x *wire.Exchange, req *wire.Request) error {
 	if c.Via != "" {
 		appendTo(h, "via", c.Via, ", ")
 	}
+	if c.UserAgent {
+		present(c, h)
+	}
 	if client := x.Client().Addr(); c.UseRemote && client.IsValid() && !h.Has(externalField) {
 		h.Add(externalField, client.String())
 	}
@@ -106,6 +109,17 @@ func introduce(c *mesh.Conduct, x *wire.Exchange, req *wire.Request) error {
 		h.Set(requestIDField, newRequestID(x))
 	}
 	return nil
+}
+
+// present says to the upstream who we are (add_user_agent).
+func present(c *mesh.Conduct, h *wire.Header) {
+	h.Set("x-envoy-downstream-service-cluster", c.Cluster)
+	if h.Get("user-agent") == "" {
+		h.Set("user-agent", c.Cluster)
+	}
+	if c.Node != "" {
+		h.Set("x-envoy-downstream-service-node", c.Node)
+	}
 }
 
 // disbelieve takes out what only Envoy itself may tell, or somebody it trusts: as

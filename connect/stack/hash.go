@@ -134,14 +134,22 @@ func newCookie(peer *wire.Peer) string {
 }
 
 func cookieText(c *mesh.HashCookie, value string) string {
-	text := c.Name + `="` + value + `"`
+	var b strings.Builder
+	b.WriteString(c.Name + `="` + value + `"`)
 	if c.TTL > 0 {
-		text += "; Max-Age=" + strconv.FormatInt(int64(c.TTL.Seconds()), 10)
+		b.WriteString("; Max-Age=" + strconv.FormatInt(int64(c.TTL.Seconds()), 10))
 	}
 	if c.Path != "" {
-		text += "; Path=" + c.Path
+		b.WriteString("; Path=" + c.Path)
 	}
-	return text + "; HttpOnly"
+	for _, a := range c.Attributes {
+		b.WriteString("; " + a.Name)
+		if a.Value != "" {
+			b.WriteString("=" + a.Value)
+		}
+	}
+	b.WriteString("; HttpOnly")
+	return b.String()
 }
 
 // sourceHash is the hash of the peer's address, if it has one.

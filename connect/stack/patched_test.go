@@ -164,3 +164,36 @@ func TestDetection(t *testing.T) {
 		t.Errorf("%v %v", x.Flag, up)
 	}
 }
+
+// A share that is chosen by a hash sticks to what is hashed, and one by a number to the number.
+func TestSharesThatStick(t *testing.T) {
+	t.Parallel()
+	app := backend(t, func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, r.Header.Get("X-Which")) })
+	to := func(name string, weight uint32) mesh.Target {
+		return mesh.Target{Cluster: "c", Weight: weight, Edit: mesh.HeaderEdit{RequestSet: []mesh.HeaderValue{{Name: "x-which", Value: name}}}}
+	}
+	number := compile(t, &mesh.HTTP{Route: toward(func(r *mesh.Rule) {
+		r.Targets, r.WeightHeader = []mesh.Target{to("a", 1), to("b", 2)}, "x-number"
+	})}, clusters(t, map[string]string{"c": app}))
+	for value, want := range map[string]string{"0": "a", "1": "b", " 2 ": "b", "3": "a", "18446744073709551615": "a"} {
+		if got := do(t, number, &wire.Peer{}, request("GET", "/", "x-number", value)); got.Body != want {
+			t.Errorf("%s: got %q, want %q", value, got.Body, want)
+		}
+	}
+	hashed := compile(t, &mesh.HTTP{Route: toward(func(r *mesh.Rule) {
+		r.Targets, r.WeightHash, r.Hash = []mesh.Target{to("a", 1), to("b", 1)}, true, []mesh.HashPolicy{{Header: "x-user"}}
+	})}, clusters(t, map[string]string{"c": app}))
+	found := map[string]int{}
+	for user := range 32 {
+		first := do(t, hashed, &wire.Peer{}, request("GET", "/", "x-user", fmt.Sprint(user))).Body
+		found[first]++
+		for range 3 {
+			if got := do(t, hashed, &wire.Peer{}, request("GET", "/", "x-user", fmt.Sprint(user))).Body; got != first {
+				t.Fatalf("user %d: %q after %q", user, got, first)
+			}
+		}
+	}
+	if found["a"] < 5 || found["b"] < 5 {
+		t.Errorf("%v", found)
+	}
+}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/serai-net/serai/connect/match"
 	"github.com/serai-net/serai/connect/mesh"
 	"github.com/serai-net/serai/connect/route"
 	"github.com/serai-net/serai/connect/upstream"
@@ -179,9 +180,27 @@ func (r *router) aim(x *wire.Exchange, req *wire.Request) *mesh.Target {
 		return nil
 	}
 	if c.target == nil {
-		c.target = c.rule.Target()
+		c.target = choose(x, req, c.rule)
 	}
 	return c.target
+}
+
+// choose takes one of the rule's targets: by chance, or by what the request says.
+func choose(x *wire.Exchange, req *wire.Request, rule *route.Rule) *mesh.Target {
+	switch {
+	case rule.WeightHeader != "":
+		value, _ := match.Value(req, rule.WeightHeader)
+		if n, err := strconv.ParseUint(strings.TrimSpace(value), 10, 64); err == nil {
+			return mesh.ChooseBy(rule.Targets, n)
+		}
+	case rule.WeightHash:
+		if hash(rule.Hash, x, req); x.Choice.Hashed {
+			n := x.Choice.Hash
+			x.Choice.Hash, x.Choice.Hashed = 0, false // as if it had not been looked at
+			return mesh.ChooseBy(rule.Targets, n)
+		}
+	}
+	return rule.Target()
 }
 
 func ruleName(rule *route.Rule, table string) string {
@@ -195,7 +214,7 @@ func ruleName(rule *route.Rule, table string) string {
 // has none.
 func (r *router) forward(x *wire.Exchange, req *wire.Request, rule *route.Rule, target *mesh.Target) (*wire.Response, *mesh.Target, error) {
 	if target == nil {
-		target = rule.Target()
+		target = choose(x, req, rule)
 	}
 	if target == nil {
 		return nil, nil, &wire.Fault{Status: http.StatusServiceUnavailable, Flag: wire.FlagNoCluster, Details: "cluster_not_found"}

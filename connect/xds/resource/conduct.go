@@ -27,6 +27,7 @@ func (d *decoder) conduct(msg *hcmv3.HttpConnectionManager) (mesh.Conduct, error
 		TrustedHops:       msg.GetXffNumTrustedHops(),
 		ForwardedPort:     msg.GetAppendXForwardedPort(),
 		Via:               msg.GetVia(),
+		UserAgent:         msg.GetAddUserAgent().GetValue(),
 	}
 	switch how := msg.GetServerHeaderTransformation(); how {
 	case hcmv3.HttpConnectionManager_OVERWRITE:

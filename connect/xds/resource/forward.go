@@ -36,6 +36,8 @@ func (d *decoder) forward(msg *routev3.RouteAction, from inherited, r *mesh.Rule
 	if r.Targets, err = d.targets(msg); err != nil {
 		return err
 	}
+	r.WeightHeader = strings.ToLower(msg.GetWeightedClusters().GetHeaderName())
+	r.WeightHash = msg.GetWeightedClusters().GetUseHashPolicy().GetValue()
 	if r.NoCluster, err = noCluster(msg.GetClusterNotFoundResponseCode()); err != nil {
 		return err
 	}
@@ -154,7 +156,7 @@ func (d *decoder) targets(msg *routev3.RouteAction) ([]mesh.Target, error) {
 		}
 		return []mesh.Target{{Cluster: msg.GetCluster(), Header: strings.ToLower(msg.GetClusterHeader()), Weight: 1}}, nil
 	}
-	if err := d.only(weighted, "clusters total_weight", " - runtime_key_prefix"); err != nil {
+	if err := d.only(weighted, "clusters total_weight header_name use_hash_policy", " - runtime_key_prefix"); err != nil {
 		return nil, err
 	}
 	var out []mesh.Target
@@ -249,10 +251,13 @@ func (d *decoder) hash(msg *routev3.RouteAction_HashPolicy) (mesh.HashPolicy, er
 	case *routev3.RouteAction_HashPolicy_ConnectionProperties_:
 		h.SourceIP = p.ConnectionProperties.GetSourceIp()
 	case *routev3.RouteAction_HashPolicy_Cookie_:
-		if len(p.Cookie.GetAttributes()) > 0 {
-			return h, fmt.Errorf("hash_policy with cookie attributes is not supported")
-		}
 		h.Cookie = &mesh.HashCookie{Name: p.Cookie.GetName(), Path: p.Cookie.GetPath()}
+		for _, a := range p.Cookie.GetAttributes() {
+			if strings.ContainsAny(a.GetName()+a.GetValue(), ";\r\n\x00") || a.GetName() == "" {
+				return h, fmt.Errorf("hash_policy with the cookie attribute %q", a.GetName())
+			}
+			h.Cookie.Attributes = append(h.Cookie.Attributes, mesh.Pair{Name: a.GetName(), Value: a.GetValue()})
+		}
 		if ttl := p.Cookie.GetTtl(); ttl != nil {
 			h.Cookie.TTL, h.Cookie.HasTTL = duration(ttl, 0), true
 		}

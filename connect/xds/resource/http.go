@@ -25,9 +25,9 @@ func (d *decoder) http(msg *hcmv3.HttpConnectionManager) (*mesh.HTTP, error) {
 		" strip_any_host_port strip_matching_host_port forward_client_cert_details set_current_client_cert_details upgrade_configs tracing"+
 		" server_name server_header_transformation use_remote_address xff_num_trusted_hops skip_xff_append via generate_request_id"+
 		" preserve_external_request_id always_set_request_id_in_response append_x_forwarded_port access_log local_reply_config"+
-		" original_ip_detection_extensions strip_trailing_host_dot scheme_header_transformation"+
+		" original_ip_detection_extensions strip_trailing_host_dot scheme_header_transformation add_user_agent"+
 		" access_log_options flush_access_log_on_new_request",
-		"access_log_flush_interval add_user_agent"+
+		"access_log_flush_interval"+
 			" stream_flush_timeout request_id_extension http1_safe_max_connection_duration"+
 			" stream_error_on_invalid_http_message proxy_status_config"+
 			" - drain_timeout drain_timeout_jitter delayed_close_timeout internal_address_config proxy_100_continue"+
