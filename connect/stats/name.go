@@ -28,12 +28,15 @@ func Name(name string) string {
 }
 
 // Zeros yields counters that have never counted anything here, since what they
-// count cannot happen, under the names by which somebody may look for them.
+// count cannot happen, under the names by which somebody may look for them. Between
+// names is one space.
 func Zeros(prefix, names string, yield func(Stat) bool) (more bool) {
-	for name := range strings.FieldsSeq(names) {
+	for names != "" {
+		name, rest, _ := strings.Cut(names, " ")
 		if !yield(Stat{Name: prefix + name}) {
 			return false
 		}
+		names = rest
 	}
 	return true
 }

@@ -142,10 +142,14 @@ func (r *Registry) keepLocked(name string, value any) {
 // whole puts the name together.
 func (s *Stat) whole() {
 	if s.Owner == "" {
+		s.Scope = max(0, s.Scope)
 		return
 	}
-	if s.Scope == 0 {
+	switch {
+	case s.Scope == 0:
 		s.Scope = len(s.Owner)
+	case s.Scope < 0: // see split
+		s.Scope = 0
 	}
 	s.Name, s.Owner = s.Owner+s.Name, ""
 }

@@ -161,7 +161,17 @@ func (s *Sink) worth() []Stat {
 		all = append(all, stat)
 	}
 	s.gauges = gauges
-	return inOrder(all)
+	o := &ordered{all: all}
+	for i := range o.all {
+		o.all[i].split()
+	}
+	o.arrange()
+	worth := make([]Stat, 0, len(o.order))
+	for one := range o.each() {
+		one.whole()
+		worth = append(worth, *one)
+	}
+	return worth
 }
 
 // lines are those of one flush.

@@ -3,6 +3,7 @@ package stats
 import (
 	"fmt"
 	"regexp"
+	"regexp/syntax"
 	"slices"
 	"strings"
 	"sync"
@@ -41,15 +42,19 @@ const maxScopes = 20000
 // rule is one way to cut out a label.
 type rule struct {
 	name string
-	// begin is what a name must begin with, and part what it must contain; "" for
-	// anything.
-	begin, part string
-	re          *regexp.Regexp
+	// begins are what a name must begin with one of, none for anything; part is what it
+	// must contain, "" for anything.
+	begins []string
+	part   string
+	re     *regexp.Regexp
 	// token is a rule without a regular expression: the label is what follows
-	// begin, up to the next dot.
+	// the only one of begins, up to the next dot.
 	token bool
 	// whole says that the rule looks at the end of a name.
 	whole bool
+	// tail says that it sees nothing but the last parts of a name, address that all it
+	// sees is what an owner is called, unless more of an address may follow.
+	tail, address bool
 }
 
 // found is a label and where it stood.
@@ -94,7 +99,7 @@ func NewTagger(rules []TagRule, noDefaults bool) (*Tagger, error) {
 			return nil, fmt.Errorf("stats tag %q: its regex has no group", r.Name)
 		}
 		own[r.Name] = true
-		added = append(added, &rule{name: r.Name, re: re, begin: beginning(r.Regex), whole: strings.HasSuffix(r.Regex, "$")})
+		added = append(added, &rule{name: r.Name, re: re, begins: beginnings(r.Regex), part: required(r.Regex), whole: strings.HasSuffix(r.Regex, "$")})
 	}
 	if !noDefaults {
 		for _, d := range defaultRules() {
@@ -107,26 +112,78 @@ func NewTagger(rules []TagRule, noDefaults bool) (*Tagger, error) {
 	return t, nil
 }
 
-// beginning is the literal that names must begin with which an anchored regular
-// expression matches.
-func beginning(text string) string {
-	rest, ok := strings.CutPrefix(text, "^")
-	if !ok {
-		return ""
+// beginnings are the literals one of which names must begin with which an anchored
+// regular expression matches; none if it is not known.
+func beginnings(text string) []string {
+	re, err := syntax.Parse(text, syntax.Perl)
+	if err != nil {
+		return nil
 	}
-	// A literal that is anchored nowhere is found by the package itself.
-	re, err := regexp.Compile(rest)
+	re = re.Simplify()
+	if re.Op != syntax.OpConcat || re.Sub[0].Op != syntax.OpBeginText || len(re.Sub) < 2 {
+		return nil
+	}
+	begins := literals(re.Sub[1])
+	if slices.Contains(begins, "") {
+		return nil
+	}
+	return begins
+}
+
+// required is the longest literal that every match of a regular expression has, without
+// a dot in its midst; "" if none is known.
+func required(text string) string {
+	re, err := syntax.Parse(text, syntax.Perl)
 	if err != nil {
 		return ""
 	}
-	prefix, _ := re.LiteralPrefix()
-	return prefix
+	return requiredOf(re.Simplify())
+}
+
+func requiredOf(re *syntax.Regexp) (longest string) {
+	switch {
+	case re.Op == syntax.OpLiteral && re.Flags&syntax.FoldCase == 0:
+		if text := string(re.Rune); !strings.Contains(strings.Trim(text, "."), ".") {
+			return text
+		}
+	case re.Op == syntax.OpCapture || re.Op == syntax.OpPlus:
+		return requiredOf(re.Sub[0])
+	case re.Op == syntax.OpConcat:
+		for _, one := range re.Sub {
+			if part := requiredOf(one); len(part) >= len(longest) {
+				longest = part
+			}
+		}
+	}
+	return longest
+}
+
+// literals are what an expression begins with; "" for what is not known.
+func literals(re *syntax.Regexp) []string {
+	switch {
+	case re.Op == syntax.OpLiteral && re.Flags&syntax.FoldCase == 0:
+		return []string{string(re.Rune)}
+	case re.Op == syntax.OpCapture || re.Op == syntax.OpConcat:
+		return literals(re.Sub[0])
+	case re.Op == syntax.OpAlternate:
+		var all []string
+		for _, one := range re.Sub {
+			all = append(all, literals(one)...)
+		}
+		return all
+	}
+	return []string{""}
 }
 
 // defaultRules are Envoy's own labels, as far as names have them that we count.
 func defaultRules() []*rule {
 	re := func(name, begin, part, text string) *rule {
-		return &rule{name: name, begin: begin, part: part, re: regexp.MustCompile(text), whole: true}
+		r := &rule{name: name, part: part, re: regexp.MustCompile(text), whole: true}
+		if begin != "" {
+			r.begins = []string{begin}
+		}
+		r.tail = strings.HasSuffix(text, "$") && !strings.HasPrefix(text, "^")
+		return r
 	}
 	return []*rule{
 		re("envoy.response_code", "", "_rq_", `_rq(_(\d{3}))$`),
@@ -138,17 +195,17 @@ func defaultRules() []*rule {
 		re("envoy.tls_certificate", "", ".ssl.certificate.", `\.ssl\.certificate\.(([^.]+)\.)`),
 		re("envoy.worker_id", "", "worker_", `^(?:listener\..*\.|server\.|thread_local_cluster_manager\.)worker(_(\d+))\.`),
 		re("envoy.http_conn_manager_prefix", "listener.", ".http.", `^listener\..*?\.http\.(([^.]+)\.)`),
-		{name: "envoy.http_conn_manager_prefix", begin: "http.", token: true},
-		{name: "envoy.cluster_name", begin: "cluster.", token: true},
-		{name: "envoy.tcp_prefix", begin: "tcp.", token: true},
+		{name: "envoy.http_conn_manager_prefix", begins: []string{"http."}, token: true},
+		{name: "envoy.cluster_name", begins: []string{"cluster."}, token: true},
+		{name: "envoy.tcp_prefix", begins: []string{"tcp."}, token: true},
 		re("envoy.virtual_cluster", "vhost.", "vcluster.", `^vhost\.[^.]+\.vcluster\.(([^.]+)\.)`),
-		{name: "envoy.virtual_host", begin: "vhost.", token: true},
-		{name: "envoy.connection_limit_prefix", begin: "connection_limit.", token: true},
+		{name: "envoy.virtual_host", begins: []string{"vhost."}, token: true},
+		{name: "envoy.connection_limit_prefix", begins: []string{"connection_limit."}, token: true},
 		re("envoy.rbac_prefix", "", ".rbac.", `^(([^.]+)\.)rbac\.`),
 		re("envoy.rbac_policy_name", "", ".policy.", `\.policy\.(([^.]+)\.)`),
 		{
-			name: "envoy.listener_address", begin: "listener.",
-			re: regexp.MustCompile(`^listener\.(([_.\d]*|[_\[\]aAbBcCdDeEfF\d]*)\.)`), whole: true,
+			name: "envoy.listener_address", begins: []string{"listener."},
+			re: regexp.MustCompile(`^listener\.(([_.\d]*|[_\[\]aAbBcCdDeEfF\d]*)\.)`), address: true,
 		},
 	}
 }
@@ -158,20 +215,36 @@ func defaultRules() []*rule {
 func (t *Tagger) Tags(s *Stat) (name string, tags []Tag) {
 	var few [32]found
 	all := t.find(few[:0], s)
-	tags = make([]Tag, 0, len(t.fixed)+len(all))
-	tags = append(tags, t.fixed...)
+	return cut(s.Name, all), distinct(t.fixed, all)
+}
+
+// distinct are fixed labels and those found. The same one found twice counts once: the
+// first.
+func distinct(fixed []Tag, all []found) []Tag {
+	tags := make([]Tag, 0, len(fixed)+len(all))
+	tags = append(tags, fixed...)
 	for i := range all {
-		// The same label found twice counts once: the first.
 		if !slices.ContainsFunc(all[:i], func(f found) bool { return f.tag.Name == all[i].tag.Name }) {
 			tags = append(tags, all[i].tag)
 		}
 	}
-	return cut(s.Name, all), tags
+	return tags
+}
+
+// simple tells whether what the open rules find behind the owner does not depend on it.
+func (s *scoped) simple(owner string) bool {
+	return !slices.ContainsFunc(s.open, func(r *rule) bool { return !r.tail && (r.part == "" || strings.Contains(owner, r.part)) })
+}
+
+// clean tells whether no open rule that looks at more than the end can find something
+// because of a name.
+func (s *scoped) clean(name string) bool {
+	return !slices.ContainsFunc(s.open, func(r *rule) bool { return !r.tail && strings.Contains(name, r.part) })
 }
 
 // find adds what the rules find.
 func (t *Tagger) find(all []found, s *Stat) []found {
-	if s.Scope == 0 {
+	if s.Scope == 0 || addressed(s.Name[s.Scope:]) {
 		for _, r := range t.rules {
 			if f, ok := r.find(s.Name); ok {
 				all = append(all, f)
@@ -203,11 +276,14 @@ func (t *Tagger) scope(name string) *scoped {
 	s := &scoped{}
 	owner := strings.Clone(name)
 	for _, r := range t.rules {
-		if r.begin != "" && !strings.HasPrefix(owner, r.begin) {
+		if !r.mayBegin(owner) {
 			continue
 		}
 		if f, ok := r.find(owner); ok && !r.whole {
 			s.found = append(s.found, f)
+			continue
+		}
+		if r.address && strings.Count(owner, ".") > 1 {
 			continue
 		}
 		s.open = append(s.open, r)
@@ -216,18 +292,35 @@ func (t *Tagger) scope(name string) *scoped {
 	return s
 }
 
+// addressed tells whether a name may be a part of an address.
+func addressed(name string) bool {
+	return name != "" && (name[0] == '_' || name[0] == '.' || '0' <= name[0] && name[0] <= '9')
+}
+
+// mayBegin tells whether a name that begins so may be one for the rule.
+func (r *rule) mayBegin(name string) bool {
+	return len(r.begins) == 0 || slices.ContainsFunc(r.begins, func(begin string) bool {
+		n := min(len(begin), len(name))
+		return begin[:n] == name[:n]
+	})
+}
+
 // find applies a rule to a whole name.
 func (r *rule) find(name string) (found, bool) {
-	if !strings.HasPrefix(name, r.begin) || !strings.Contains(name, r.part) {
+	if !r.mayBegin(name) || !strings.Contains(name, r.part) {
 		return found{}, false
 	}
 	if r.token {
-		end := strings.IndexByte(name[len(r.begin):], '.')
+		begin := len(r.begins[0])
+		if begin > len(name) {
+			return found{}, false
+		}
+		end := strings.IndexByte(name[begin:], '.')
 		if end < 0 {
 			return found{}, false
 		}
-		end += len(r.begin)
-		return found{Tag{r.name, name[len(r.begin):end]}, len(r.begin), end + 1}, true
+		end += begin
+		return found{Tag{r.name, name[begin:end]}, begin, end + 1}, true
 	}
 	at := r.re.FindStringSubmatchIndex(name)
 	if at == nil || at[2] < 0 {

@@ -2,7 +2,6 @@ package stats
 
 import (
 	"bufio"
-	"cmp"
 	"encoding/json"
 	"io"
 	"maps"
@@ -24,6 +23,8 @@ type View struct {
 	mu sync.Mutex // guards:
 	// before are the counters at the last Reset, but those that were 0.
 	before map[string]int64
+	// last is how many numbers were asked for the last time.
+	last int
 }
 
 // Reset lets all counters begin again at 0 for who reads this view. Those of
@@ -59,36 +60,53 @@ func (q *Query) shows(s *Stat) bool {
 	return !q.Used || s.used()
 }
 
-func (q *Query) finds(s *Stat) bool {
-	return q.Filter == nil || q.Filter.MatchString(s.Name)
-}
-
 // Select returns what is asked for: texts first, then counters and gauges, then
 // histograms, each by name.
 func (v *View) Select(q Query) []Stat {
+	o := v.collect(q)
+	all := make([]Stat, 0, len(o.order))
+	for s := range o.each() {
+		one := *s
+		one.whole()
+		all = append(all, one)
+	}
+	return all
+}
+
+// collect reads what is asked for.
+func (v *View) collect(q Query) *ordered {
 	v.mu.Lock()
-	before := v.before
+	before, room := v.before, v.last
 	v.mu.Unlock()
-	var all []Stat
+	o := &ordered{all: make([]Stat, 0, room+room/32)}
 	var anew []string
+	var name []byte // the whole one, where it is needed
+	named := len(before) > 0 || v.Matcher != nil || q.Filter != nil
 	for s := range v.Registry.each() {
 		if !q.shows(&s) {
 			continue // whoever was reset is looked at again below
 		}
-		s.whole()
+		s.split()
+		if named {
+			name = append(append(name[:0], s.Owner...), s.Name...)
+		}
 		if s.Kind == KindCounter && len(before) > 0 {
-			if was := before[s.Name]; was <= s.Value {
+			if was := before[string(name)]; was <= s.Value {
 				s.Value -= was
 			} else {
-				anew = append(anew, s.Name)
+				anew = append(anew, string(name))
 			}
 		}
-		if q.shows(&s) && v.Matcher.Shows(s.Name) && q.finds(&s) {
-			all = append(all, s)
+		if q.shows(&s) && (v.Matcher == nil || v.Matcher.Shows(string(name))) && (q.Filter == nil || q.Filter.Match(name)) {
+			o.all = append(o.all, s)
 		}
 	}
 	v.forget(anew)
-	return inOrder(all)
+	v.mu.Lock()
+	v.last = len(o.all)
+	v.mu.Unlock()
+	o.arrange()
+	return o
 }
 
 // forget says that these begin at 0 by themselves: their owners, such as a cluster
@@ -106,22 +124,6 @@ func (v *View) forget(anew []string) {
 	v.before = before
 }
 
-// inOrder sorts numbers as they are shown.
-func inOrder(all []Stat) []Stat {
-	rank := [...]int{KindCounter: 1, KindGauge: 1, KindHistogram: 2, KindText: 0}
-	slices.SortFunc(all, func(a, b Stat) int {
-		if by := rank[a.Kind] - rank[b.Kind]; by != 0 {
-			return by
-		}
-		if by := strings.Compare(a.Name, b.Name); by != 0 {
-			return by
-		}
-		return cmp.Compare(b.Value, a.Value)
-	})
-	// Of a name that two have, what has counted is shown.
-	return slices.CompactFunc(all, func(a, b Stat) bool { return a.Name == b.Name })
-}
-
 // lines are written; what goes wrong with one, Flush tells.
 type lines struct{ *bufio.Writer }
 
@@ -133,6 +135,11 @@ func (l lines) put(parts ...string) {
 	}
 }
 
+// number puts a whole number.
+func (l lines) number(n int64) {
+	l.Write(strconv.AppendInt(l.AvailableBuffer(), n, 10)) //nolint:errcheck // Flush tells
+}
+
 // quantiles are those of Envoy, as shares.
 func quantiles() []float64 { return []float64{0, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.995, 0.999, 1} }
 
@@ -140,22 +147,24 @@ func percent(share float64) string { return strconv.FormatFloat(share*100, 'g', 
 
 // Text writes one number on a line.
 func (v *View) Text(to io.Writer, q Query) error {
-	out := lines{bufio.NewWriter(to)}
-	for _, s := range v.Select(q) {
-		out.put(s.Name)
-		out.put(": ")
+	out := lines{bufio.NewWriterSize(to, writeSize)}
+	for s := range v.collect(q).each() {
+		out.put(s.Owner, s.Name, ": ")
 		switch s.Kind {
 		case KindText:
 			out.put(strconv.Quote(s.Text))
 		case KindHistogram:
 			out.put(q.Buckets.text(s.Histogram))
 		default:
-			out.put(strconv.FormatInt(s.Value, 10))
+			out.number(s.Value)
 		}
 		out.put("\n")
 	}
 	return out.Flush()
 }
+
+// writeSize is how many bytes are written at once.
+const writeSize = 16 << 10
 
 // summary is a histogram as Envoy writes it: for each quantile the value of the
 // last interval, which is not kept here, and that since the start.
@@ -220,79 +229,6 @@ func (v *View) JSON(to io.Writer, q Query) error {
 		all = append(all, map[string]any{"histograms": bucketed})
 	}
 	return json.NewEncoder(to).Encode(map[string]any{"stats": all})
-}
-
-// series is one number with its labels written.
-type series struct {
-	labels string
-	stat   Stat
-}
-
-// Prometheus writes what is asked for in Prometheus's text format, with Envoy's
-// names of metrics.
-func (v *View) Prometheus(to io.Writer, q Query) error {
-	byName := [2]map[string][]series{{}, {}} // numbers, histograms
-	types := map[string]string{}
-	for _, s := range v.Select(q) {
-		if s.Kind == KindText {
-			continue
-		}
-		name, labels := s.Name, ""
-		if v.Tagger != nil {
-			var tags []Tag
-			name, tags = v.Tagger.Tags(&s)
-			labels = written(tags)
-		}
-		name = "envoy_" + sanitized(name)
-		group, kind := 0, "counter"
-		switch s.Kind {
-		case KindGauge:
-			kind = "gauge"
-		case KindHistogram:
-			group, kind = 1, "histogram"
-		default:
-		}
-		if known := types[name]; known != "" && known != kind {
-			continue // a metric has one type
-		}
-		types[name] = kind
-		byName[group][name] = append(byName[group][name], series{labels, s})
-	}
-	out := lines{bufio.NewWriter(to)}
-	for _, group := range byName {
-		names := make([]string, 0, len(group))
-		for name := range group {
-			names = append(names, name)
-		}
-		slices.Sort(names)
-		for _, name := range names {
-			out.put("# TYPE ", name, " ", types[name], "\n")
-			for _, one := range group[name] {
-				if one.stat.Kind == KindHistogram {
-					buckets(out, name, one)
-					continue
-				}
-				out.put(name, "{", one.labels, "} ", strconv.FormatInt(one.stat.Value, 10), "\n")
-			}
-		}
-	}
-	return out.Flush()
-}
-
-// buckets writes a histogram.
-func buckets(out lines, name string, s series) {
-	labels := s.labels
-	if labels != "" {
-		labels += ","
-	}
-	r := s.stat.Histogram
-	for i, bound := range Bounds() {
-		out.put(name, "_bucket{", labels, `le="`, strconv.FormatFloat(bound, 'f', -1, 64), `"} `, strconv.FormatInt(r.Cumulative[i], 10), "\n")
-	}
-	count := strconv.FormatInt(r.Count, 10)
-	out.put(name, "_bucket{", labels, `le="+Inf"} `, count, "\n")
-	out.put(name, "_sum{", s.labels, "} ", strconv.FormatInt(r.Sum, 10), "\n")
-	out.put(name, "_count{", s.labels, "} ", count, "\n")
 }
 
 // written are labels as they stand between braces.
