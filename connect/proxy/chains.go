@@ -52,6 +52,8 @@ type chains struct {
 
 	// owned by the goroutine that prepares and commits
 	built index
+	// managers are what HTTP chains count in, by what is before its names
+	managers map[string]*stack.HTTPCounter
 	// refused is what of the snapshot in force could not be compiled
 	refused []xds.Refusal
 }

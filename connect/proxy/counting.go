@@ -41,11 +41,18 @@ type tally struct {
 	kept    map[string]*stats.Sum
 }
 
-// publishCounts lets the counters of living chains be read.
+// publishCounts lets the counters of living chains be read, and forgets those of HTTP
+// that no chain has any more.
 func (cs *chains) publishCounts() {
 	var all []counts
+	managers := map[string]*stack.HTTPCounter{}
 	for _, b := range cs.built {
 		for _, p := range b.parts {
+			if p.definition.HTTP != nil {
+				counter := cs.counter(b.listener, p.definition)
+				_, place := counter.Scopes()
+				managers[place] = counter
+			}
 			switch c := p.chain; {
 			case c.tcp != nil:
 				all = append(all, counts{c, c.tcp.Stats, c.tcp.Entrance})
@@ -55,6 +62,44 @@ func (cs *chains) publishCounts() {
 		}
 	}
 	cs.tally.turn(all)
+	cs.forget(managers)
+}
+
+// forget drops what connection managers have counted that are gone for good: those of a
+// prefix with connections stay until there is another update.
+func (cs *chains) forget(living map[string]*stack.HTTPCounter) {
+	scopes := map[string]bool{} // whether they live
+	for place, counter := range living {
+		all, _ := counter.Scopes()
+		scopes[all], scopes[place] = true, true
+	}
+	gone := false
+	for place, counter := range cs.managers {
+		all, _ := counter.Scopes()
+		switch {
+		case scopes[place]:
+		case counter.Busy():
+			living[place] = counter
+			scopes[all], scopes[place] = true, true
+		}
+	}
+	for place, counter := range cs.managers {
+		if scopes[place] {
+			continue
+		}
+		scopes[place], gone = false, true
+		if all, _ := counter.Scopes(); !scopes[all] {
+			scopes[all] = false
+			counter.Drop()
+		}
+	}
+	cs.managers = living
+	if gone {
+		cs.clusters.Registry().Forget(func(scope string) (lives, known bool) {
+			lives, known = scopes[scope]
+			return lives, known
+		})
+	}
 }
 
 // turn makes next those that live.

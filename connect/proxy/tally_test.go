@@ -2,6 +2,8 @@ package proxy_test
 
 import (
 	"fmt"
+	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/serai-net/serai/connect/xds/resource"
@@ -57,4 +59,54 @@ func TestTotals(t *testing.T) {
 
 	d.push(t, resource.ListenerType, []string{"first"})
 	says("none is left, once more is pushed", map[string]int64{"cluster.both.upstream_cx_total": 4})
+}
+
+// What a connection manager has counted is forgotten with the last one of its prefix, and not before.
+func TestForgetsManagers(t *testing.T) {
+	t.Parallel()
+	d := newData(t)
+	manager := func(prefix string) string {
+		return fmt.Sprintf(`{"filters":[{"name":"h","typed_config":{"@type":"%snetwork.http_connection_manager.v3.HttpConnectionManager","stat_prefix":%q,
+			"http_filters":[{"name":"r","typed_config":{"@type":"%shttp.router.v3.Router"}}],"route_config":{"virtual_hosts":[{"name":"v","domains":["*"],
+			"routes":[{"match":{"prefix":"/"},"direct_response":{"status":200}}]}]}}}]}`, types, prefix, types)
+	}
+	first, second := freeAddress(t), freeAddress(t)
+	d.push(t, resource.ClusterType, nil)
+	d.push(t, resource.ListenerType, nil, listener("first", first, `,"stat_prefix":"north"`, manager("in.a")), listener("second", second, `,"stat_prefix":"south"`, manager("in.a")),
+		listener("third", freeAddress(t), "", manager("in")))
+	client := &http.Client{Transport: &http.Transport{}}
+	eventually(t, "an answer", func() bool {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+first, http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := client.Do(req)
+		if err != nil {
+			return false
+		}
+		return resp.Body.Close() == nil
+	})
+	client.CloseIdleConnections()
+	below := func(prefix string) (n int) {
+		for s := range d.proxy.Registry().All() {
+			if strings.HasPrefix(s.Name, prefix) {
+				n++
+			}
+		}
+		return n
+	}
+	eventually(t, "the request to be counted", func() bool {
+		return d.stat("http.in.a.downstream_rq_2xx") == 1 && d.stat("http.in.a.downstream_cx_active") == 0
+	})
+	d.push(t, resource.ListenerType, []string{"first"})
+	if d.stat("http.in.a.downstream_rq_2xx") != 1 || below("listener.south.http.in.a.") == 0 {
+		t.Error("what is still asked for was forgotten")
+	}
+	if n := below("listener.north.http."); n != 0 {
+		t.Errorf("%d names of the listener that is gone", n)
+	}
+	d.push(t, resource.ListenerType, []string{"second"})
+	if n, others := below("http.in.a."), below("http.in."); n != 0 || others == 0 {
+		t.Errorf("%d names of the prefix that is gone, and %d of another", n, others)
+	}
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/serai-net/serai/connect/filter/headermeta"
 	"github.com/serai-net/serai/connect/mesh"
 	"github.com/serai-net/serai/connect/rbac"
+	"github.com/serai-net/serai/connect/stats"
 	"github.com/serai-net/serai/connect/upstream"
 	"github.com/serai-net/serai/connect/wire"
 )
@@ -34,7 +35,7 @@ func HTTPAt(h *mesh.HTTP, routes map[string]*mesh.Route, clusters *upstream.Set,
 	if err != nil {
 		return nil, err
 	}
-	place.router, place.clusters, place.scope = router, clusters, clusters.Registry().Scope("http."+h.StatPrefix+".")
+	place.router, place.clusters, place.scope = router, clusters, clusters.Registry().Scope("http."+stats.Name(h.StatPrefix)+".")
 	filters, err := compileFilters(h.Filters, &place)
 	if err != nil {
 		return nil, err

@@ -178,6 +178,8 @@ func (s *HTTPStats) endings(yield func(stats.Stat) bool) (more bool) {
 type codecStats struct {
 	mu  sync.Mutex // guards:
 	all map[*HTTPStats]bool
+	// kept is what those have counted that are gone.
+	kept upstream.Codec
 }
 
 func (c *codecStats) add(s *HTTPStats) {
@@ -189,17 +191,31 @@ func (c *codecStats) add(s *HTTPStats) {
 	c.all[s] = true
 }
 
+// drop forgets one that nobody counts in any more, but for its numbers.
+func (c *codecStats) drop(s *HTTPStats) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.all[s] {
+		delete(c.all, s)
+		fold(&c.kept, s)
+	}
+}
+
+func fold(sum *upstream.Codec, s *HTTPStats) {
+	b := &s.codec2
+	sum.Errors += b.Malformed.Load() + b.Broken.Load() - min(b.Floods.Load(), b.Broken.Load())
+	sum.TooLarge += b.TooLarge.Load()
+	sum.Unanswered += b.KeepaliveTimeouts.Load()
+	sum.Refused += b.Refused.Load()
+	sum.Add(&b.Frames)
+}
+
 // each yields the sums.
 func (c *codecStats) each(yield func(stats.Stat) bool) {
-	var sum upstream.Codec
 	c.mu.Lock()
+	sum := c.kept
 	for s := range c.all {
-		b := &s.codec2
-		sum.Errors += b.Malformed.Load() + b.Broken.Load() - min(b.Floods.Load(), b.Broken.Load())
-		sum.TooLarge += b.TooLarge.Load()
-		sum.Unanswered += b.KeepaliveTimeouts.Load()
-		sum.Refused += b.Refused.Load()
-		sum.Add(&b.Frames)
+		fold(&sum, s)
 	}
 	c.mu.Unlock()
 	sum.Each(func(one stats.Stat) bool {
@@ -218,17 +234,32 @@ func (s *ListenerHTTPStats) Each(yield func(stats.Stat) bool) { s.codes.each("",
 type HTTPCounter struct {
 	all  *HTTPStats
 	here *ListenerHTTPStats
+	// scope and place are what its numbers are below.
+	scope, place string
+	codecs       *codecStats
 }
+
+// Scopes are what the numbers are below: those of all connection managers of the prefix,
+// and those of the listener besides.
+func (c *HTTPCounter) Scopes() (all, here string) { return c.scope, c.place }
+
+// Busy tells whether there are connections of the prefix.
+func (c *HTTPCounter) Busy() bool { return c.all.open.Load() > 0 }
+
+// Drop is called when nobody has the prefix any more. What codecs of all prefixes have
+// counted together stays.
+func (c *HTTPCounter) Drop() { c.codecs.drop(c.all) }
 
 // CountHTTP returns what counts for a connection manager: below http.<prefix>.,
 // and below listener.<listener>.http.<prefix>. What was counted before counts on.
 func CountHTTP(r *stats.Registry, prefix, listener string) *HTTPCounter {
 	name := "http." + stats.Name(prefix) + "."
 	all := stats.Own(r.Scope(name), (*HTTPStats).Each)
-	stats.Own(r.Scope("http2."), (*codecStats).each).add(all)
+	codecs := stats.Own(r.Scope("http2."), (*codecStats).each)
+	codecs.add(all)
+	place := "listener." + stats.Name(listener) + "." + name
 	return &HTTPCounter{
-		all:  all,
-		here: stats.Own(r.Scope("listener."+stats.Name(listener)+"."+name), (*ListenerHTTPStats).Each),
+		all: all, here: stats.Own(r.Scope(place), (*ListenerHTTPStats).Each), scope: name, place: place, codecs: codecs,
 	}
 }
 

@@ -139,6 +139,27 @@ func (r *Registry) keepLocked(name string, value any) {
 	r.named[strings.Clone(name)] = value
 }
 
+// Forget drops what is counted below scopes of which living says that they are gone: it
+// tells of each beginning of a name, the longest first, whether it is a scope, and
+// whether that lives. Who counts there still does so for nobody.
+func (r *Registry) Forget(living func(scope string) (lives, known bool)) {
+	if r == nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for name := range r.named {
+		for i := strings.LastIndexByte(name, '.'); i >= 0; i = strings.LastIndexByte(name[:i], '.') {
+			if lives, known := living(name[:i+1]); known {
+				if !lives {
+					delete(r.named, name)
+				}
+				break
+			}
+		}
+	}
+}
+
 // whole puts the name together.
 func (s *Stat) whole() {
 	if s.Owner == "" {

@@ -19,9 +19,10 @@ import (
 	"github.com/serai-net/serai/connect/wire"
 )
 
-// maxMethods bounds the names that are made of what clients ask for; what is over
-// it is counted without names. (Envoy has no bound.)
-const maxMethods = 500
+// maxMethods bounds the names that one filter makes of what clients ask for, maxAll
+// those of all filters that there ever were; what is over it is counted without names.
+// (Envoy has no bound.)
+const maxMethods, maxAll = 500, 2000
 
 // maxStatus is the largest status of gRPC.
 const maxStatus = 16
@@ -32,13 +33,23 @@ type filter struct {
 	methods  map[string]bool
 	registry *stats.Registry
 	route    func(x *wire.Exchange, req *wire.Request) (cluster string)
+	table    *table
+	made     atomic.Int64 // names that are this filter's
+}
 
+// table is what all filters of a registry count, also those that are gone: what is
+// configured anew has names for what had them before.
+type table struct {
 	known atomic.Pointer[map[key]*method] // never changed, but replaced
 	mu    sync.Mutex                      // guards: who replaces known
 }
 
-// key is a method on a cluster; without a path it is all of them.
-type key struct{ cluster, path string }
+// key is a method on a cluster; without a path it is all of them. plain and timed are
+// what is configured of names.
+type key struct {
+	cluster, path string
+	plain, timed  bool
+}
 
 // method is what is counted of one.
 type method struct {
@@ -55,7 +66,7 @@ func Layer(config *mesh.GRPCStats, registry *stats.Registry, route func(*wire.Ex
 	for _, name := range config.Methods {
 		f.methods[name] = true
 	}
-	f.known.Store(&map[key]*method{})
+	f.table = stats.Own(registry.Scope("grpc_stats."), func(*table, func(stats.Stat) bool) {})
 	return func(next wire.Service) wire.Service {
 		return wire.ServiceFunc(func(x *wire.Exchange, req *wire.Request) (*wire.Response, error) {
 			if !wire.IsGRPC(&req.Header) {
@@ -105,24 +116,36 @@ func (f *filter) find(cluster, path string) *method {
 	if !f.config.AllMethods && !f.methods[path] {
 		path = ""
 	}
-	if m := (*f.known.Load())[key{cluster, path}]; m != nil {
+	k := key{cluster, path, f.config.PlainServices, f.config.UpstreamTime}
+	if m := f.table.find(k); m != nil {
 		return m
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	known := *f.known.Load()
-	if len(known) >= maxMethods {
-		path = ""
+	t := f.table
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var known map[key]*method
+	if now := t.known.Load(); now != nil {
+		known = *now
 	}
-	k := key{strings.Clone(cluster), strings.Clone(path)}
+	if len(known) >= maxAll || path != "" && f.made.Add(1) > maxMethods {
+		k.path = ""
+	}
 	if m := known[k]; m != nil {
 		return m
 	}
-	m := f.build(k)
-	next := maps.Clone(known)
-	next[k] = m
-	f.known.Store(&next)
-	return m
+	k.cluster, k.path = strings.Clone(k.cluster), strings.Clone(k.path)
+	next := make(map[key]*method, len(known)+1)
+	maps.Copy(next, known)
+	next[k] = f.build(k)
+	t.known.Store(&next)
+	return next[k]
+}
+
+func (t *table) find(k key) *method {
+	if known := t.known.Load(); known != nil {
+		return (*known)[k]
+	}
+	return nil
 }
 
 func (f *filter) build(k key) *method {

@@ -120,6 +120,28 @@ func TestNames(t *testing.T) {
 	}
 }
 
+// TestNamesOfAll: to configure it anew makes no room for more and more names, and what has one keeps it.
+func TestNamesOfAll(t *testing.T) {
+	t.Parallel()
+	var registry stats.Registry
+	for round := range 10 {
+		layer := grpcstats.Layer(&mesh.GRPCStats{AllMethods: true}, &registry, nil)
+		call(t, layer, "/s/kept", nil, nil, "0", nil)
+		for i := range 600 {
+			call(t, layer, fmt.Sprintf("/s/m%d_%d", round, i), nil, nil, "0", nil)
+		}
+	}
+	named, all := 0, counted(&registry)
+	for name := range all {
+		if strings.HasPrefix(name, "cluster.c.grpc.s.") && strings.HasSuffix(name, ".total") {
+			named++
+		}
+	}
+	if named > 2000 || named < 1000 || all["cluster.c.grpc.s.kept.total"] != 10 {
+		t.Errorf("%d names; the one that was there is counted %d times", named, all["cluster.c.grpc.s.kept.total"])
+	}
+}
+
 func TestAllowlist(t *testing.T) {
 	t.Parallel()
 	var registry stats.Registry
