@@ -38,9 +38,11 @@ func isTrusted(trusted []netip.Prefix, address netip.Addr) bool {
 	return false
 }
 
-// forward sets x-forwarded-for, -proto and -host and x-request-id.
+// forward sets x-forwarded-for, -proto and -host and x-request-id. The scheme is the
+// connection's, whatever the head says.
 func forward(x *wire.Exchange, req *wire.Request, trusted bool) {
 	h := &req.Header
+	req.Scheme = x.Peer.Scheme()
 	h.DelFunc(func(name, _ string) bool { return isClaim(name, trusted) })
 	peer := x.Peer.Host()
 	switch before := h.Joined("x-forwarded-for"); {

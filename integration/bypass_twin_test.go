@@ -26,8 +26,7 @@ func leadsTo(r *reply) string {
 // is decided on has to be what is forwarded. Where we refuse a request as such that Envoy lets through, we are stricter;
 // never may we be the more lenient.
 //
-// Intended differences, which are left out: the scheme is the connection's with us, whatever x-forwarded-proto or an
-// absolute URI say; a content-length of 0 is no header field with us; methods that Envoy's parser of HTTP/1 does not know
+// Intended differences, which are left out: a content-length of 0 is no header field with us; methods that Envoy's parser of HTTP/1 does not know
 // are decided on with us, as they are over HTTP/2 by both; and an absolute URI without a path has the path "/", as has a
 // path of slashes alone when slashes are merged.
 func TestTrap9NoWayAroundIntentions(t *testing.T) {
@@ -183,6 +182,8 @@ func TestTrap9NoWayAroundIntentions(t *testing.T) {
 		{"Host: good.example:"},
 		{"Host: good.example:x"},
 		{"X-Forwarded-Host: good.example"},
+		{"X-Forwarded-Proto: https"},
+		{"X-Forwarded-Proto: http"},
 		{"X-Original-URL: /admin"},
 		{"X-Rewrite-URL: /admin"},
 		{"X-Envoy-Original-Path: /admin"},
@@ -198,7 +199,7 @@ func TestTrap9NoWayAroundIntentions(t *testing.T) {
 			check(chain, req)
 		}
 	}
-	for _, line := range []string{"GET /", "HEAD /", "POST /", "OPTIONS /", "OPTIONS *", "PUT /", "DELETE /", "TRACE /", "CONNECT app.example:80", "GET http://good.example/", "GET HTTP://good.example/", "GET http://good.example:80/", "GET //good.example/", "GET http://user@good.example/", "GET http://good.example"} {
+	for _, line := range []string{"GET /", "HEAD /", "POST /", "OPTIONS /", "OPTIONS *", "PUT /", "DELETE /", "TRACE /", "CONNECT app.example:80", "GET http://good.example/", "GET HTTP://good.example/", "GET http://good.example:80/", "GET //good.example/", "GET http://user@good.example/", "GET http://good.example", "GET https://good.example/"} {
 		check("method", request(line))
 		check("host", request(line))
 		check("host", request(line, "Host: good.example"))

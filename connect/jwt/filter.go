@@ -90,10 +90,10 @@ func Layer(config *mesh.JWT, deps Deps) (wire.Layer, error) {
 			switch {
 			case err == nil:
 				return next.Serve(x, req)
-			case config.Silent && !x.GRPC:
+			case config.Silent:
 				fault := wire.AsFault(err)
-				x.Flag, x.Err = fault.Flag, err
-				return &wire.Response{Status: fault.Status}, nil
+				x.Flag, x.Err, x.Details = fault.Flag, err, fault.Details
+				return wire.Answer(x, fault.Status, "", nil), nil
 			}
 			return nil, err
 		})
@@ -147,12 +147,14 @@ func shorten(path string) string {
 }
 
 func (f *filter) refuse(err error, realm string) error {
-	fault := &wire.Fault{Status: http.StatusUnauthorized, Flag: wire.FlagDenied, Text: err.Error(), Err: err}
+	fault := &wire.Fault{
+		Status: http.StatusUnauthorized, Flag: wire.FlagDenied, Text: err.Error(), Err: err,
+		Details: wire.WithDetails("jwt_authn_access_denied", err.Error()),
+	}
 	if errors.Is(err, errAudience) {
 		fault.Status = http.StatusForbidden
 	}
 	if f.config.Silent {
-		fault.Text = http.StatusText(fault.Status)
 		return fault
 	}
 	challenge := `Bearer realm="` + realm + `"`

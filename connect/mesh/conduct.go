@@ -28,6 +28,11 @@ type Conduct struct {
 	// Detect are ways to find out who the client is, in order, instead of that; nil is
 	// not. They do not go along with UseRemote and TrustedHops.
 	Detect []Detection
+	// Scheme is what requests are said to have been made by, whatever they say: "http"
+	// or "https"; "" leaves it. MatchScheme tells the upstream the scheme of the
+	// connection to it.
+	Scheme      string
+	MatchScheme bool
 	// Suppress leaves out Envoy's own fields, x-envoy-*.
 	Suppress bool
 }

@@ -166,8 +166,6 @@ type HTTP struct {
 	StripPort, StripLocalPort bool
 	// StripDot takes a dot off the end of the host.
 	StripDot bool
-	// Scheme, if not "", is that of all requests, whatever they came by.
-	Scheme string
 	// MaxRequests of a connection, which closes then; 0 is no bound.
 	MaxRequests uint32
 	// LocalReply changes answers of our own; nil does not.

@@ -1,6 +1,7 @@
 package route
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"strings"
@@ -9,28 +10,25 @@ import (
 	"github.com/serai-net/serai/connect/wire"
 )
 
+// AnswersItself tells whether the rule has no upstream.
+func (r *Rule) AnswersItself() bool { return r.insecure || r.Direct != nil || r.Redirect != nil }
+
 // Answer returns the response of a rule that has no upstream to req of x, nil
 // otherwise.
 func (r *Rule) Answer(x *wire.Exchange, req *wire.Request) *wire.Response {
+	to := func(location string) func(h *wire.Header) {
+		return func(h *wire.Header) { h.Set("location", location) }
+	}
 	switch {
 	case r.insecure:
-		resp := wire.Direct(x, http.StatusMovedPermanently, "")
-		resp.Header.Set("location", "https://"+req.Authority+req.Path)
-		return resp
+		return wire.Answer(x, http.StatusMovedPermanently, "", to("https://"+req.Authority+req.Path))
 	case r.Direct != nil:
-		resp := wire.Direct(x, r.Direct.Status, r.Direct.Body)
-		if s := r.Direct.Status; s == http.StatusCreated || s/100 == 3 {
-			resp.Header.Set("location", r.location(req)) // RFC 9110 section 10.2.2
+		if s := r.Direct.Status; s == http.StatusCreated || s/100 == 3 { // RFC 9110 section 10.2.2
+			return wire.Answer(x, s, r.Direct.Body, to(r.location(req)))
 		}
-		return resp
+		return wire.Answer(x, r.Direct.Status, r.Direct.Body, nil)
 	case r.Redirect != nil:
-		status := r.Redirect.Status
-		if status == 0 {
-			status = http.StatusMovedPermanently
-		}
-		resp := wire.Direct(x, status, "")
-		resp.Header.Set("location", r.location(req))
-		return resp
+		return wire.Answer(x, cmp.Or(r.Redirect.Status, http.StatusMovedPermanently), "", to(r.location(req)))
 	default:
 		return nil
 	}

@@ -19,9 +19,13 @@ import (
 // Table is a compiled [mesh.Route]. It is immutable.
 type Table struct {
 	hosts hosts
-	// parameters says that paths match only up to a ";".
-	parameters bool
+	// parameters says that paths match only up to a ";", answers that some rule changes
+	// the fields of responses.
+	parameters, answers bool
 }
+
+// Answers tells whether some rule changes the fields of responses.
+func (t *Table) Answers() bool { return t.answers }
 
 // Rule is a compiled [mesh.Rule] with what its table and virtual host add.
 type Rule struct {
@@ -76,6 +80,7 @@ func Compile(r *mesh.Route) (*Table, error) {
 			if err := c.compileEdits(r, vh); err != nil {
 				return nil, fmt.Errorf("route %q, virtual host %q, rule %d: %w", r.Name, vh.Name, i, err)
 			}
+			t.answers = t.answers || slices.ContainsFunc(slices.Concat(c.Edits, c.targets), (*Edit).Answers)
 			compiled = append(compiled, c)
 		}
 		for _, domain := range vh.Domains {
@@ -307,7 +312,7 @@ func (r *Rule) matchesMore(x *wire.Exchange, req *wire.Request) bool {
 	case r.insecure:
 		return !secure(req) && (r.Host.TLS == mesh.TLSForAll || req.Header.Get("x-envoy-internal") != "true")
 	case m.HasShare && x.Draw()%million >= m.Share,
-		m.GRPC && !isGRPC(req),
+		m.GRPC && !wire.IsGRPC(&req.Header),
 		m.Certificate != nil && *m.Certificate != (x.Peer.Certificate != nil):
 		return false
 	}
@@ -320,12 +325,6 @@ func secure(req *wire.Request) bool {
 		return proto == "https"
 	}
 	return req.Scheme == "https"
-}
-
-// isGRPC is stricter than wire.IsGRPC, as Envoy is: there are no parameters.
-func isGRPC(req *wire.Request) bool {
-	kind, ok := strings.CutPrefix(req.Header.Get("content-type"), "application/grpc")
-	return ok && (kind == "" || kind[0] == '+')
 }
 
 // Override is what is said about the filter of that name where the rule is taken; nil for

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/hex"
 	"math/rand/v2"
+	"net/http"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -71,12 +72,15 @@ func Conduct(c mesh.Conduct) wire.Layer {
 func introduce(c *mesh.Conduct, x *wire.Exchange, req *wire.Request) error {
 	h := &req.Header
 	disbelieve(h, c.UseRemote)
+	if pretends(c, x, req) {
+		return &wire.Fault{Status: http.StatusForbidden, Flag: wire.FlagDownstreamProtocol, Details: "http1.invalid_scheme"}
+	}
 	if c.UseRemote {
 		if host := x.Peer.Host(); host != "" && !c.NoForwardedFor {
 			appendTo(h, forwardedForField, host, ",")
 		}
 		if c.TrustedHops == 0 || !h.Has(forwardedProtoField) {
-			h.Set(forwardedProtoField, req.Scheme)
+			h.Set(forwardedProtoField, x.Peer.Scheme())
 		}
 		if c.TrustedHops > 0 {
 			x.Remote = lastButOne(h.Joined(forwardedForField), c.TrustedHops)
@@ -90,9 +94,10 @@ func introduce(c *mesh.Conduct, x *wire.Exchange, req *wire.Request) error {
 			x.Remote = lastButOne(h.Joined(forwardedForField), c.TrustedHops)
 		}
 		if !h.Has(forwardedProtoField) {
-			h.Add(forwardedProtoField, req.Scheme)
+			h.Add(forwardedProtoField, x.Peer.Scheme())
 		}
 	}
+	setScheme(c, req)
 	if c.ForwardedPort && !h.Has(forwardedPortField) && x.Peer.Local.IsValid() {
 		h.Add(forwardedPortField, strconv.Itoa(int(x.Peer.Local.Port())))
 	}
@@ -119,6 +124,30 @@ func present(c *mesh.Conduct, h *wire.Header) {
 	}
 	if c.Node != "" {
 		h.Set("x-envoy-downstream-service-node", c.Node)
+	}
+}
+
+// pretends tells whether a client of HTTP/1 claims to be secure, and is not.
+func pretends(c *mesh.Conduct, x *wire.Exchange, req *wire.Request) bool {
+	return c.UseRemote && c.TrustedHops == 0 && req.SchemeTold && req.Proto == 1 && req.Scheme == "https" && !x.Peer.TLS
+}
+
+// setScheme makes the scheme what x-forwarded-proto says, unless the head of the
+// request has told it, or what is configured.
+func setScheme(c *mesh.Conduct, req *wire.Request) {
+	if c.Scheme != "" {
+		req.Scheme = c.Scheme
+		req.Header.Set(forwardedProtoField, c.Scheme)
+		return
+	}
+	if req.SchemeTold {
+		return
+	}
+	switch told := req.Header.Joined(forwardedProtoField); {
+	case strings.EqualFold(told, "http"):
+		req.Scheme = "http"
+	case strings.EqualFold(told, "https"):
+		req.Scheme = "https"
 	}
 }
 

@@ -245,7 +245,7 @@ func TestMaxDuration(t *testing.T) {
 	h := &mesh.HTTP{Route: toward(nil)}
 	short(h)
 	got := do(t, compile(t, h, clusters(t, map[string]string{"c": app})), &wire.Peer{}, request("GET", "/"))
-	if got.Status != 504 || got.Flag != wire.FlagUpstreamTimeout {
+	if got.Status != 504 || got.Flag != wire.FlagDuration {
 		t.Errorf("%+v", got)
 	}
 }

@@ -36,7 +36,7 @@ type lifetime struct {
 	x     *wire.Exchange // nil at the end
 }
 
-// deadlineExceeded is a status of gRPC.
+// deadlineExceeded is DEADLINE_EXCEEDED of gRPC.
 const deadlineExceeded = 4
 
 func (l *lifetime) over() {
@@ -44,7 +44,7 @@ func (l *lifetime) over() {
 	defer l.mu.Unlock()
 	if l.x != nil {
 		l.x.Abort(&wire.Fault{
-			Status: http.StatusGatewayTimeout, Flag: wire.FlagUpstreamTimeout, Text: "downstream duration timeout",
+			Status: http.StatusGatewayTimeout, Flag: wire.FlagDuration, Text: "downstream duration timeout",
 			Details: "max_duration_timeout", GRPCStatus: deadlineExceeded, Err: wire.ErrLasted,
 		})
 	}

@@ -94,11 +94,11 @@ func Explain(h *mesh.HTTP, routes map[string]*mesh.Route, clusters *upstream.Set
 	}
 	place.router, place.clusters, place.scope, place.still = r, clusters, (&stats.Registry{}).Scope(""), true
 	e := &explaining{Explanation: &Explanation{Table: r.name}, router: r, place: &place}
-	layers, err := e.filters(h.Filters)
+	filters, err := e.filters(h.Filters)
 	if err != nil {
 		return nil, err
 	}
-	service := wire.Stack(wire.ServiceFunc(e.route), defaultHost(h.DefaultHost), stripDot(h.StripDot), overwriteScheme(h.Scheme), underscores(h), normalize(h), clientCert(h.ClientCert), wireFilters(layers))
+	service := wire.Stack(wire.ServiceFunc(e.route), arrange(front(h, r, nil), filters)...)
 	x := &wire.Exchange{}
 	x.Reset(nil, peer, time.Now())
 	x.Method, x.Authority, x.Path, x.Request = req.Method, req.Authority, req.Path, req
@@ -121,9 +121,10 @@ type explaining struct {
 	by     string // whose turn it is to answer
 }
 
-// filters are the layers of those filters that can be asked without a consequence.
-func (e *explaining) filters(all []mesh.HTTPFilter) ([]wire.Layer, error) {
-	layers := make([]wire.Layer, 0, len(all))
+// filters are those that can be asked without a consequence, each behind a layer that
+// says so.
+func (e *explaining) filters(all []mesh.HTTPFilter) ([]filter, error) {
+	filters := make([]filter, 0, len(all))
 	for i := range all {
 		f := &all[i]
 		name := filterName(f)
@@ -131,11 +132,11 @@ func (e *explaining) filters(all []mesh.HTTPFilter) ([]wire.Layer, error) {
 			name += " (disabled but where a route says otherwise)"
 		}
 		harmless := f.Refusal != "" || f.Intention != nil || f.Metadata != nil || f.JWT != nil
-		var layer []wire.Layer
+		var made filter
 		var policy *rbac.Policy
 		var err error
 		if harmless {
-			if layer, err = compileFilters(all[i:i+1], e.place); err != nil {
+			if made, err = e.place.compileFilter(f); err != nil {
 				return nil, err
 			}
 		}
@@ -144,10 +145,10 @@ func (e *explaining) filters(all []mesh.HTTPFilter) ([]wire.Layer, error) {
 				return nil, err
 			}
 		}
-		layers = append(layers, e.told(name, harmless, policy, e.notes(f)))
-		layers = append(layers, layer...)
+		made.layer = inOrder(e.told(name, harmless, policy, e.notes(f)), made.layer)
+		filters = append(filters, made)
 	}
-	return layers, nil
+	return filters, nil
 }
 
 // told is a layer that says that a filter is met.

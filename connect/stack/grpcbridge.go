@@ -44,10 +44,9 @@ func GRPCBridge(config mesh.GRPCBridge) wire.Layer {
 				}
 			}
 			req.Header.Set("te", "trailers")
-			// What we answer ourselves from here on is told in the terms of gRPC, all of
-			// it in the head, so that there is nothing to be bridged.
-			x.GRPC = x.GRPC || bridged
 			resp, err := next.Serve(x, req)
+			// What we answer ourselves is told all of it in the head, so that there is
+			// nothing to be bridged.
 			if bridged && !framed && (err != nil || resp.Body == nil) {
 				return resp, err
 			}

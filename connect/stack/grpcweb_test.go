@@ -303,6 +303,7 @@ func TestGRPCBridge(t *testing.T) {
 			layer := stack.GRPCBridge(test.config)
 			service := layer(grpcServer(&asked, resp, "application/grpc", test.trailer, test.message...))
 			x := exchange(&wire.Peer{})
+			x.GRPC = wire.IsGRPC(&req.Header)
 			got, err := service.Serve(x, req)
 			var text string
 			if err != nil {

@@ -72,6 +72,8 @@ func hashHeader(req *wire.Request, name string) hashed {
 		return hashed{xxhash.Sum64String(req.Path), true}
 	case ":method":
 		return hashed{xxhash.Sum64String(req.Method), true}
+	case ":scheme":
+		return hashed{xxhash.Sum64String(req.Scheme), true}
 	}
 	value, ok := req.Header.Lookup(name)
 	if !ok {

@@ -47,19 +47,6 @@ func stripDot(on bool) wire.Layer {
 	}
 }
 
-// overwriteScheme gives all requests one scheme (scheme_header_transformation).
-func overwriteScheme(scheme string) wire.Layer {
-	if scheme == "" {
-		return nil
-	}
-	return func(next wire.Service) wire.Service {
-		return wire.ServiceFunc(func(x *wire.Exchange, req *wire.Request) (*wire.Response, error) {
-			req.Scheme = scheme
-			return next.Serve(x, req)
-		})
-	}
-}
-
 // maxRequests closes a connection after so many (max_requests_per_connection).
 func maxRequests(most uint32) wire.Layer {
 	if most == 0 {

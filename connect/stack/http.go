@@ -3,12 +3,9 @@ package stack
 import (
 	"cmp"
 	"errors"
-	"fmt"
 	"net/http"
 	"strings"
 
-	"github.com/serai-net/serai/connect/filter/grpcstats"
-	"github.com/serai-net/serai/connect/filter/headermeta"
 	"github.com/serai-net/serai/connect/mesh"
 	"github.com/serai-net/serai/connect/rbac"
 	"github.com/serai-net/serai/connect/stats"
@@ -40,68 +37,29 @@ func HTTPAt(h *mesh.HTTP, routes map[string]*mesh.Route, clusters *upstream.Set,
 	if err != nil {
 		return nil, err
 	}
-	// The order in which a request meets them. The path is made normal before
-	// any decision, since the bytes decided on are the bytes forwarded.
+	return wire.Stack(router, arrange(front(h, router, place.Started), filters)...), nil
+}
+
+// front is what stands before the filters, in the order in which a request meets it.
+// The path is made normal before any decision, since the bytes decided on are the
+// bytes forwarded.
+func front(h *mesh.HTTP, r *router, started func(x *wire.Exchange)) wire.Layer {
 	most := h.MaxStreamDuration
-	if router != nil && router.durations {
+	if r.durations {
 		most = 0 // the router sees to it
 	}
-	return wire.Stack(router,
+	return inOrder(
 		maxDuration(most),
 		maxRequests(h.MaxRequests),
 		defaultHost(h.DefaultHost),
 		stripPort(h),
 		stripDot(h.StripDot),
-		overwriteScheme(h.Scheme),
 		underscores(h),
 		normalize(h),
 		clientCert(h.ClientCert),
-		router.started(place.Started),
-		wireFilters(filters),
-	), nil
-}
-
-// compileFilters makes layers of filters, which count in the scope of place by
-// Envoy's names.
-func compileFilters(all []mesh.HTTPFilter, place *Place) ([]wire.Layer, error) {
-	layers := make([]wire.Layer, 0, len(all))
-	for i := range all {
-		layer, err := place.compileFilter(&all[i])
-		if err != nil {
-			return nil, fmt.Errorf("http filter %d: %w", i, err)
-		}
-		layers = append(layers, layer)
-	}
-	return layers, nil
-}
-
-// plainFilter makes the layer of a filter as it stands.
-func (p *Place) plainFilter(f *mesh.HTTPFilter) (wire.Layer, error) {
-	switch {
-	case f.Refusal != "":
-		return refuse(f.Refusal), nil
-	case f.Intention != nil:
-		return authorize(f.Intention, p.scope.Scope("rbac."))
-	case f.Metadata != nil:
-		if len(f.Metadata.Request)+len(f.Metadata.Response) == 0 {
-			return nil, nil //nolint:nilnil // no layer
-		}
-		return headermeta.Layer(f.Metadata)
-	case f.GRPCStats != nil:
-		return grpcstats.Layer(f.GRPCStats, p.clusters.Registry(), p.router.clusterOf), nil
-	case f.JWT != nil:
-		return authenticate(f.JWT, p)
-	case f.GRPCWeb:
-		return GRPCWeb, nil
-	case f.GRPCBridge != nil:
-		return GRPCBridge(*f.GRPCBridge), nil
-	default:
-		return p.extension(f)
-	}
-}
-
-func wireFilters(layers []wire.Layer) wire.Layer {
-	return func(next wire.Service) wire.Service { return wire.Stack(next, layers...) }
+		r.started(started),
+		r.finalizing(),
+	)
 }
 
 // refuse answers 503 to everything (fail closed).
@@ -136,7 +94,7 @@ func underscores(h *mesh.HTTP) wire.Layer {
 				found = found || strings.Contains(name, "_")
 			}
 			if found && h.RejectUnderscores {
-				return nil, &wire.Fault{Status: http.StatusBadRequest, Flag: wire.FlagDownstreamProtocol, Text: "a header name has an underscore"}
+				return nil, &wire.Fault{Status: http.StatusBadRequest, Flag: wire.FlagDownstreamProtocol, Text: "a header name has an underscore", Details: "unexpected_underscore"}
 			}
 			if found {
 				req.Header.DelFunc(func(name, _ string) bool { return strings.Contains(name, "_") })

@@ -1,7 +1,6 @@
 package stack
 
 import (
-	"errors"
 	"net"
 	"net/http"
 	"strings"
@@ -19,6 +18,8 @@ import (
 // Envoy's names below http.<stat_prefix>. The zero value is ready for use.
 type HTTPStats struct {
 	requests, http1, http2, routed, direct, noRoute, noCluster, resets, upgrades stats.Counter
+	// idle are those in which nothing has moved for too long.
+	idle stats.Counter
 	// cut are responses that broke off, cutGRPC those of them whose calls had no status
 	// yet, lasted exchanges that took longer than they may.
 	cut, cutGRPC, lasted stats.Counter
@@ -137,7 +138,7 @@ func (s *HTTPStats) codecs(yield func(stats.Stat) bool) (more bool) {
 		{"downstream_cx_idle_timeout", a.IdleTimeouts.Load() + b.IdleTimeouts.Load()},
 		{"downstream_cx_max_duration_reached", a.Aged.Load() + b.Aged.Load()},
 		{"downstream_rq_header_timeout", a.HeaderTimeouts.Load() + b.HeaderTimeouts.Load()},
-		{"downstream_rq_idle_timeout", a.BodyTimeouts.Load() + b.BodyTimeouts.Load()},
+		{"downstream_rq_idle_timeout", a.BodyTimeouts.Load() + b.BodyTimeouts.Load() + uint64(s.idle.Load())},
 		{"downstream_rq_timeout", a.RequestTimeouts.Load() + b.RequestTimeouts.Load()},
 	} {
 		if !yield(stats.Stat{Name: one.name, Value: int64(one.value)}) {
@@ -313,10 +314,8 @@ func (c *HTTPCounter) End(x *wire.Exchange) {
 		}
 	}
 	switch x.Flag {
-	case wire.FlagUpstreamTimeout:
-		if errors.Is(x.Err, wire.ErrLasted) {
-			all.lasted.Add(1)
-		}
+	case wire.FlagDuration:
+		all.lasted.Add(1)
 	case wire.FlagDenied, wire.FlagUnauthenticated, wire.FlagLimited:
 		return // it did not come to the router
 	case wire.FlagNoRoute:
@@ -325,6 +324,8 @@ func (c *HTTPCounter) End(x *wire.Exchange) {
 		all.noCluster.Add(1)
 	case wire.FlagDownstreamReset:
 		all.resets.Add(1)
+	case wire.FlagStreamIdle:
+		all.idle.Add(1)
 	case wire.FlagNone:
 		if len(x.Attempts) == 0 {
 			all.direct.Add(1)

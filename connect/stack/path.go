@@ -15,7 +15,7 @@ func normalize(h *mesh.HTTP) wire.Layer {
 	}
 	return func(next wire.Service) wire.Service {
 		return wire.ServiceFunc(func(x *wire.Exchange, req *wire.Request) (*wire.Response, error) {
-			resp, err := normalizePath(h, req)
+			resp, err := normalizePath(h, x, req)
 			if resp != nil || err != nil {
 				return resp, err
 			}
@@ -26,7 +26,7 @@ func normalize(h *mesh.HTTP) wire.Layer {
 
 // normalizePath follows Envoy's order: escaped slashes, normal form, slashes
 // merged, and only then the redirect.
-func normalizePath(h *mesh.HTTP, req *wire.Request) (*wire.Response, error) {
+func normalizePath(h *mesh.HTTP, x *wire.Exchange, req *wire.Request) (*wire.Response, error) {
 	path := req.PathOnly()
 	if path == "*" || path == "" {
 		return nil, nil //nolint:nilnil // nothing to change, nothing to answer
@@ -35,7 +35,7 @@ func normalizePath(h *mesh.HTTP, req *wire.Request) (*wire.Response, error) {
 	redirect := false
 	if h.EscapedSlashes != mesh.KeepEscapedSlashes && hasEscapedSlash(path) {
 		if h.EscapedSlashes == mesh.RejectEscapedSlashes {
-			return nil, &wire.Fault{Status: http.StatusBadRequest, Flag: wire.FlagDownstreamProtocol, Text: "escaped slash in the path"}
+			return nil, badPath("escaped slash in the path")
 		}
 		path = unescapeSlashes(path)
 		redirect = h.EscapedSlashes == mesh.UnescapeAndRedirect
@@ -43,22 +43,30 @@ func normalizePath(h *mesh.HTTP, req *wire.Request) (*wire.Response, error) {
 	if h.NormalizePath {
 		var ok bool
 		if path, ok = NormalizePath(path); !ok {
-			return nil, &wire.Fault{Status: http.StatusBadRequest, Flag: wire.FlagDownstreamProtocol, Text: "the path cannot be normalised"}
+			return nil, badPath("the path cannot be normalised")
 		}
 	}
 	if h.MergeSlashes {
 		path = MergeSlashes(path)
 	}
+	if redirect && x.GRPC { // which knows of no redirects
+		return nil, badPath("escaped slash in the path")
+	}
 	if redirect {
 		// With its host: "//name/" alone would lead to another.
-		resp := wire.Text(http.StatusTemporaryRedirect, "")
-		resp.Header.Set("location", req.Scheme+"://"+req.Authority+path+query)
-		return resp, nil
+		to := req.Scheme + "://" + req.Authority + path + query
+		return wire.Answer(x, http.StatusTemporaryRedirect, "", func(h *wire.Header) { h.Set("location", to) }), nil
 	}
 	if path != before {
 		req.Path = path + query
 	}
 	return nil, nil //nolint:nilnil // changed in place
+}
+
+func badPath(text string) error {
+	return &wire.Fault{
+		Status: http.StatusBadRequest, Flag: wire.FlagDownstreamProtocol, Text: text, Details: "path_normalization_failed",
+	}
 }
 
 func hasEscapedSlash(path string) bool {

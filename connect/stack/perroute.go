@@ -7,49 +7,84 @@ import (
 	"github.com/serai-net/serai/connect/wire"
 )
 
-// compileFilter makes the layer of one filter, which may be another for some routes
-// (typed_per_filter_config), or none. It is nil for one that is disabled everywhere.
-func (p *Place) compileFilter(f *mesh.HTTPFilter) (wire.Layer, error) {
+// compileFilter makes a filter, which may be another for some routes
+// (typed_per_filter_config), or none.
+func (p *Place) compileFilter(f *mesh.HTTPFilter) (filter, error) {
 	overrides := p.overridesOf(f.Name)
 	if len(overrides) == 0 {
 		if f.Disabled {
-			return nil, nil //nolint:nilnil // no layer
+			return filter{}, nil
 		}
 		return p.plainFilter(f)
 	}
 	own, err := p.plainFilter(f)
 	if err != nil {
-		return nil, err
+		return filter{}, err
 	}
-	variants := map[*mesh.FilterOverride]wire.Layer{}
+	variants := map[*mesh.FilterOverride]filter{}
 	for _, o := range overrides {
 		switch {
 		case o.Refusal != "":
-			variants[o] = refuse(o.Refusal)
+			variants[o] = filter{layer: refuse(o.Refusal)}
 		case o.Disabled:
-			variants[o] = nil
+			variants[o] = filter{}
 		case o.Filter != nil:
 			merged, err := mergeFilter(f, o.Filter)
 			if err == nil {
 				variants[o], err = p.plainFilter(merged)
 			}
 			if err != nil {
-				return nil, fmt.Errorf("typed_per_filter_config of %s: %w", f.Name, err)
+				return filter{}, fmt.Errorf("typed_per_filter_config of %s: %w", f.Name, err)
 			}
 		default:
 			variants[o] = own
 		}
 	}
 	if f.Disabled {
-		own = nil
+		own = filter{}
 	}
-	return func(next wire.Service) wire.Service {
-		r := &routedFilter{router: p.router, name: f.Name, otherwise: wire.Stack(next, own), variants: map[*mesh.FilterOverride]wire.Service{}}
-		for o, layer := range variants {
-			r.variants[o] = wire.Stack(next, layer)
+	return routed(p.router, f.Name, own, variants), nil
+}
+
+// routed is a filter that is not the same for all routes.
+func routed(router *router, name string, own filter, variants map[*mesh.FilterOverride]filter) filter {
+	made := filter{layer: func(next wire.Service) wire.Service {
+		r := &routedFilter{router: router, name: name, otherwise: wire.Stack(next, own.layer), variants: map[*mesh.FilterOverride]wire.Service{}}
+		for o, variant := range variants {
+			r.variants[o] = wire.Stack(next, variant.layer)
 		}
 		return r
-	}, nil
+	}}
+	encodes := own.encoder != nil
+	for _, variant := range variants {
+		encodes = encodes || variant.encoder != nil
+	}
+	if encodes {
+		made.encoder = &routedEncoder{router, name, own, variants}
+	}
+	return made
+}
+
+// routedEncoder has to do with answers in front of a filter as the route says.
+type routedEncoder struct {
+	router    *router
+	name      string
+	otherwise filter
+	variants  map[*mesh.FilterOverride]filter
+}
+
+// Encode implements encoder.
+func (f *routedEncoder) Encode(x *wire.Exchange, req *wire.Request, resp *wire.Response) (*wire.Response, error) {
+	chosen := f.otherwise
+	if rule, _ := f.router.chosen(x, req); rule != nil {
+		if o := rule.Override(f.name); o != nil {
+			chosen = f.variants[o]
+		}
+	}
+	if chosen.encoder == nil {
+		return resp, nil
+	}
+	return chosen.encoder.Encode(x, req, resp)
 }
 
 // overridesOf is what routes say about the filter of that name.

@@ -68,15 +68,16 @@ func (p *Place) log() *slog.Logger {
 	return p.Log
 }
 
-// extension makes the layer of a filter that is not of the chain's own kind.
-func (p *Place) extension(f *mesh.HTTPFilter) (wire.Layer, error) {
+// extension makes a filter that is not of the chain's own kind.
+func (p *Place) extension(f *mesh.HTTPFilter) (filter, error) {
 	switch {
 	case f.ExtAuthz != nil:
-		return extauthz.New(f.ExtAuthz, p.authz(f.ExtAuthz, p.scope))
+		layer, err := extauthz.New(f.ExtAuthz, p.authz(f.ExtAuthz, p.scope))
+		return filter{layer: layer}, err
 	case f.Lua != nil:
 		return p.lua(f.Lua)
 	case f.Lambda != nil:
-		return lambda.New(f.Lambda, lambda.Place{
+		return filter{layer: lambda.New(f.Lambda, lambda.Place{
 			Stats: p.scope.Scope("aws_lambda."),
 			Credentials: find(p.Kept, "aws", func() *lambda.Credentials {
 				return &lambda.Credentials{Getenv: os.Getenv}
@@ -85,13 +86,13 @@ func (p *Place) extension(f *mesh.HTTPFilter) (wire.Layer, error) {
 				c := p.router.goesTo(x, req)
 				return c != nil && c.Lambda()
 			},
-		}), nil
+		})}, nil
 	case f.HealthCheck != nil:
 		return p.healthCheck(f.HealthCheck)
 	case f.Skipped != "":
-		return p.skipped(f.Skipped), nil
+		return filter{layer: p.skipped(f.Skipped)}, nil
 	default:
-		return nil, errors.New("it is empty")
+		return filter{}, errors.New("it is empty")
 	}
 }
 
@@ -128,9 +129,9 @@ func (p *Place) skipped(name string) wire.Layer {
 	}
 }
 
-// healthCheck makes the layer that tells our health.
-func (p *Place) healthCheck(c *mesh.HealthCheck) (wire.Layer, error) {
-	return healthcheck.New(c, healthcheck.Place{
+// healthCheck makes the filter that tells our health.
+func (p *Place) healthCheck(c *mesh.HealthCheck) (filter, error) {
+	f, err := healthcheck.New(c, healthcheck.Place{
 		Name: p.Cluster, Failed: p.Failed,
 		Cache: find(p.Kept, fmt.Sprintf("health/%s/%+v", p.Listener, *c), func() *healthcheck.Cache { return &healthcheck.Cache{} }),
 		Count: func(name string) (all, healthy int, ok bool) {
@@ -142,11 +143,15 @@ func (p *Place) healthCheck(c *mesh.HealthCheck) (wire.Layer, error) {
 			return int(now.Hosts), int(now.Healthy), true
 		},
 	})
+	if err != nil {
+		return filter{}, err
+	}
+	return filterOf(f), nil
 }
 
-// lua makes the layer of a script. The same script of the same listener goes on in
+// lua makes the filter of a script. The same script of the same listener goes on in
 // the VMs that it has; one of a file is read anew.
-func (p *Place) lua(c *mesh.Lua) (wire.Layer, error) {
+func (p *Place) lua(c *mesh.Lua) (filter, error) {
 	prefix := "lua."
 	if c.StatPrefix != "" {
 		prefix += c.StatPrefix + "."
@@ -161,12 +166,16 @@ func (p *Place) lua(c *mesh.Lua) (wire.Layer, error) {
 		f, err = tryFind(p.Kept, fmt.Sprintf("lua/%s/%s/%s", p.Listener, c.StatPrefix, c.Code), make)
 	}
 	if err != nil {
-		return nil, err
+		return filter{}, err
 	}
+	made := filter{layer: f.Layer(nil)}
 	if c.KeepRoute {
-		return f.Layer(p.router.pin), nil
+		made.layer = f.Layer(p.router.pin)
 	}
-	return f.Layer(nil), nil
+	if f.Encodes() {
+		made.encoder = f
+	}
+	return made, nil
 }
 
 // Gates makes what network filters admit connections by.

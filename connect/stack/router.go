@@ -24,9 +24,9 @@ type router struct {
 	name     string
 	clusters *upstream.Set
 	retries  map[*mesh.Retry]*retryPolicy
-	// upgrades, idle and suppress are the chain's.
+	// upgrades, idle and conduct are the chain's.
 	upgrades []string
-	suppress bool
+	conduct  mesh.Conduct
 	idle     time.Duration
 	// most is the chain's max_stream_duration, if rules have their own (durations).
 	most      time.Duration
@@ -43,7 +43,7 @@ func newRouter(table *mesh.Route, h *mesh.HTTP, clusters *upstream.Set) (*router
 	}
 	r := &router{
 		table: compiled, config: table, name: table.Name, clusters: clusters, retries: map[*mesh.Retry]*retryPolicy{},
-		upgrades: h.Upgrades, idle: h.StreamIdleTimeout, suppress: h.Conduct.Suppress, most: h.MaxStreamDuration,
+		upgrades: h.Upgrades, idle: h.StreamIdleTimeout, conduct: h.Conduct, most: h.MaxStreamDuration,
 	}
 	for _, vh := range table.VirtualHosts {
 		for _, rule := range vh.Rules {
@@ -84,24 +84,23 @@ func (r *router) Serve(x *wire.Exchange, req *wire.Request) (*wire.Response, err
 	if err := r.mayUpgrade(rule, req); err != nil {
 		return nil, err
 	}
-	if resp := rule.Answer(x, req); resp != nil {
+	if rule.AnswersItself() {
+		x.Details = "direct_response"
+		settle(x, rule, nil)
+		resp := rule.Answer(x, req)
 		if req.Method == http.MethodConnect && resp.Status/100 == 2 {
 			// It would promise a tunnel (RFC 9110 section 9.3.6).
 			return nil, &wire.Fault{Status: http.StatusNotImplemented, Flag: wire.FlagDenied, Text: "there is no tunnel"}
-		}
-		x.Details = "direct_response"
-		for _, edit := range rule.Edits {
-			edit.Response(x, resp)
 		}
 		return resp, nil
 	}
 	resp, target, err := r.forward(x, req, rule, target)
 	if err != nil {
-		if !rule.Answers(target) {
-			return nil, err
-		}
-		resp = wire.Reply(x, err) // whose fields are changed, too
-	} else if x.Details == "" {
+		settle(x, rule, target)
+		return nil, err
+	}
+	x.Finalizer = nil // it would match what has been rewritten
+	if x.Details == "" {
 		x.Details = "via_upstream"
 	}
 	rule.EditOf(target).Response(x, resp)
@@ -111,6 +110,40 @@ func (r *router) Serve(x *wire.Exchange, req *wire.Request) (*wire.Response, err
 	return resp, nil
 }
 
+// finalizing lets the route of a request have its say in answers of filters, if any
+// route has one; else it is nil.
+func (r *router) finalizing() wire.Layer {
+	if r.table == nil || !r.table.Answers() {
+		return nil
+	}
+	return func(next wire.Service) wire.Service {
+		return wire.ServiceFunc(func(x *wire.Exchange, req *wire.Request) (*wire.Response, error) {
+			x.Finalizer = r
+			if x.Request == nil { // of a codec that does not tell
+				x.Request = req
+			}
+			return next.Serve(x, req)
+		})
+	}
+}
+
+// Finalize implements [wire.Finalizer]. A route that answers itself has no say in the
+// answers of others.
+func (r *router) Finalize(x *wire.Exchange, resp *wire.Response) {
+	r.aim(x, x.Request)
+	if c, ok := x.Pinned.(*choice); ok && c.rule != nil && !c.rule.AnswersItself() {
+		c.Finalize(x, resp)
+	}
+}
+
+// settle lets a rule have its say in an answer of our own.
+func settle(x *wire.Exchange, rule *route.Rule, target *mesh.Target) {
+	x.Finalizer = nil
+	if rule.Answers(target) {
+		x.Finalizer = &choice{rule, target}
+	}
+}
+
 // choice is what was chosen of a request ahead of time: its rule, nil if none
 // matches, and perhaps its target.
 type choice struct {
@@ -118,11 +151,22 @@ type choice struct {
 	target *mesh.Target
 }
 
-// pin chooses the rule of a request before its head is changed.
-func (r *router) pin(x *wire.Exchange, req *wire.Request) {
+// Finalize implements [wire.Finalizer].
+func (c *choice) Finalize(x *wire.Exchange, resp *wire.Response) {
+	c.rule.EditOf(c.target).Response(x, resp)
+	for _, edit := range c.rule.Edits {
+		edit.Response(x, resp)
+	}
+}
+
+// pin chooses the rule of a request before its head is changed, and tells whether
+// there is one.
+func (r *router) pin(x *wire.Exchange, req *wire.Request) (routed bool) {
 	if r.table != nil && x.Pinned == nil {
 		x.Pinned = &choice{rule: r.table.Match(x, req)}
 	}
+	c, ok := x.Pinned.(*choice)
+	return ok && c.rule != nil
 }
 
 // clusterOf names the cluster that a request would go to, "" if there is none.
@@ -250,7 +294,7 @@ func (r *router) forward(x *wire.Exchange, req *wire.Request, rule *route.Rule, 
 	if setCookie != "" {
 		resp.Header.Add("set-cookie", setCookie)
 	}
-	if !r.suppress {
+	if !r.conduct.Suppress {
 		tellServiceTime(x, resp)
 	}
 	if rule.Host.ResponseAttempts {
@@ -279,15 +323,16 @@ func (r *router) rewrite(x *wire.Exchange, req *wire.Request, rule *route.Rule, 
 		req.Authority = target.HostRewrite
 	}
 	if host := rule.NewHost(req); host != "" {
-		req.SetHost(host, rule.AppendHost, !r.suppress)
+		req.SetHost(host, rule.AppendHost, !r.conduct.Suppress)
 	}
 	if rule.Rewrites() {
-		if !r.suppress && !req.Header.Has(originalPath) {
+		if !r.conduct.Suppress && !req.Header.Has(originalPath) {
 			req.Header.Add(originalPath, req.Path)
 		}
 		rule.Rewrite(req)
 	}
-	x.Choice.AutoHost, x.Choice.AppendHost, x.Choice.OriginalHost = rule.AutoHost, rule.AppendHost, !r.suppress
+	x.Choice.AutoHost, x.Choice.MatchScheme = rule.AutoHost, r.conduct.MatchScheme
+	x.Choice.AppendHost, x.Choice.OriginalHost = rule.AppendHost, !r.conduct.Suppress
 }
 
 // originalPath is where the upstream learns what the path was.
@@ -317,7 +362,7 @@ func (r *router) mayUpgrade(rule *route.Rule, req *wire.Request) error {
 	if allowed || !told && slices.Contains(r.upgrades, protocol) {
 		return nil
 	}
-	return &wire.Fault{Status: http.StatusForbidden, Flag: wire.FlagDenied, Text: "upgrade not allowed"}
+	return &wire.Fault{Status: http.StatusForbidden, Flag: wire.FlagDenied, Text: "upgrade not allowed", Details: "upgrade_failed"}
 }
 
 // upgradeConnect is what CONNECT is called among protocols.

@@ -33,7 +33,7 @@ func (r *router) bound(x *wire.Exchange, req *wire.Request, rule *route.Rule, po
 		x.IdleTimeout = r.pause(rule)
 	}
 	expected := cmp.Or(policy.tryTimeout(), timeout)
-	if !r.suppress {
+	if !r.conduct.Suppress {
 		tellTimeout(x, req, expected)
 	}
 	if rule.Stream == nil && rule.GRPCTimeout != nil && x.GRPC && expected > 0 {

@@ -177,6 +177,7 @@ type answer struct {
 func do(t *testing.T, service wire.Service, peer *wire.Peer, req *wire.Request) answer {
 	t.Helper()
 	x := exchange(peer)
+	x.GRPC = wire.IsGRPC(&req.Header)
 	defer x.Done(time.Now())
 	return finish(t, service, x, req)
 }

@@ -30,6 +30,14 @@ type config struct {
 	behind string
 }
 
+// scheme is that of its connections.
+func (c *config) scheme() string {
+	if c.tls != nil {
+		return "https"
+	}
+	return "http"
+}
+
 func (c *config) endpointName() string {
 	if c.EndpointName != "" {
 		return c.EndpointName

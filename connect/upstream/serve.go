@@ -48,6 +48,9 @@ func (c *Cluster) Serve(x *wire.Exchange, req *wire.Request) (*wire.Response, er
 		if x.Choice.AutoHost && host.Name() != "" {
 			req.SetHost(host.Name(), x.Choice.AppendHost, x.Choice.OriginalHost)
 		}
+		if x.Choice.MatchScheme {
+			req.Scheme = c.config.Load().scheme()
+		}
 		// A pooled connection that turned out stale says nothing of its host, but
 		// the others in the pool may be as old: what follows it is a new one.
 		reused, resp, err := c.try(x, req, host, now, last != nil)

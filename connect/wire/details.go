@@ -43,6 +43,10 @@ func (x *Exchange) ResponseDetails() string {
 		return "upstream_reset_before_response_started{overflow}"
 	case FlagUpstreamTimeout:
 		return "response_timeout"
+	case FlagStreamIdle:
+		return "stream_idle_timeout"
+	case FlagDuration:
+		return "max_duration_timeout"
 	case FlagDownstreamReset:
 		return "downstream_remote_disconnect"
 	case FlagDownstreamProtocol:
@@ -53,7 +57,8 @@ func (x *Exchange) ResponseDetails() string {
 }
 
 // AppendFlags appends Envoy's RESPONSE_FLAGS, or RESPONSE_FLAGS_LONG: "-" if there
-// are none. What Envoy has no flag for is none, an intention that denies among it.
+// are none. What Envoy has no flag for is none: of what is denied, only what a service
+// was asked about has one.
 func (x *Exchange) AppendFlags(dst []byte, long bool) []byte {
 	name := Flag.String
 	if long {
@@ -61,8 +66,9 @@ func (x *Exchange) AppendFlags(dst []byte, long bool) []byte {
 	}
 	flag := x.Flag
 	switch {
-	case flag == FlagDraining || flag == FlagInternal || flag == FlagPlugin,
-		flag == FlagDenied && (strings.HasPrefix(x.Details, "rbac_") || strings.HasPrefix(x.Termination, "rbac_")):
+	case flag == FlagDraining || flag == FlagInternal || flag == FlagPlugin || flag == FlagDuration,
+		flag == FlagDenied && x.Method != "" && !strings.HasPrefix(x.Details, "ext_authz_"),
+		flag == FlagDenied && strings.HasPrefix(x.Termination, "rbac_"):
 		flag = FlagNone
 	case flag == FlagUnauthenticated:
 		flag = FlagDenied
@@ -79,6 +85,9 @@ func (x *Exchange) AppendFlags(dst []byte, long bool) []byte {
 	dst = append(append(dst, name(FlagRetryLimit)...), ',')
 	return append(dst, name(flag)...)
 }
+
+// WithDetails is a detail as Envoy writes one that has a reason.
+func WithDetails(detail, reason string) string { return detail + "{" + underscored(reason) + "}" }
 
 // Fail notes why there is no connection for the try. A wait that ended is no
 // failure of the other side.

@@ -74,6 +74,14 @@ func (p *Peer) Host() string {
 	return host
 }
 
+// Scheme is "https" for an encrypted connection, else "http".
+func (p *Peer) Scheme() string {
+	if p.TLS {
+		return "https"
+	}
+	return "http"
+}
+
 // AddrPort is an address of package net, an IPv4 one never as IPv6; invalid for a
 // unix socket.
 func AddrPort(addr net.Addr) netip.AddrPort {
@@ -198,6 +206,11 @@ type Exchange struct {
 	// Pinned is the route that a router has chosen ahead of time, since a layer is
 	// about to change the request without a consequence for its route; nil if none.
 	Pinned any
+	// Finalizer has a say in answers of our own; nil if nobody has.
+	Finalizer Finalizer
+	// Reached is how far in the chain of filters the request has come; only those that
+	// have not seen it take part in an answer that was made in front of them.
+	Reached int
 	// Metadata is what filters have found out about the request.
 	Metadata Metadata
 
@@ -241,8 +254,8 @@ type Choice struct {
 	// anew after so many tries; 0 leaves out none.
 	AvoidPriorities int
 	// AutoHost makes the authority of the request the host name of the endpoint that
-	// is chosen, if it has one.
-	AutoHost bool
+	// is chosen, if it has one. MatchScheme makes its scheme that of the connection.
+	AutoHost, MatchScheme bool
 	// AppendHost tells of the authority that it had then in x-forwarded-host (see
 	// Request.TellHost), OriginalHost in x-envoy-original-host.
 	AppendHost, OriginalHost bool
@@ -286,7 +299,7 @@ func (x *Exchange) Reset(control Control, peer *Peer, start time.Time) {
 	x.Method, x.Authority, x.Path, x.GRPC, x.GRPCType = "", "", "", false, ""
 	x.Status, x.Flag, x.Err = 0, FlagNone, nil
 	x.BytesIn, x.BytesOut, x.CloseDownstream, x.Cut = 0, 0, false, false
-	x.Choice, x.Pinned = Choice{}, nil
+	x.Choice, x.Pinned, x.Finalizer, x.Reached = Choice{}, nil, nil, 0
 	x.Metadata.Reset()
 	x.Request, x.Response, x.Details, x.Termination, x.Rule = nil, nil, "", "", ""
 	x.Remote, x.Tries, x.Exhausted, x.small, x.TraceID = netip.AddrPort{}, 0, false, 0, ""
@@ -424,6 +437,9 @@ func (x *Exchange) Abort(reason error) {
 		cancel(reason)
 	}
 }
+
+// Gone tells whether the client has left, so that nobody will see a response.
+func (x *Exchange) Gone() bool { return errors.Is(x.Aborted(), ErrClientGone) }
 
 // Aborted returns why the exchange was aborted, nil while it goes on.
 func (x *Exchange) Aborted() error {

@@ -1,11 +1,12 @@
 package wire
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"io"
 	"net/http"
+	"strconv"
+	"time"
 )
 
 // Flag says why an exchange did not go as it should. Names are Envoy's response
@@ -25,6 +26,8 @@ const (
 	FlagUpstreamProtocol
 	FlagUpstreamOverflow
 	FlagUpstreamTimeout
+	FlagStreamIdle
+	FlagDuration
 	FlagRetryLimit
 	FlagDownstreamReset
 	FlagDownstreamProtocol
@@ -40,7 +43,7 @@ const (
 // String returns Envoy's short name, "-" for FlagNone.
 func (f Flag) String() string {
 	names := [flagCount]string{
-		"-", "NR", "NC", "UH", "UF", "UC", "UPE", "UO", "UT", "URX", "DC", "DPE", "UAEX", "UNA", "RL", "DR", "IE", "PLG",
+		"-", "NR", "NC", "UH", "UF", "UC", "UPE", "UO", "UT", "SI", "DT", "URX", "DC", "DPE", "UAEX", "UNA", "RL", "DR", "IE", "PLG",
 	}
 	if f >= flagCount {
 		return "IE"
@@ -52,7 +55,7 @@ func (f Flag) String() string {
 func (f Flag) Long() string {
 	names := [flagCount]string{
 		"-", "NoRouteFound", "NoClusterFound", "NoHealthyUpstream", "UpstreamConnectionFailure", "UpstreamConnectionTermination",
-		"UpstreamProtocolError", "UpstreamOverflow", "UpstreamRequestTimeout", "UpstreamRetryLimitExceeded",
+		"UpstreamProtocolError", "UpstreamOverflow", "UpstreamRequestTimeout", "StreamIdleTimeout", "DurationTimeout", "UpstreamRetryLimitExceeded",
 		"DownstreamConnectionTermination", "DownstreamProtocolError", "UnauthorizedExternalService", "Unauthenticated", "RateLimited",
 		"Draining", "InternalError", "Plugin",
 	}
@@ -141,6 +144,15 @@ func AsFault(err error) *Fault {
 // statusClientGone is for the log only: nobody is left to see it (nginx's code).
 const statusClientGone = 499
 
+// TimeOut makes a fault tell that the upstream was too slow: it has not kept the
+// deadline of the exchange, or has let it pause for too long.
+func (f *Fault) TimeOut(x *Exchange) {
+	f.Status, f.Flag, f.Text = http.StatusGatewayTimeout, FlagUpstreamTimeout, "upstream request timeout"
+	if x.IdleTimeout > 0 && (x.Deadline.IsZero() || time.Now().Before(x.Deadline)) {
+		f.Flag, f.Text = FlagStreamIdle, "stream timeout"
+	}
+}
+
 // Aborted is the fault of an exchange that was aborted for reason.
 func Aborted(reason error) *Fault {
 	if errors.Is(reason, ErrClientGone) {
@@ -160,33 +172,78 @@ func Reply(x *Exchange, err error) *Response {
 	if fault.Details != "" {
 		x.Details = fault.Details
 	}
+	if fault.Close {
+		x.CloseDownstream = true
+	}
 	text := fault.Text
 	if text == "" {
 		text = http.StatusText(fault.status())
 	}
-	resp := Text(fault.status(), text+"\n")
-	if x.GRPC {
-		resp = grpcReply(x.GRPCType, cmp.Or(fault.GRPCStatus, GRPCStatus(fault.status())), text)
+	if !x.GRPC {
+		text += "\n"
 	}
-	for _, f := range fault.Header {
-		switch {
-		case f.Name != "content-type":
-			resp.Header.Add(f.Name, f.Value)
-		case !x.GRPC: // which has no text
-			resp.Header.Set(f.Name, f.Value)
+	return Answer(x, fault.status(), text, func(h *Header) {
+		h.Replace(fault.Header)
+		if x.GRPC && fault.GRPCStatus != 0 {
+			h.Set("grpc-status", strconv.Itoa(fault.GRPCStatus))
 		}
+	})
+}
+
+// Finalizer has a say in answers of our own: it puts into the head what the route of
+// the request wants there.
+type Finalizer interface {
+	Finalize(x *Exchange, resp *Response)
+}
+
+// Answer makes a response of our own, a local reply as Envoy calls it. modify, which
+// may be nil, changes what the route has put into the head; a body has a content type,
+// plain text unless that says so. A call of gRPC is answered in its own terms, the body
+// being its message, and Status of x is what it would have been, until it is sent.
+func Answer(x *Exchange, status int, body string, modify func(h *Header)) *Response {
+	resp := &Response{Status: status}
+	if x.Finalizer != nil {
+		x.Finalizer.Finalize(x, resp)
 	}
-	if fault.Close {
-		x.CloseDownstream = true
+	if modify != nil {
+		modify(&resp.Header)
+	}
+	bare := x.Method == http.MethodHead
+	if x.GRPC {
+		x.Status = status
+	}
+	switch {
+	case x.GRPC && bare:
+		resp.grpc(x.GRPCType, "")
+	case x.GRPC:
+		resp.grpc(x.GRPCType, body)
+	case body == "":
+		resp.Header.Del("content-type")
+	default:
+		resp.text(body, bare)
 	}
 	return resp
 }
 
 // Text makes a small plain-text response.
 func Text(status int, text string) *Response {
-	resp := &Response{Status: status, ContentLength: int64(len(text)), Body: NewBytes([]byte(text))}
-	resp.Header.Add("content-type", "text/plain; charset=utf-8")
+	resp := &Response{Status: status}
+	if text != "" {
+		resp.text(text, false)
+	}
 	return resp
+}
+
+// text gives a response a body, plain text unless its head says what it is; bare says
+// that its request wants none.
+func (r *Response) text(body string, bare bool) {
+	if !r.Header.Has("content-type") {
+		r.Header.Add("content-type", "text/plain")
+	}
+	r.ContentLength = int64(len(body))
+	if !bare {
+		r.Body = NewBytes([]byte(body))
+	}
 }
 
 // bytesBody is a body that is wholly in memory.

@@ -23,7 +23,7 @@ func TestReply(t *testing.T) {
 		Header []string
 		Close  bool
 	}
-	text := "content-type: text/plain; charset=utf-8"
+	text := "content-type: text/plain"
 	tests := []struct {
 		name string
 		err  error
@@ -40,7 +40,7 @@ func TestReply(t *testing.T) {
 				Status: http.StatusUnauthorized, Flag: wire.FlagUnauthenticated, Text: "no key", Err: secret, Close: true,
 				Header: []wire.Field{{Name: "www-authenticate", Value: "a"}, {Name: "www-authenticate", Value: "b"}},
 			},
-			answer{401, "UNA", "no key\n", []string{text, "www-authenticate: a", "www-authenticate: b"}, true},
+			answer{401, "UNA", "no key\n", []string{"www-authenticate: a", "www-authenticate: b", text}, true},
 		},
 		{
 			"own content type", &wire.Fault{Status: 403, Flag: wire.FlagPlugin, Text: "{}", Header: []wire.Field{{Name: "content-type", Value: "application/json"}}},

@@ -7,33 +7,26 @@ import (
 	"strings"
 )
 
-// IsGRPC tells whether the fields of a request are those of gRPC.
+// IsGRPC tells whether the fields of a request are those of gRPC: as for Envoy, whose
+// content type has a suffix, but no parameters.
 func IsGRPC(h *Header) bool {
 	kind, ok := strings.CutPrefix(h.Get("content-type"), "application/grpc")
-	return ok && (kind == "" || kind[0] == '+' || kind[0] == ';')
+	return ok && (kind == "" || kind[0] == '+')
 }
 
-// grpcReply makes a response that a client of gRPC understands: always 200, and
-// what went wrong in its trailers, which come with the head. Its content type is
-// kind, "" for plain gRPC.
-func grpcReply(kind string, status int, text string) *Response {
-	resp := &Response{Status: http.StatusOK}
-	resp.Header.Add("content-type", cmp.Or(kind, "application/grpc"))
-	resp.Header.Add("grpc-status", strconv.Itoa(status))
-	if text != "" {
-		resp.Header.Add("grpc-message", GRPCMessage(text))
+// grpc makes a response one that a client of gRPC understands: always 200, and what
+// went wrong in its trailers, which come with the head. Its content type is kind, ""
+// for plain gRPC.
+func (r *Response) grpc(kind, message string) {
+	h := &r.Header
+	h.Set("content-type", cmp.Or(kind, "application/grpc"))
+	if h.Get("grpc-status") == "" {
+		h.Set("grpc-status", strconv.Itoa(GRPCStatus(r.Status)))
 	}
-	return resp
-}
-
-// Direct makes a response of our own that is no error; a call of gRPC is told in its
-// own terms, and Status is what it would have been until the response is sent.
-func Direct(x *Exchange, status int, text string) *Response {
-	if x.GRPC {
-		x.Status = status
-		return grpcReply(x.GRPCType, GRPCStatus(status), text)
+	if message != "" {
+		h.Set("grpc-message", GRPCMessage(message))
 	}
-	return Text(status, text)
+	r.Status = http.StatusOK
 }
 
 // GRPCStatus maps a status of HTTP to one of gRPC, as gRPC says and Envoy does

@@ -39,7 +39,7 @@ func TestGRPCReply(t *testing.T) {
 
 func TestIsGRPC(t *testing.T) {
 	for kind, want := range map[string]bool{
-		"application/grpc": true, "application/grpc+proto": true, "application/grpc;x=y": true,
+		"application/grpc": true, "application/grpc+proto": true, "application/grpc;x=y": false,
 		"application/grpc-web": false, "application/json": false, "": false,
 	} {
 		var h wire.Header

@@ -110,6 +110,14 @@ func (h *Header) Set(name, value string) {
 	h.Add(name, value)
 }
 
+// Replace puts fields in the place of all others of their names.
+func (h *Header) Replace(fields []Field) {
+	for i := range fields {
+		h.Del(fields[i].Name)
+	}
+	h.fields = append(h.fields, fields...)
+}
+
 // Del drops all fields of that name.
 func (h *Header) Del(name string) { h.deleteFrom(0, name) }
 

@@ -10,8 +10,10 @@ const UnknownLength = -1
 type Request struct {
 	// Method as received, case-sensitive (RFC 9110 section 9.1).
 	Method string
-	// Scheme is "http" or "https", as the downstream connection is.
-	Scheme string
+	// Scheme is "http" or "https": what the client says in :scheme or an absolute
+	// target if SchemeTold, else as the downstream connection is.
+	Scheme     string
+	SchemeTold bool
 	// Authority is the host and, if given, the port that the client asks for:
 	// the Host field or :authority, never both.
 	Authority string
@@ -42,6 +44,13 @@ type Request struct {
 // Raw tells whether both bodies are raw bytes once the request has succeeded: it
 // asks for another protocol, or for a tunnel (CONNECT).
 func (r *Request) Raw() bool { return r.Upgrade != "" || r.Method == http.MethodConnect }
+
+// SchemeFrom settles the scheme of a request, which is "" if its head does not tell.
+func (r *Request) SchemeFrom(p *Peer) {
+	if r.SchemeTold = r.Scheme != ""; !r.SchemeTold {
+		r.Scheme = p.Scheme()
+	}
+}
 
 // PathOnly returns Path without its query.
 func (r *Request) PathOnly() string {

@@ -26,8 +26,9 @@ type Place struct {
 	Principal string
 	// Labels are those of the node, for the destination.
 	Labels map[string]string
-	// Pin chooses the route of a request before it is changed; may be nil.
-	Pin func(x *wire.Exchange, req *wire.Request)
+	// Pin chooses the route of a request before it is changed, and tells whether there
+	// is one; may be nil.
+	Pin func(x *wire.Exchange, req *wire.Request) (routed bool)
 	// Upstream is where the cluster that a request would go to counts, as Stats is; nil
 	// for no such cluster. It may be nil.
 	Upstream func(x *wire.Exchange, req *wire.Request) *stats.Scope
@@ -102,8 +103,11 @@ func (f *filter) serve(x *wire.Exchange, req *wire.Request, next wire.Service) (
 	if f.Enabled != nil && !f.Enabled.Includes(rand.Uint64()) {
 		f.disabled.Add(1)
 		if f.DenyDisabled {
-			return reply(x, req, f.statusOnError(), nil, nil)
+			return reply(x, detailsError, f.statusOnError(), nil, nil)
 		}
+		return next.Serve(x, req)
+	}
+	if pin := f.place.Pin; pin != nil && !pin(x, req) { // nobody is asked of what leads nowhere
 		return next.Serve(x, req)
 	}
 	shown, settle, err := f.show(req)
@@ -122,7 +126,7 @@ func (f *filter) serve(x *wire.Exchange, req *wire.Request, next wire.Service) (
 		f.failed.Add(1)
 		upstream.Counter("error").Add(1)
 		if !f.FailOpen {
-			return reply(x, req, f.statusOnError(), nil, nil)
+			return reply(x, detailsError, f.statusOnError(), nil, nil)
 		}
 		f.failOpen.Add(1)
 		upstream.Counter("failure_mode_allowed").Add(1)
@@ -142,10 +146,10 @@ func (f *filter) serve(x *wire.Exchange, req *wire.Request, next wire.Service) (
 		if f.MaxDenied > 0 && uint64(len(body)) > uint64(f.MaxDenied) {
 			body = body[:f.MaxDenied]
 		}
-		return reply(x, req, v.status, body, v.denial)
+		return reply(x, detailsDenied, v.status, body, v.denial)
 	}
-	if f.place.Pin != nil && !f.ClearRoute && v.changes() {
-		f.place.Pin(x, req)
+	if f.ClearRoute && v.changes() {
+		x.Pinned = nil
 	}
 	if err := v.apply(req); err != nil {
 		return nil, f.bad(err)
@@ -153,7 +157,7 @@ func (f *filter) serve(x *wire.Exchange, req *wire.Request, next wire.Service) (
 	f.ok.Add(1)
 	upstream.Counter("ok").Add(1)
 	resp, err := next.Serve(x, req)
-	return v.answer(resp, err)
+	return v.answer(x, resp, err)
 }
 
 // upstream is where the cluster of a request counts. The route is not fixed by that.
@@ -169,7 +173,9 @@ func (f *filter) upstream(x *wire.Exchange, req *wire.Request) *stats.Scope {
 // bad is the answer to what a service must not ask for.
 func (f *filter) bad(err error) error {
 	f.invalid.Add(1)
-	return &wire.Fault{Status: http.StatusInternalServerError, Flag: wire.FlagDenied, Err: fmt.Errorf("ext_authz: %w", err)}
+	return &wire.Fault{
+		Status: http.StatusInternalServerError, Flag: wire.FlagDenied, Details: "ext_authz_invalid", Err: fmt.Errorf("ext_authz: %w", err),
+	}
 }
 
 func (f *filter) statusOnError() int {
@@ -228,7 +234,7 @@ func (f *filter) show(req *wire.Request) (s shown, settle func(), err error) {
 }
 
 func tooLarge() error {
-	return &wire.Fault{Status: http.StatusRequestEntityTooLarge, Text: "Payload Too Large"}
+	return &wire.Fault{Status: http.StatusRequestEntityTooLarge, Text: "Payload Too Large", Details: "request_payload_too_large"}
 }
 
 // readUpTo reads to the end, or n bytes.

@@ -38,6 +38,7 @@ type rig struct {
 	body     string
 	registry stats.Registry
 	pinned   bool
+	unrouted bool // no route is for the request
 }
 
 // grpc answers as a service of gRPC.
@@ -109,7 +110,7 @@ func (r *rig) serve(t *testing.T, c *mesh.ExtAuthz, service wire.Service, req *w
 			return service
 		},
 		Stats: r.registry.Scope("ext_authz."), Principal: "spiffe://us", Labels: map[string]string{"a": "b"},
-		Pin: func(*wire.Exchange, *wire.Request) { r.pinned = true },
+		Pin: func(*wire.Exchange, *wire.Request) bool { r.pinned = true; return !r.unrouted },
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -247,6 +248,16 @@ func TestQuestion(t *testing.T) {
 	}
 }
 
+// Nobody is asked about a request that leads nowhere, as with Envoy.
+func TestUnrouted(t *testing.T) {
+	t.Parallel()
+	r := &rig{unrouted: true}
+	got, _ := r.serve(t, &mesh.ExtAuthz{}, r.grpc(&authv3.CheckResponse{Status: &rpcstatus.Status{Code: 7}}), request(""))
+	if got.Status != 200 || r.passed == nil || r.asked != nil {
+		t.Errorf("%+v, asked %v", got, r.asked)
+	}
+}
+
 func TestDecisions(t *testing.T) {
 	t.Parallel()
 	denied := func(code typev3.StatusCode, body string, headers ...*corev3.HeaderValueOption) *authv3.CheckResponse {
@@ -275,7 +286,7 @@ func TestDecisions(t *testing.T) {
 		},
 		{
 			"denial", &mesh.ExtAuthz{}, r.grpc(denied(401, "go away", option("X-Why", "so", false), option("set-cookie", "a", false), option("set-cookie", "b", false), option("no", "no", true))), request(""),
-			outcome{401, "go away", "content-type=text/plain x-why=so set-cookie=a set-cookie=b", wire.FlagDenied},
+			outcome{401, "go away", "x-why=so set-cookie=a set-cookie=b content-type=text/plain", wire.FlagDenied},
 			false,
 			map[string]int64{"denied": 1},
 		},
@@ -293,7 +304,7 @@ func TestDecisions(t *testing.T) {
 		},
 		{
 			"splitting", &mesh.ExtAuthz{}, r.grpc(bad), request(""),
-			outcome{500, "Internal Server Error\n", "content-type=text/plain; charset=utf-8", wire.FlagDenied},
+			outcome{500, "Internal Server Error\n", "content-type=text/plain", wire.FlagDenied},
 			false,
 			map[string]int64{"invalid": 1},
 		},
@@ -329,7 +340,7 @@ func TestDecisions(t *testing.T) {
 		},
 		{
 			"too large", &mesh.ExtAuthz{Body: &mesh.AuthzBody{Max: 4}}, down(), request("hello"),
-			outcome{Status: 413, Body: "Payload Too Large\n", Header: "content-type=text/plain; charset=utf-8"},
+			outcome{Status: 413, Body: "Payload Too Large\n", Header: "content-type=text/plain"},
 			false,
 			map[string]int64{},
 		},
@@ -409,7 +420,7 @@ func TestHTTPService(t *testing.T) {
 		t.Errorf("metadata %v", m)
 	}
 	got, _ = r.serve(t, config(), r.plain(302, "over there", fields...), request(""))
-	if diff := cmp.Diff(outcome{302, "over there", "content-type=text/plain x-no=n location=/login", wire.FlagDenied}, got); diff != "" {
+	if diff := cmp.Diff(outcome{302, "over there", "x-no=n location=/login content-type=text/plain", wire.FlagDenied}, got); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
 	open := config()

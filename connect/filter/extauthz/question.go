@@ -61,7 +61,7 @@ func (f *filter) question(x *wire.Exchange, req *wire.Request, body shown) *auth
 	attributes.Source.Service = sanitize(req.Header.Get("x-envoy-downstream-service-cluster"))
 	told := &authv3.AttributeContext_HttpRequest{
 		Id: sanitize(x.ID), Method: sanitize(req.Method), Headers: f.fields(req), Path: sanitize(req.Path), Host: sanitize(req.Authority),
-		Scheme: scheme(req), Size: int64(len(body.data)), Protocol: protocol(req),
+		Scheme: req.Scheme, Size: int64(len(body.data)), Protocol: protocol(req),
 	}
 	if body.is {
 		if f.Body.Raw {
@@ -139,7 +139,7 @@ func (f *filter) fields(req *wire.Request) map[string]string {
 	}
 	tell(":method", req.Method)
 	tell(":path", req.Path)
-	tell(":scheme", scheme(req))
+	tell(":scheme", req.Scheme)
 	tell(":authority", req.Authority)
 	if req.ContentLength > 0 || req.ContentLength == 0 && req.Body != nil {
 		tell("content-length", fmt.Sprint(req.ContentLength))
@@ -148,15 +148,6 @@ func (f *filter) fields(req *wire.Request) map[string]string {
 		tell(name, value)
 	}
 	return told
-}
-
-// scheme is what the client has asked by, which over HTTP/1 only a proxy before us
-// can tell, as Envoy has it.
-func scheme(req *wire.Request) string {
-	if told := req.Header.Get("x-forwarded-proto"); req.Proto == 1 && (told == "http" || told == "https") {
-		return told
-	}
-	return req.Scheme
 }
 
 func protocol(req *wire.Request) string {

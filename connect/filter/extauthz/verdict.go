@@ -105,24 +105,17 @@ func (v *verdict) query(path, query string) string {
 
 // answer adds what the verdict has for the client to the response, also to one
 // that another layer makes.
-func (v *verdict) answer(resp *wire.Response, err error) (*wire.Response, error) {
-	switch {
-	case len(v.response) == 0:
-	case err == nil:
-		for i := range v.response {
-			edit(&resp.Header, &v.response[i])
-		}
-	default:
-		fault := *wire.AsFault(err)
-		fault.Header = slices.Clone(fault.Header)
-		for i := range v.response {
-			if e := &v.response[i]; e.Append != mesh.OverwriteIfExists {
-				fault.Header = append(fault.Header, wire.Field{Name: e.Name, Value: e.Value})
-			}
-		}
-		return nil, &fault
+func (v *verdict) answer(x *wire.Exchange, resp *wire.Response, err error) (*wire.Response, error) {
+	if len(v.response) == 0 || x.Gone() {
+		return resp, err
 	}
-	return resp, err
+	if err != nil {
+		resp = wire.Reply(x, err)
+	}
+	for i := range v.response {
+		edit(&resp.Header, &v.response[i])
+	}
+	return resp, nil
 }
 
 func edit(h *wire.Header, e *mesh.HeaderValue) {
@@ -151,30 +144,20 @@ func checkAll(fields []wire.Field) error {
 	return nil
 }
 
-// reply is a denial as the client sees it. An empty body has no content type; what
-// the service says of it replaces ours.
-func reply(x *wire.Exchange, req *wire.Request, status int, body []byte, fields []wire.Field) (*wire.Response, error) {
+// What exchanges tell of answers of the filter (RESPONSE_CODE_DETAILS).
+const (
+	detailsDenied = "ext_authz_denied"
+	detailsError  = "ext_authz_error"
+)
+
+// reply is a denial as the client sees it. What the service says of its body replaces
+// what we would.
+func reply(x *wire.Exchange, details string, status int, body []byte, fields []wire.Field) (*wire.Response, error) {
 	if status < http.StatusOK || status > 599 {
 		return nil, &wire.Fault{
 			Status: http.StatusForbidden, Flag: wire.FlagDenied, Err: fmt.Errorf("ext_authz: status %d", status),
 		}
 	}
-	if x.GRPC {
-		return nil, &wire.Fault{Status: status, Flag: wire.FlagDenied, Text: string(body), Header: fields, Err: x.Err}
-	}
-	x.Flag = wire.FlagDenied
-	resp := &wire.Response{Status: status, ContentLength: int64(len(body))}
-	if len(body) > 0 {
-		if req.Method != http.MethodHead {
-			resp.Body = wire.NewBytes(body)
-		}
-		resp.Header.Add("content-type", "text/plain")
-	}
-	for _, f := range fields {
-		resp.Header.Del(f.Name)
-	}
-	for _, f := range fields {
-		resp.Header.Add(f.Name, f.Value)
-	}
-	return resp, nil
+	x.Flag, x.Details = wire.FlagDenied, details
+	return wire.Answer(x, status, string(body), func(h *wire.Header) { h.Replace(fields) }), nil
 }

@@ -14,32 +14,46 @@ import (
 // that is too long is not set.
 const maxValue = 8 * 1024
 
-// Layer compiles f. It fails for a rule that looks for nothing, and for an
-// expression that is none.
-func Layer(f *mesh.HeaderToMetadata) (wire.Layer, error) {
+// Filter is a compiled [mesh.HeaderToMetadata]. It is safe for concurrent use.
+type Filter struct{ requests, responses []rule }
+
+// New compiles f. It fails for a rule that looks for nothing, and for an expression
+// that is none.
+func New(f *mesh.HeaderToMetadata) (*Filter, error) {
 	requests, err := compile(f.Request)
 	if err != nil {
 		return nil, err
 	}
 	responses, err := compile(f.Response)
-	if err != nil {
-		return nil, err
+	return &Filter{requests, responses}, err
+}
+
+// Layer is the filter in a chain.
+func (f *Filter) Layer(next wire.Service) wire.Service {
+	return wire.ServiceFunc(func(x *wire.Exchange, req *wire.Request) (*wire.Response, error) {
+		for i := range f.requests {
+			f.requests[i].request(&x.Metadata, req)
+		}
+		resp, err := next.Serve(x, req)
+		if len(f.responses) == 0 || x.Gone() {
+			return resp, err
+		}
+		if err != nil {
+			resp = wire.Reply(x, err)
+		}
+		return f.Encode(x, req, resp)
+	})
+}
+
+// Encodes tells whether responses matter to the filter.
+func (f *Filter) Encodes() bool { return len(f.responses) > 0 }
+
+// Encode makes metadata of a response.
+func (f *Filter) Encode(x *wire.Exchange, _ *wire.Request, resp *wire.Response) (*wire.Response, error) {
+	for i := range f.responses {
+		f.responses[i].response(&x.Metadata, &resp.Header)
 	}
-	return func(next wire.Service) wire.Service {
-		return wire.ServiceFunc(func(x *wire.Exchange, req *wire.Request) (*wire.Response, error) {
-			for i := range requests {
-				requests[i].request(&x.Metadata, req)
-			}
-			resp, err := next.Serve(x, req)
-			if err != nil {
-				return nil, err
-			}
-			for i := range responses {
-				responses[i].response(&x.Metadata, &resp.Header)
-			}
-			return resp, nil
-		})
-	}, nil
+	return resp, nil
 }
 
 // rule is a compiled [mesh.MetadataRule].

@@ -20,7 +20,7 @@ import (
 // made of it.
 func serve(tb testing.TB, f *mesh.HeaderToMetadata, fields ...string) (*wire.Metadata, *wire.Request) {
 	tb.Helper()
-	layer, err := headermeta.Layer(f)
+	filter, err := headermeta.New(f)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -30,7 +30,7 @@ func serve(tb testing.TB, f *mesh.HeaderToMetadata, fields ...string) (*wire.Met
 		name, value, _ := strings.Cut(field, ": ")
 		req.Header.Add(name, value)
 	}
-	service := layer(wire.ServiceFunc(func(*wire.Exchange, *wire.Request) (*wire.Response, error) {
+	service := filter.Layer(wire.ServiceFunc(func(*wire.Exchange, *wire.Request) (*wire.Response, error) {
 		resp := &wire.Response{Status: 200}
 		resp.Header.Add("x-out", "1.5")
 		return resp, nil
@@ -143,7 +143,7 @@ func TestErrors(t *testing.T) {
 		{Header: "a", Present: &mesh.MetadataValue{Type: 7}},
 	} {
 		for _, f := range []*mesh.HeaderToMetadata{{Request: []mesh.MetadataRule{r}}, {Response: []mesh.MetadataRule{r}}} {
-			if _, err := headermeta.Layer(f); err == nil {
+			if _, err := headermeta.New(f); err == nil {
 				t.Errorf("%+v was compiled", r)
 			}
 		}

@@ -41,9 +41,16 @@ type learnt struct {
 	at     time.Time
 }
 
-// New compiles c to a layer.
-func New(c *mesh.HealthCheck, place Place) (wire.Layer, error) {
-	f := &filter{HealthCheck: c, place: place}
+// Filter is a compiled [mesh.HealthCheck]. It is safe for concurrent use.
+type Filter struct {
+	*mesh.HealthCheck
+	place   Place
+	headers []*match.HeaderMatcher
+}
+
+// New compiles c.
+func New(c *mesh.HealthCheck, place Place) (*Filter, error) {
+	f := &Filter{HealthCheck: c, place: place}
 	for _, m := range c.Headers {
 		h, err := match.Header(m)
 		if err != nil {
@@ -51,22 +58,30 @@ func New(c *mesh.HealthCheck, place Place) (wire.Layer, error) {
 		}
 		f.headers = append(f.headers, h)
 	}
-	return func(next wire.Service) wire.Service {
-		return wire.ServiceFunc(func(x *wire.Exchange, req *wire.Request) (*wire.Response, error) {
-			return f.serve(x, req, next)
-		})
-	}, nil
+	return f, nil
 }
 
-type filter struct {
-	*mesh.HealthCheck
-	place   Place
-	headers []*match.HeaderMatcher
+// Layer is the filter in a chain.
+func (f *Filter) Layer(next wire.Service) wire.Service {
+	return wire.ServiceFunc(func(x *wire.Exchange, req *wire.Request) (*wire.Response, error) {
+		return f.serve(x, req, next)
+	})
 }
 
-func (f *filter) failed() bool { return f.place.Failed != nil && f.place.Failed() }
+// Encodes tells that responses matter to the filter.
+func (f *Filter) Encodes() bool { return true }
 
-func (f *filter) asks(req *wire.Request) bool {
+// Encode tells whoever gets a response that we are not to be asked any more.
+func (f *Filter) Encode(_ *wire.Exchange, _ *wire.Request, resp *wire.Response) (*wire.Response, error) {
+	if f.failed() {
+		resp.Header.Set(failedField, "true")
+	}
+	return resp, nil
+}
+
+func (f *Filter) failed() bool { return f.place.Failed != nil && f.place.Failed() }
+
+func (f *Filter) asks(req *wire.Request) bool {
 	for _, h := range f.headers {
 		if !h.Match(req) {
 			return false
@@ -75,13 +90,16 @@ func (f *filter) asks(req *wire.Request) bool {
 	return !req.Raw()
 }
 
-func (f *filter) serve(x *wire.Exchange, req *wire.Request, next wire.Service) (*wire.Response, error) {
+func (f *Filter) serve(x *wire.Exchange, req *wire.Request, next wire.Service) (*wire.Response, error) {
 	if !f.asks(req) {
 		resp, err := next.Serve(x, req)
-		if err == nil && f.failed() {
-			resp.Header.Set(failedField, "true")
+		if !f.failed() || x.Gone() {
+			return resp, err
 		}
-		return resp, err
+		if err != nil {
+			resp = wire.Reply(x, err)
+		}
+		return f.Encode(x, req, resp)
 	}
 	x.HealthCheck = true
 	known := f.known()
@@ -103,7 +121,7 @@ func (f *filter) serve(x *wire.Exchange, req *wire.Request, next wire.Service) (
 }
 
 // known is the status that was learnt not long ago; 0 for none.
-func (f *filter) known() int {
+func (f *Filter) known() int {
 	if f.CacheTime <= 0 || !f.PassThrough {
 		return 0
 	}
@@ -114,31 +132,34 @@ func (f *filter) known() int {
 }
 
 // answer is our own, without a body.
-func (f *filter) answer(x *wire.Exchange, known int) *wire.Response {
-	resp := &wire.Response{Status: http.StatusOK}
+func (f *Filter) answer(x *wire.Exchange, known int) *wire.Response {
+	status := http.StatusOK
 	switch {
 	case f.failed():
-		resp.Status, x.Details = http.StatusServiceUnavailable, "health_check_failed"
-		resp.Header.Set(failedField, "true")
+		status, x.Details = http.StatusServiceUnavailable, "health_check_failed"
 	case known != 0:
-		resp.Status, x.Details = known, "health_check_cached"
+		status, x.Details = known, "health_check_cached"
 	case !f.healthy():
-		resp.Status, x.Details = http.StatusServiceUnavailable, "health_check_cluster_unhealthy"
+		status, x.Details = http.StatusServiceUnavailable, "health_check_cluster_unhealthy"
 	default:
 		x.Details = "health_check_ok"
 	}
-	f.tell(&resp.Header)
-	return resp
+	return wire.Answer(x, status, "", func(h *wire.Header) {
+		if f.failed() {
+			h.Set(failedField, "true")
+		}
+		f.tell(h)
+	})
 }
 
-func (f *filter) tell(h *wire.Header) {
+func (f *Filter) tell(h *wire.Header) {
 	if f.place.Name != "" {
 		h.Set(clusterField, f.place.Name)
 	}
 }
 
 // healthy tells whether enough endpoints are.
-func (f *filter) healthy() bool {
+func (f *Filter) healthy() bool {
 	for name, least := range f.Clusters {
 		all, healthy, ok := f.place.Count(name)
 		switch {

@@ -24,8 +24,7 @@ func newRig(t *testing.T, c *mesh.HealthCheck) *rig {
 	t.Helper()
 	r := &rig{t: t, status: 200}
 	c.Headers = []mesh.HeaderMatch{{Name: ":path", Value: mesh.StringMatch{Exact: "/health"}}}
-	var err error
-	r.layer, err = healthcheck.New(c, healthcheck.Place{
+	filter, err := healthcheck.New(c, healthcheck.Place{
 		Name: "us", Failed: func() bool { return r.failing }, Cache: &healthcheck.Cache{},
 		Count: func(cluster string) (all, healthy int, ok bool) {
 			switch cluster {
@@ -40,6 +39,7 @@ func newRig(t *testing.T, c *mesh.HealthCheck) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
+	r.layer = filter.Layer
 	return r
 }
 

@@ -133,32 +133,39 @@ func read(path string) (string, error) {
 }
 
 // Layer is the filter in a chain. pin, if not nil, chooses the route of a request
-// before the script changes it.
-func (f *Filter) Layer(pin func(x *wire.Exchange, req *wire.Request)) wire.Layer {
+// before the script changes it; else it is chosen afterwards, whoever has chosen before.
+func (f *Filter) Layer(pin func(x *wire.Exchange, req *wire.Request) (routed bool)) wire.Layer {
 	return func(next wire.Service) wire.Service {
 		return wire.ServiceFunc(func(x *wire.Exchange, req *wire.Request) (*wire.Response, error) {
 			if f.onRequest {
 				if pin != nil {
 					pin(x, req)
 				}
-				switch resp, err := f.request(x, req); {
+				resp, err := f.request(x, req)
+				if pin == nil {
+					x.Pinned = nil
+				}
+				switch {
 				case resp != nil && f.onResponse: // which sees its own answers too
-					return f.response(x, req, resp)
+					return f.Encode(x, req, resp)
 				case resp != nil || err != nil:
 					return resp, err
 				}
 			}
 			resp, err := next.Serve(x, req)
-			if !f.onResponse || x.Aborted() != nil {
+			if !f.onResponse || x.Gone() {
 				return resp, err
 			}
 			if err != nil {
 				resp = wire.Reply(x, err) // a script sees what others answer, too
 			}
-			return f.response(x, req, resp)
+			return f.Encode(x, req, resp)
 		})
 	}
 }
+
+// Encodes tells whether the script has to do with responses.
+func (f *Filter) Encodes() bool { return f.onResponse }
 
 // request runs envoy_on_request. It returns a response if the script answers itself.
 func (f *Filter) request(x *wire.Exchange, req *wire.Request) (*wire.Response, error) {
@@ -180,8 +187,8 @@ func (f *Filter) request(x *wire.Exchange, req *wire.Request) (*wire.Response, e
 	return nil, nil //nolint:nilnil // the request goes on
 }
 
-// response runs envoy_on_response.
-func (f *Filter) response(x *wire.Exchange, req *wire.Request, resp *wire.Response) (*wire.Response, error) {
+// Encode runs envoy_on_response.
+func (f *Filter) Encode(x *wire.Exchange, req *wire.Request, resp *wire.Response) (*wire.Response, error) {
 	r, err := f.begin(x, req, resp)
 	if errors.Is(err, errBusy) {
 		if resp.Body != nil {

@@ -191,33 +191,34 @@ func (r *run) luaRespond(l *lua.LState) int {
 	if r.resp != nil {
 		l.RaiseError("respond not currently supported in the response path")
 	}
-	header := tableFields(l.CheckTable(2))
-	body := l.OptString(3, "")
-	resp := &wire.Response{ContentLength: int64(len(body))}
-	for _, f := range header {
+	body, status := l.OptString(3, ""), 0
+	var fields wire.Header
+	for _, f := range tableFields(l.CheckTable(2)) {
 		switch f.Name {
 		case ":status":
-			status, err := strconv.Atoi(f.Value)
-			if err == nil && status >= http.StatusOK && status < 600 {
-				resp.Status = status
+			if n, err := strconv.Atoi(f.Value); err == nil && n >= http.StatusOK && n < 600 {
+				status = n
 			}
 		case "content-length":
 		default:
 			if err := wire.CheckField(f.Name, f.Value); err != nil {
 				l.RaiseError("%s", err.Error())
 			}
-			resp.Header.Add(f.Name, f.Value)
+			fields.Add(f.Name, f.Value)
 		}
 	}
-	if resp.Status == 0 {
+	if status == 0 {
 		l.RaiseError(":status must be between 200-599")
 	}
-	if body != "" && r.req.Method != http.MethodHead && !bodiless(resp.Status) {
-		resp.Body = wire.NewBytes([]byte(body))
-	} else if bodiless(resp.Status) {
-		resp.ContentLength = 0
+	if bodiless(status) {
+		body = ""
 	}
-	r.answer = resp
+	r.x.Details = "lua_response"
+	r.answer = wire.Answer(r.x, status, body, func(h *wire.Header) {
+		for name, value := range fields.All() {
+			h.Add(name, value)
+		}
+	})
 	l.RaiseError("%s", errAnswered.Error())
 	l.Push(lua.LNil)
 	return 1

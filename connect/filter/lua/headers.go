@@ -36,7 +36,7 @@ func (f *fields) all() []wire.Field {
 	default:
 		out = append(
 			out, wire.Field{Name: ":authority", Value: r.req.Authority}, wire.Field{Name: ":path", Value: r.req.Path},
-			wire.Field{Name: ":method", Value: r.req.Method}, wire.Field{Name: ":scheme", Value: scheme(r.req)},
+			wire.Field{Name: ":method", Value: r.req.Method}, wire.Field{Name: ":scheme", Value: r.req.Scheme},
 		)
 		if r.req.ContentLength > 0 {
 			out = append(out, wire.Field{Name: "content-length", Value: strconv.FormatInt(r.req.ContentLength, 10)})
@@ -46,15 +46,6 @@ func (f *fields) all() []wire.Field {
 		out = append(out, wire.Field{Name: name, Value: value})
 	}
 	return out
-}
-
-// scheme is what the client has asked by, which over HTTP/1 only a proxy before us
-// can tell, as Envoy has it.
-func scheme(req *wire.Request) string {
-	if told := req.Header.Get("x-forwarded-proto"); req.Proto == 1 && (told == "http" || told == "https") {
-		return told
-	}
-	return req.Scheme
 }
 
 // owned is a string for a script, which may keep it for longer than there is the

@@ -241,7 +241,7 @@ func TestRespond(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, `function envoy_on_request(h) h:respond({[":status"] = "403", x = {"a", "b"}}, "no") h:headers():add("never", "1") end
 		function envoy_on_response(h) h:headers():add("seen", "1") end`)
-	if diff := cmp.Diff(outcome{403, "x=a x=b seen=1", "no"}, r.serve(t, request())); diff != "" || r.passed || r.count("errors") != 0 {
+	if diff := cmp.Diff(outcome{403, "x=a x=b content-type=text/plain seen=1", "no"}, r.serve(t, request())); diff != "" || r.passed || r.count("errors") != 0 {
 		t.Errorf("passed %t, -want +got:\n%s", r.passed, diff)
 	}
 }

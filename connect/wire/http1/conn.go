@@ -236,11 +236,10 @@ func (c *conn) begin(ex *exchange, start time.Time) {
 	ex.x.Reset(c, c.peer, start)
 	ex.x.HeadWait = c.slow
 	ex.done, ex.waits = false, false
-	req.Scheme, req.Body = "http", nil
-	if c.peer.TLS {
-		req.Scheme = "https"
-	}
+	req.SchemeFrom(c.peer)
+	req.Body = nil
 	ex.x.Method, ex.x.Authority, ex.x.Path = req.Method, req.Authority, req.Path
+	ex.x.GRPC = wire.IsGRPC(&req.Header)
 	c.phase = phaseBody
 	c.continued = !req.ExpectContinue || len(c.src.unread()) > 0
 	c.mu.Lock()

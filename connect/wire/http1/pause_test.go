@@ -103,7 +103,7 @@ func TestExchangePauses(t *testing.T) {
 						_, err = io.ReadAll(resp.Body)
 					}
 				})
-				if fault := wire.AsFault(err); err == nil || fault.Status != 504 || fault.Flag != wire.FlagUpstreamTimeout || d.Round(time.Second) != test.took {
+				if fault := wire.AsFault(err); err == nil || fault.Status != 504 || fault.Flag != wire.FlagStreamIdle || d.Round(time.Second) != test.took {
 					t.Errorf("%v after %v, want %v", err, d, test.took)
 				}
 				x.Done(time.Now())

@@ -11,7 +11,7 @@ import (
 
 // parseRequest reads one whole head, up to and including its empty line, into
 // req and f. It rewrites field names in block to lower case, and what it sets
-// are views of block. It leaves Scheme and Body.
+// are views of block. It leaves Body, and Scheme is "" unless the target has one.
 func parseRequest(block []byte, lim limits, connect bool, req *wire.Request, f *framing) problem {
 	end := bytes.IndexByte(block, '\n')
 	if end < 1 || block[end-1] != '\r' {
@@ -42,7 +42,7 @@ func parseRequest(block []byte, lim limits, connect bool, req *wire.Request, f *
 	if p = parseFields(block[end+1:], lim, &req.Header, f); p != 0 {
 		return p
 	}
-	req.Method, req.Path, req.Authority = method, target, f.host
+	req.Method, req.Path, req.Authority, req.Scheme = method, target, f.host, ""
 	req.Proto, req.Minor = 1, minor
 	if p = checkHost(minor, f); p != 0 {
 		return p
@@ -82,7 +82,7 @@ func checkHost(minor int, f *framing) problem {
 }
 
 // splitTarget finds the form of the target (RFC 9112 section 3.2) in req.Path
-// and sets Path and Authority from it.
+// and sets Path, Authority and Scheme from it.
 func splitTarget(req *wire.Request, connect bool) problem {
 	target := req.Path
 	switch {
@@ -104,7 +104,12 @@ func splitTarget(req *wire.Request, connect bool) problem {
 		return 0
 	}
 	scheme, rest, found := strings.Cut(target, "://")
-	if !found || !strings.EqualFold(scheme, "http") && !strings.EqualFold(scheme, "https") {
+	switch {
+	case found && strings.EqualFold(scheme, "http"):
+		req.Scheme = "http"
+	case found && strings.EqualFold(scheme, "https"):
+		req.Scheme = "https"
+	default:
 		return errBadTarget
 	}
 	end := strings.IndexAny(rest, "/?")

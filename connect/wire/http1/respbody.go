@@ -69,7 +69,7 @@ func (t *trip) brokeOff(err error) error {
 	case errors.As(err, &p):
 		fault.Flag = wire.FlagUpstreamProtocol
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		fault.Status, fault.Flag, fault.Text = http.StatusGatewayTimeout, wire.FlagUpstreamTimeout, "upstream response timeout"
+		fault.TimeOut(t.x)
 	default:
 		t.left = true
 	}

@@ -129,7 +129,7 @@ func TestResponses(t *testing.T) {
 		{"GET /own HTTP/1.1", "HTTP/1.1 200 OK\r\nx-a: b\r\ndate: now\r\ncontent-length: 0\r\n\r\n"},
 		{
 			"GET /fault HTTP/1.1",
-			"HTTP/1.1 401 Unauthorized\r\ncontent-type: text/plain; charset=utf-8\r\nwww-authenticate: x\r\ndate: now\r\ncontent-length: 13\r\n\r\nUnauthorized\n",
+			"HTTP/1.1 401 Unauthorized\r\nwww-authenticate: x\r\ndate: now\r\ncontent-type: text/plain\r\ncontent-length: 13\r\n\r\nUnauthorized\n",
 		},
 	} {
 		t.Run(test.request, func(t *testing.T) {

@@ -31,8 +31,7 @@ func (t *trip) lost(err error) *wire.Fault {
 		fault.Status, fault.Flag, fault.Repeat = http.StatusBadGateway, wire.FlagUpstreamProtocol, wire.RepeatNever
 		fault.Text = "upstream sent a malformed response"
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		fault.Status, fault.Flag = http.StatusGatewayTimeout, wire.FlagUpstreamTimeout
-		fault.Text = "upstream request timeout"
+		fault.TimeOut(t.x)
 	case t.answered:
 		t.left = true
 		fault.Status, fault.Flag = http.StatusBadGateway, wire.FlagUpstreamReset

@@ -57,10 +57,7 @@ func (ex *exchange) begin(c *conn) {
 	ex.expected, ex.active = ex.req.ExpectContinue, time.Time{}
 	req, x := &ex.req, &ex.x
 	x.Reset(ex, c.peer, c.lastRead)
-	req.Scheme = "http"
-	if c.peer.TLS {
-		req.Scheme = "https"
-	}
+	req.SchemeFrom(c.peer)
 	if ex.raw || !ex.remoteDone {
 		req.Body = &ex.body
 	}

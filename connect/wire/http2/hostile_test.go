@@ -225,11 +225,11 @@ func TestPauses(t *testing.T) {
 		took time.Duration
 		want string
 	}{
-		{"a response, by the exchange", func(x *wire.Exchange, _ *wire.Request) { x.IdleTimeout = 20 * time.Second }, 20 * time.Second, `200 "" then UT`},
+		{"a response, by the exchange", func(x *wire.Exchange, _ *wire.Request) { x.IdleTimeout = 20 * time.Second }, 20 * time.Second, `200 "" then SI`},
 		{"a response while the request moves", func(x *wire.Exchange, req *wire.Request) {
 			x.IdleTimeout = 20 * time.Second
 			req.Body, req.ContentLength = &slow{left: 50}, -1
-		}, 70 * time.Second, `200 "" then UT`},
+		}, 70 * time.Second, `200 "" then SI`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -115,7 +115,7 @@ func (t *trip) brokeOff(err error) error {
 	case cause != nil:
 		fault = wire.AsFault(cause)
 	case b == errStalled:
-		fault.Status, fault.Flag, fault.Text = http.StatusGatewayTimeout, wire.FlagUpstreamTimeout, "upstream response timeout"
+		fault.TimeOut(t.x)
 	case isBreach && b != errLost && b != errClosedBody:
 		fault.Flag = wire.FlagUpstreamProtocol
 	}

@@ -184,7 +184,7 @@ func (t *trip) lost(err error) *wire.Fault {
 			fault.Repeat = wire.RepeatAny
 		}
 	case b == errStalled:
-		fault.Status, fault.Flag, fault.Text = http.StatusGatewayTimeout, wire.FlagUpstreamTimeout, "upstream request timeout"
+		fault.TimeOut(t.x)
 	case b == errUnprocessed, b == errGone, b == errLost && unsent:
 		fault.Repeat = wire.RepeatAny
 	case b == errNoConnect:

@@ -48,7 +48,19 @@ func (d *decoder) conduct(msg *hcmv3.HttpConnectionManager) (mesh.Conduct, error
 		}
 		c.Detect = append(c.Detect, detection)
 	}
-	return c, nil
+	return c, d.scheme(msg.GetSchemeHeaderTransformation(), &c)
+}
+
+// scheme reads what the scheme of requests is made.
+func (d *decoder) scheme(msg *corev3.SchemeHeaderTransformation, c *mesh.Conduct) error {
+	if err := d.only(msg, "scheme_to_overwrite match_upstream", ""); err != nil {
+		return err
+	}
+	c.Scheme, c.MatchScheme = msg.GetSchemeToOverwrite(), msg.GetMatchUpstream()
+	if c.Scheme != "" && c.Scheme != "http" && c.Scheme != "https" {
+		return fmt.Errorf("scheme_to_overwrite %q is neither http nor https", c.Scheme)
+	}
+	return nil
 }
 
 const (

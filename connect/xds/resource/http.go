@@ -71,9 +71,6 @@ func (d *decoder) http(msg *hcmv3.HttpConnectionManager) (*mesh.HTTP, error) {
 	if h.LocalReply, err = d.localReply(msg.GetLocalReplyConfig()); err != nil {
 		return nil, err
 	}
-	if h.Scheme, err = d.scheme(msg.GetSchemeHeaderTransformation()); err != nil {
-		return nil, err
-	}
 	if h.Conduct, err = d.conduct(msg); err != nil {
 		return nil, err
 	}
@@ -84,22 +81,6 @@ func (d *decoder) http(msg *hcmv3.HttpConnectionManager) (*mesh.HTTP, error) {
 	h.Filters, err = d.httpFilters(msg.GetHttpFilters())
 	h.Conduct.Suppress = suppresses(msg.GetHttpFilters())
 	return h, err
-}
-
-// scheme reads what scheme all requests get; "" is their own.
-func (d *decoder) scheme(msg *corev3.SchemeHeaderTransformation) (string, error) {
-	if msg == nil {
-		return "", nil
-	}
-	if err := d.only(msg, "scheme_to_overwrite", "match_upstream"); err != nil {
-		return "", err
-	}
-	switch scheme := msg.GetSchemeToOverwrite(); scheme {
-	case "", "http", "https":
-		return scheme, nil
-	default:
-		return "", fmt.Errorf("scheme_to_overwrite %q", scheme)
-	}
 }
 
 // logMoments reads when a line is written of a request besides its end.
