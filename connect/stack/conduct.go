@@ -2,7 +2,6 @@ package stack
 
 import (
 	"cmp"
-	"encoding/hex"
 	"math/rand/v2"
 	"net/http"
 	"net/netip"
@@ -68,38 +67,53 @@ func Conduct(c mesh.Conduct) wire.Layer {
 	}
 }
 
+// told are the fields that proxies before us have set in a head, which is looked through
+// once for all of them.
+type told struct{ forwardedFor, forwardedProto, requestID, internal bool }
+
+func look(h *wire.Header) (t told) {
+	for i := range h.Len() {
+		name := h.At(i).Name
+		if len(name) < len(internalPrefix) || name[0] != 'x' {
+			continue
+		}
+		switch {
+		case name == requestIDField:
+			t.requestID = true
+		case name == forwardedForField:
+			t.forwardedFor = true
+		case name == forwardedProtoField:
+			t.forwardedProto = true
+		case name[:len(internalPrefix)] == internalPrefix:
+			t.internal = true
+		}
+	}
+	return t
+}
+
 // introduce changes the fields of a request. An error is why it is not served.
 func introduce(c *mesh.Conduct, x *wire.Exchange, req *wire.Request) error {
 	h := &req.Header
-	disbelieve(h, c.UseRemote)
+	t := look(h)
+	if t.internal {
+		disbelieve(h, c.UseRemote)
+	}
 	if pretends(c, x, req) {
 		return &wire.Fault{Status: http.StatusForbidden, Flag: wire.FlagDownstreamProtocol, Details: "http1.invalid_scheme"}
 	}
-	if c.UseRemote {
-		if host := x.Peer.Host(); host != "" && !c.NoForwardedFor {
-			appendTo(h, forwardedForField, host, ",")
-		}
-		if c.TrustedHops == 0 || !h.Has(forwardedProtoField) {
-			h.Set(forwardedProtoField, x.Peer.Scheme())
-		}
-		if c.TrustedHops > 0 {
-			x.Remote = lastButOne(h.Joined(forwardedForField), c.TrustedHops)
-		}
-	} else {
-		if c.Detect != nil {
-			if err := detect(c.Detect, x, h); err != nil {
-				return err
-			}
-		} else if h.Has(forwardedForField) {
-			x.Remote = lastButOne(h.Joined(forwardedForField), c.TrustedHops)
-		}
-		if !h.Has(forwardedProtoField) {
-			h.Add(forwardedProtoField, x.Peer.Scheme())
-		}
+	if err := locate(c, x, h, t); err != nil {
+		return err
 	}
-	setScheme(c, req)
+	switch proto := x.Peer.Scheme(); {
+	case !t.forwardedProto:
+		h.Add(forwardedProtoField, proto)
+	case c.UseRemote && c.TrustedHops == 0:
+		h.Set(forwardedProtoField, proto)
+	}
+	setScheme(c, req, t.forwardedProto)
 	if c.ForwardedPort && !h.Has(forwardedPortField) && x.Peer.Local.IsValid() {
-		h.Add(forwardedPortField, strconv.Itoa(int(x.Peer.Local.Port())))
+		var text [8]byte
+		h.Add(forwardedPortField, x.Keep(strconv.AppendUint(text[:0], uint64(x.Peer.Local.Port()), 10)))
 	}
 	if c.Via != "" {
 		appendTo(h, "via", c.Via, ", ")
@@ -107,10 +121,14 @@ func introduce(c *mesh.Conduct, x *wire.Exchange, req *wire.Request) error {
 	if c.UserAgent {
 		present(c, h)
 	}
-	if client := x.Client().Addr(); c.UseRemote && client.IsValid() && !h.Has(externalField) {
-		h.Add(externalField, client.String())
+	if c.UseRemote {
+		tellExternal(x, h)
 	}
-	if has := h.Has(requestIDField); !c.NoRequestID && (!has || c.UseRemote && !c.PreserveRequestID) {
+	switch {
+	case c.NoRequestID:
+	case !t.requestID:
+		h.Add(requestIDField, newRequestID(x))
+	case c.UseRemote && !c.PreserveRequestID:
 		h.Set(requestIDField, newRequestID(x))
 	}
 	return nil
@@ -127,20 +145,49 @@ func present(c *mesh.Conduct, h *wire.Header) {
 	}
 }
 
+// locate finds out who the client is, and says who has come to us.
+func locate(c *mesh.Conduct, x *wire.Exchange, h *wire.Header, t told) error {
+	switch {
+	case c.UseRemote:
+		if host := x.Peer.Host(); host != "" && !c.NoForwardedFor {
+			appendTo(h, forwardedForField, host, ",")
+		}
+		if c.TrustedHops > 0 {
+			x.Remote = lastButOne(h.Joined(forwardedForField), c.TrustedHops)
+		}
+	case c.Detect != nil:
+		return detect(c.Detect, x, h)
+	case t.forwardedFor:
+		x.Remote = lastButOne(h.Joined(forwardedForField), c.TrustedHops)
+	}
+	return nil
+}
+
+// tellExternal tells the upstream who the client is, unless somebody has.
+func tellExternal(x *wire.Exchange, h *wire.Header) {
+	client := x.Peer.Host()
+	if x.Remote.IsValid() {
+		client = x.Remote.Addr().String()
+	}
+	if client != "" && !h.Has(externalField) {
+		h.Add(externalField, client)
+	}
+}
+
 // pretends tells whether a client of HTTP/1 claims to be secure, and is not.
 func pretends(c *mesh.Conduct, x *wire.Exchange, req *wire.Request) bool {
 	return c.UseRemote && c.TrustedHops == 0 && req.SchemeTold && req.Proto == 1 && req.Scheme == "https" && !x.Peer.TLS
 }
 
-// setScheme makes the scheme what x-forwarded-proto says, unless the head of the
-// request has told it, or what is configured.
-func setScheme(c *mesh.Conduct, req *wire.Request) {
+// setScheme makes the scheme what x-forwarded-proto says, if somebody before us has,
+// unless the head of the request has told it, or what is configured.
+func setScheme(c *mesh.Conduct, req *wire.Request, forwarded bool) {
 	if c.Scheme != "" {
 		req.Scheme = c.Scheme
 		req.Header.Set(forwardedProtoField, c.Scheme)
 		return
 	}
-	if req.SchemeTold {
+	if req.SchemeTold || !forwarded {
 		return
 	}
 	switch told := req.Header.Joined(forwardedProtoField); {
@@ -155,16 +202,6 @@ func setScheme(c *mesh.Conduct, req *wire.Request) {
 // nobody is called internal, that is nobody. What asks for retries and timeouts is
 // left to the router. A client outside (edge) may say still less.
 func disbelieve(h *wire.Header, edge bool) {
-	found := false
-	for i := range h.Len() {
-		if strings.HasPrefix(h.At(i).Name, internalPrefix) {
-			found = true
-			break
-		}
-	}
-	if !found {
-		return
-	}
 	h.DelFunc(func(name, _ string) bool {
 		switch name {
 		case "x-envoy-internal", expectedField, "x-envoy-force-trace", "x-envoy-ip-tags", "x-envoy-original-url",
@@ -215,19 +252,21 @@ func addressOf(text string) netip.AddrPort {
 // newRequestID is a random UUID of version 4 (RFC 9562). It tells exchanges apart
 // and is no secret, so that it may come from a quick source.
 func newRequestID(x *wire.Exchange) string {
-	var b [16]byte
+	const digits = "0123456789abcdef"
 	high, low := rand.Uint64(), rand.Uint64() //nolint:gosec // see above
-	for i := range 8 {
-		b[i], b[8+i] = byte(high>>(8*i)), byte(low>>(8*i))
-	}
-	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
+	high, low = high&^0xf000|0x4000, low&^(3<<62)|2<<62
 	var text [36]byte
-	hex.Encode(text[0:8], b[0:4])
-	hex.Encode(text[9:13], b[4:6])
-	hex.Encode(text[14:18], b[6:8])
-	hex.Encode(text[19:23], b[8:10])
-	hex.Encode(text[24:36], b[10:16])
-	text[8], text[13], text[18], text[23] = '-', '-', '-', '-'
+	at := 0
+	for i := range 32 {
+		if i == 8 || i == 12 || i == 16 || i == 20 {
+			text[at] = '-'
+			at++
+		}
+		text[at] = digits[high>>60]
+		at++
+		high = high<<4 | low>>60
+		low <<= 4
+	}
 	return x.Keep(text[:])
 }
 
