@@ -3,7 +3,6 @@ package stack
 import (
 	"encoding/binary"
 	"errors"
-	"io"
 	"net/http"
 	"strconv"
 	"strings"
@@ -72,7 +71,7 @@ func frameRequest(x *wire.Exchange, req *wire.Request) error {
 	if length < 0 {
 		message, err := readRequest(x, req.Body)
 		if err != nil {
-			if errors.Is(err, errTooLarge) {
+			if errors.Is(err, wire.ErrTooLarge) {
 				return &wire.Fault{Status: http.StatusRequestEntityTooLarge, Flag: wire.FlagDownstreamProtocol, Text: "request too large for the gRPC bridge"}
 			}
 			return err
@@ -114,16 +113,13 @@ func (b *prefixed) Buffered() bool { return wire.BodyBuffered(b.Body) }
 // AtHand tells whether the next Read will not wait.
 func (b *prefixed) AtHand() bool { return len(b.prefix) > 0 || isAtHand(b.Body) }
 
-// errTooLarge says that a message is larger than the bridge holds.
-var errTooLarge = errors.New("message too large")
-
 // readRequest reads a request's body, as long as the exchange lives.
 func readRequest(x *wire.Exchange, body wire.Body) ([]byte, error) {
 	if err := x.OnAbort(closing{body}); err != nil {
 		return nil, wire.Aborted(err)
 	}
 	defer x.OnAbort(nil) //nolint:errcheck // taken back, whatever happened meanwhile
-	return readWhole(body)
+	return wire.ReadAll(body, maxBridged)
 }
 
 // closing ends the read of a body, which may take a moment.
@@ -131,21 +127,9 @@ type closing struct{ body wire.Body }
 
 func (c closing) Cancel() { go c.body.Close() }
 
-// readWhole reads a body to its end, if it is not too large.
-func readWhole(body wire.Body) ([]byte, error) {
-	if body == nil {
-		return nil, nil
-	}
-	all, err := io.ReadAll(io.LimitReader(body, maxBridged+1))
-	if err == nil && len(all) > maxBridged {
-		err = errTooLarge
-	}
-	return all, err
-}
-
 // bridgeAnswer makes an answer of gRPC one that tells all in its head.
 func bridgeAnswer(resp *wire.Response, framed bool) error {
-	message, err := readWhole(resp.Body)
+	message, err := wire.ReadAll(resp.Body, maxBridged)
 	if err == nil && framed && len(message) > 0 {
 		message, err = unframe(message)
 	}
@@ -153,7 +137,7 @@ func bridgeAnswer(resp *wire.Response, framed bool) error {
 	if resp.Body != nil {
 		if err != nil {
 			resp.Body.Close()
-			if errors.Is(err, errTooLarge) {
+			if errors.Is(err, wire.ErrTooLarge) {
 				return &wire.Fault{Status: http.StatusInternalServerError, Flag: wire.FlagUpstreamProtocol, Text: "response too large for the gRPC bridge", Err: err}
 			}
 			return err

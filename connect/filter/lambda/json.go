@@ -77,9 +77,9 @@ type answer struct {
 // result makes the response that a function's answer tells. What is none is a 500
 // without a body.
 func (f *filter) result(x *wire.Exchange, resp *wire.Response) (*wire.Response, error) {
-	data, err := readAll(resp.Body)
+	data, err := wire.ReadAll(resp.Body, maxPayload)
 	resp.Body.Close()
-	if err != nil && !errors.Is(err, errTooLarge) {
+	if err != nil && !errors.Is(err, wire.ErrTooLarge) {
 		return nil, err
 	}
 	if err == nil {

@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -90,8 +89,8 @@ func (f *filter) invoke(x *wire.Exchange, req *wire.Request) ([]byte, error) {
 	var body []byte
 	if req.Body != nil {
 		var err error
-		if body, err = readAll(req.Body); err != nil {
-			if errors.Is(err, errTooLarge) {
+		if body, err = wire.ReadAll(req.Body, maxPayload); err != nil {
+			if errors.Is(err, wire.ErrTooLarge) {
 				err = &wire.Fault{Status: http.StatusRequestEntityTooLarge, Text: "Payload Too Large", Err: err}
 			}
 			return nil, err
@@ -164,25 +163,4 @@ func (f *filter) sign(x *wire.Exchange, req *wire.Request, body []byte) error {
 		}
 	}
 	return nil
-}
-
-var errTooLarge = errors.New("the body is larger than what Lambda takes")
-
-func readAll(body wire.Body) ([]byte, error) {
-	data := make([]byte, 0, 512)
-	for {
-		if len(data) == cap(data) {
-			data = append(data, 0)[:len(data)]
-		}
-		n, err := body.Read(data[len(data):cap(data)])
-		if data = data[:len(data)+n]; len(data) > maxPayload {
-			return nil, errTooLarge
-		}
-		if errors.Is(err, io.EOF) {
-			return data, nil
-		}
-		if err != nil {
-			return nil, err
-		}
-	}
 }

@@ -37,7 +37,7 @@ func (r *run) luaCall(l *lua.LState) int {
 		l.RaiseError("http call cluster invalid. Must be configured")
 	}
 	if len(body) > maxBody {
-		l.RaiseError("%s", errTooLarge.Error())
+		l.RaiseError("%s", wire.ErrTooLarge.Error())
 	}
 	req := call.Request{Body: []byte(body), Timeout: timeout, MaxBody: maxBody}
 	for _, f := range tableFields(l.CheckTable(3)) {

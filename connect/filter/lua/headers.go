@@ -227,7 +227,7 @@ func defineBuffer(v *vm) {
 			case b.fixed || b.body == nil || b.run.streaming:
 				l.RaiseError("a chunk that has been sent cannot be changed")
 			case len(data) > maxBody:
-				l.RaiseError("%s", errTooLarge.Error())
+				l.RaiseError("%s", wire.ErrTooLarge.Error())
 			}
 			b.body.data = slices.Clone(data)
 			b.run.setBody(b.body, int64(len(data)))

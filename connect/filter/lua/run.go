@@ -197,12 +197,12 @@ func (r *run) readBody(l *lua.LState) {
 	source := r.source()
 	w := &whole{}
 	var err error
-	r.wait(func() { w.data, err = readAll(source) })
+	r.wait(func() { w.data, err = wire.ReadAll(source, maxBody) })
 	if err != nil {
-		if errors.Is(err, errTooLarge) {
+		if errors.Is(err, wire.ErrTooLarge) {
 			err = &wire.Fault{Status: http.StatusRequestEntityTooLarge, Text: "Payload Too Large", Err: err}
 			if r.resp != nil {
-				err = &wire.Fault{Status: http.StatusInternalServerError, Flag: wire.FlagUpstreamOverflow, Err: errTooLarge}
+				err = &wire.Fault{Status: http.StatusInternalServerError, Flag: wire.FlagUpstreamOverflow, Err: wire.ErrTooLarge}
 			}
 		}
 		r.fault = err
@@ -217,27 +217,6 @@ func (r *run) readBody(l *lua.LState) {
 	source.Close()
 	r.body = w
 	r.setBody(w, int64(len(w.data)))
-}
-
-var errTooLarge = errors.New("the body is larger than what a script may have")
-
-func readAll(body wire.Body) ([]byte, error) {
-	data := make([]byte, 0, 512)
-	for {
-		if len(data) == cap(data) {
-			data = append(data, 0)[:len(data)]
-		}
-		n, err := body.Read(data[len(data):cap(data)])
-		if data = data[:len(data)+n]; len(data) > maxBody {
-			return nil, errTooLarge
-		}
-		if errors.Is(err, io.EOF) {
-			return data, nil
-		}
-		if err != nil {
-			return nil, err
-		}
-	}
 }
 
 // chunks is a body whose reader resumes the script for each chunk.
