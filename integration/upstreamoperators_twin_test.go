@@ -30,7 +30,7 @@ func upstreamOperators() map[string]string {
 		UPSTREAM_LOCAL_IP_SAN UPSTREAM_CONNECTION_ID UPSTREAM_TLS_SESSION_ID UPSTREAM_CLUSTER UPSTREAM_HOST UPSTREAM_HOST_NAME UPSTREAM_HOST_NAME_WITHOUT_PORT
 		UPSTREAM_REMOTE_ADDRESS UPSTREAM_REMOTE_PORT UPSTREAM_LOCAL_ADDRESS_WITHOUT_PORT CLUSTER_METADATA(own) CLUSTER_METADATA(own:name) CLUSTER_METADATA(own:deep:list)
 		CLUSTER_METADATA(own:none) CLUSTER_METADATA(own:number) CLUSTER_METADATA(own:null) UPSTREAM_METADATA(own) UPSTREAM_METADATA(own:zone)
-		UPSTREAM_METADATA(other:zone) METADATA(CLUSTER:own:name) METADATA(UPSTREAM_HOST:own:zone)`) {
+		UPSTREAM_METADATA(other:zone) METADATA(CLUSTER:own:name) METADATA(ROUTE:own:team) METADATA(ROUTE:own) METADATA(UPSTREAM_HOST:own:zone)`) {
 		all[name] = "%" + name + "%"
 	}
 	all["mixed"] = "a %CLUSTER_METADATA(own:number)% %CLUSTER_METADATA(own:deep)% %UPSTREAM_METADATA(own:yes)% %UPSTREAM_METADATA(own:none)%"
@@ -95,7 +95,7 @@ func TestUpstreamOperatorsAsEnvoy(t *testing.T) {
 	names := []string{"tls13", "tls12", "h2", "plain", "refused", "none"}
 	var routes []json.RawMessage
 	for _, name := range names {
-		routes = append(routes, fmt.Appendf(nil, `{"match":{"prefix":"/%s"},"route":{"cluster":%q}}`, name, name))
+		routes = append(routes, fmt.Appendf(nil, `{"metadata":{"filter_metadata":{"own":{"team":"blue"}}},"match":{"prefix":"/%s"},"route":{"cluster":%q}}`, name, name))
 	}
 	var paths []string
 	twins := staticTwins(t, env, 4, func(ports []int) (_, listeners []json.RawMessage) {

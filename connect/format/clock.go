@@ -1,7 +1,7 @@
 package format
 
 import (
-	"fmt"
+	"errors"
 	"strconv"
 	"strings"
 	"time"
@@ -28,6 +28,9 @@ func newClock(format string, local bool) (*clock, error) {
 	case format == "":
 		format = defaultClock
 	}
+	if breaksLine(format) {
+		return nil, errors.New("a time format with a line break")
+	}
 	c := &clock{local: local}
 	for format != "" {
 		i := strings.IndexByte(format, '%')
@@ -43,6 +46,24 @@ func newClock(format string, local bool) (*clock, error) {
 		format = rest
 	}
 	return c, nil
+}
+
+// breaksLine finds %n, also with flags, a width and a modifier, as Envoy does.
+func breaksLine(format string) bool {
+	for {
+		_, rest, ok := strings.Cut(format, "%")
+		if !ok {
+			return false
+		}
+		s := strings.TrimLeft(strings.TrimLeft(rest, "-_0^#"), "123456789")
+		if s != "" && (s[0] == 'E' || s[0] == 'O') {
+			s = s[1:]
+		}
+		if strings.HasPrefix(s, "n") {
+			return true
+		}
+		format = rest
+	}
 }
 
 func (c *clock) append(dst []byte, t time.Time) []byte {
@@ -110,8 +131,6 @@ func (c *clock) specifier(s string) (rest string, err error) {
 		if len(s) > 1 && c.simple(s[1]) {
 			return s[2:], nil
 		}
-	case 'n':
-		return "", fmt.Errorf("a time format with a line break")
 	}
 	if !c.simple(first) {
 		c.literal("%" + s[:1]) // as strftime does

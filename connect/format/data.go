@@ -14,21 +14,24 @@ import (
 func dataOperator(name string) (definition, bool) {
 	switch name {
 	case "DYNAMIC_METADATA":
-		return definition{wantsArg | takesMax, metadataOperator(dynamic)}, true
+		return definition{syntax: wantsArg, make: metadataOperator(dynamic)}, true
 	case "CLUSTER_METADATA":
-		return definition{wantsArg, metadataOperator(ofCluster)}, true
+		return definition{syntax: wantsArg, make: metadataOperator(ofCluster)}, true
 	case "UPSTREAM_METADATA":
-		return definition{wantsArg, metadataOperator(ofEndpoint)}, true
+		return definition{syntax: wantsArg, make: metadataOperator(ofEndpoint)}, true
 	case "FILTER_STATE", "UPSTREAM_FILTER_STATE":
-		return definition{wantsArg | takesMax, filterState}, true
+		return definition{syntax: wantsArg | takesMax, make: filterState, blank: true}, true
 	case "METADATA":
-		return definition{wantsArg | takesMax, anyMetadata}, true
+		return definition{syntax: wantsArg | takesMax, make: anyMetadata}, true
+	case "CEL", "TYPED_CEL": // of which nothing is known here but that there is an argument
+		return definition{syntax: wantsArg | takesMax, make: nothing, blank: true}, true
 	}
 	return definition{}, false
 }
 
 // What has metadata.
 func dynamic(in *Input) *wire.Metadata   { return &in.Exchange.Metadata }
+func ofRoute(in *Input) *wire.Metadata   { return in.Exchange.RouteMetadata }
 func ofCluster(in *Input) *wire.Metadata { return in.Exchange.ClusterMetadata }
 func ofEndpoint(in *Input) *wire.Metadata {
 	if a := in.attempt(); a != nil {
@@ -71,7 +74,7 @@ func metadataValue(of func(in *Input) *wire.Metadata, namespace string, path []s
 	}
 }
 
-// anyMetadata reads `KIND:NAMESPACE:KEY...`, of which those of routes and listeners are not kept.
+// anyMetadata reads `KIND:NAMESPACE:KEY...`.
 func anyMetadata(arg string) (operator, error) {
 	what, rest, _ := strings.Cut(arg, ":")
 	switch what {
@@ -81,20 +84,23 @@ func anyMetadata(arg string) (operator, error) {
 		return metadataOperator(ofCluster)(rest)
 	case "UPSTREAM_HOST":
 		return metadataOperator(ofEndpoint)(rest)
-	case "ROUTE", "LISTENER", "LISTENER_FILTER_CHAIN", "VIRTUAL_HOST":
-		return func(dst []byte, _ *Input) ([]byte, kind) { return dst, absent }, nil
+	case "ROUTE":
+		return metadataOperator(ofRoute)(rest)
+	case "LISTENER", "VIRTUAL_HOST": // which is not kept
+		return nothing(rest)
 	}
 	return nil, fmt.Errorf("metadata of %q is unknown", what)
 }
 
 // filterState checks `KEY[:PLAIN|TYPED|FIELD:NAME]`. Nothing of ours is in it.
 func filterState(arg string) (operator, error) {
-	key, how, more := strings.Cut(arg, ":")
-	how, _, _ = strings.Cut(how, ":")
-	if key == "" || more && how != "PLAIN" && how != "TYPED" && how != "FIELD" {
+	key, how, _ := strings.Cut(arg, ":")
+	how, field, _ := strings.Cut(how, ":")
+	known := how == "" || how == "PLAIN" || how == "TYPED" || how == "FIELD"
+	if key == "" || !known || (how == "FIELD") != (field != "") {
 		return nil, fmt.Errorf("%q is not of the form KEY:PLAIN, KEY:TYPED or KEY:FIELD:NAME", arg)
 	}
-	return func(dst []byte, _ *Input) ([]byte, kind) { return dst, absent }, nil
+	return nothing(arg)
 }
 
 func appendFloat(dst []byte, f float64) []byte {

@@ -67,6 +67,8 @@ type part struct {
 	op    operator
 	// most is the length at which the value is cut off, in bytes; negative for none.
 	most int
+	// blank is the name of an operator that never has a value here; "" for others.
+	blank string
 }
 
 // append appends the value, cut off. What is structured is cut only within a text
@@ -87,6 +89,17 @@ type Text struct {
 
 // unknown is written for what is not known.
 const unknown = '-'
+
+// Blanks are the names of operators whose value is never known here.
+func (t *Text) Blanks() []string {
+	var all []string
+	for i := range t.parts {
+		if blank := t.parts[i].blank; blank != "" {
+			all = append(all, blank)
+		}
+	}
+	return all
+}
 
 // Plain returns the text if there is no operator in it.
 func (t *Text) Plain() (plain string, ok bool) {

@@ -130,7 +130,7 @@ func TestCompileErrors(t *testing.T) {
 		"%NOPE%": "no such", "%": "position 0", "a %": "position 2", "%req(a)%": "position 0", "%PROTOCOL": "position 0",
 		"%REQ(a%": "position 0", "%REQ%": "needs an argument", "%REQ()%": "needs an argument", "%REQ(A?B?C)%": "more than one",
 		"%PROTOCOL(X)%": "no argument", "%PROTOCOL:3%": "no length", "%START_TIME:3%": "no length", "%START_TIME(%n)%": "line break",
-		"%COMMON_DURATION(DS_RX_BEG:DS_TX_END:s)%": "none of ms", "%COMMON_DURATION(A:B)%": "not of the form",
+		"%COMMON_DURATION(DS_RX_BEG:DS_TX_END:s)%": "none of ms", "%COMMON_DURATION(A)%": "not of the form",
 		"%GRPC_STATUS(X)%": "none of CAMEL_STRING", "%FILTER_STATE(x:NOPE)%": "not of the form", "%METADATA(NOPE:a)%": "unknown",
 		"%PATH(X)%": "neither WQ nor NQ", "%PATH(WQ:X)%": "none of ORIG", "%REQ(A):99999999999999999999%": "position 0",
 		"%DOWNSTREAM_LOCAL_ADDRESS_PORT%": "no such", "%REQ_WITHOUT_QUERY(:PATH)%": "no such", "%UPSTREAM_LOCAL_SUBJECT%": "no such",

@@ -17,17 +17,17 @@ type field func(in *Input) (string, bool)
 func headOperator(name string) (definition, bool) {
 	switch name {
 	case "REQ":
-		return definition{wantsArg | takesMax, fieldOperator(requestField)}, true
+		return definition{syntax: wantsArg | takesMax, make: fieldOperator(requestField)}, true
 	case "RESP":
-		return definition{wantsArg | takesMax, fieldOperator(responseField)}, true
+		return definition{syntax: wantsArg | takesMax, make: fieldOperator(responseField)}, true
 	case "TRAILER":
-		return definition{wantsArg | takesMax, fieldOperator(trailerField)}, true
+		return definition{syntax: wantsArg | takesMax, make: fieldOperator(trailerField)}, true
 	case "PATH":
-		return definition{takesArg | takesMax, pathOperator}, true
+		return definition{syntax: takesArg | takesMax, make: pathOperator}, true
 	case "QUERY_PARAM":
-		return definition{wantsArg | takesMax, queryOperator}, true
+		return definition{syntax: wantsArg | takesMax, make: queryOperator}, true
 	case "GRPC_STATUS":
-		return definition{takesArg, grpcOperator}, true
+		return definition{syntax: takesArg, make: grpcOperator}, true
 	case "GRPC_STATUS_NUMBER":
 		return definition{make: func(string) (operator, error) { return grpcNumber, nil }}, true
 	case "REQUEST_HEADERS_BYTES":

@@ -35,6 +35,17 @@ func CompileJSON(fields map[string]any) (*JSON, error) {
 	return j, nil
 }
 
+// Blanks are the names of operators whose value is never known here.
+func (j *JSON) Blanks() []string {
+	var all []string
+	for _, s := range j.steps {
+		if s.value != nil {
+			all = append(all, s.value.Blanks()...)
+		}
+	}
+	return all
+}
+
 func (j *JSON) flush(plain *[]byte) {
 	if len(*plain) > 0 {
 		j.steps = append(j.steps, step{plain: string(*plain)})

@@ -30,10 +30,11 @@ func plainly(op operator) (definition, bool) {
 
 // never defines an operator whose value is never known here, such as what only
 // an Envoy with that extension knows.
-func never() (definition, bool) {
-	return definition{make: func(string) (operator, error) {
-		return func(dst []byte, _ *Input) ([]byte, kind) { return dst, absent }, nil
-	}}, true
+func never() (definition, bool) { return definition{make: nothing, blank: true}, true }
+
+// nothing is an operator without a value.
+func nothing(string) (operator, error) {
+	return func(dst []byte, _ *Input) ([]byte, kind) { return dst, absent }, nil
 }
 
 // word is an operator whose value is a string, "" if it is not known.
@@ -75,7 +76,7 @@ func streamOperator(name string) (definition, bool) {
 			return int64(in.Exchange.Status)
 		}))
 	case "RESPONSE_CODE_DETAILS":
-		return definition{takesArg, details}, true
+		return definition{syntax: takesArg, make: details}, true
 	case "CONNECTION_TERMINATION_DETAILS":
 		return plainly(word(func(in *Input) string { return in.Exchange.Termination }))
 	case "RESPONSE_FLAGS":
@@ -97,7 +98,7 @@ func streamOperator(name string) (definition, bool) {
 	case "HOSTNAME":
 		return definition{make: hostname}, true
 	case "ENVIRONMENT":
-		return definition{wantsArg | takesMax, environment}, true
+		return definition{syntax: wantsArg | takesMax, make: environment}, true
 	case "STREAM_ID":
 		return plainly(streamID)
 	case "UNIQUE_ID":

@@ -60,8 +60,6 @@ func Compile(source string) (*Text, error) {
 // call is one use of an operator.
 type call struct {
 	name, arg string
-	// has says that there is an argument, which may be "".
-	has bool
 	// most is the length, negative for none.
 	most int
 }
@@ -79,7 +77,6 @@ func command(s string) (c call, rest string, ok bool) {
 	}
 	c.name = s[1:i]
 	if i < len(s) && s[i] == '(' {
-		c.has = true
 		for end := i + 1; end < len(s) && s[end] != '\n'; end++ {
 			if s[end] != ')' {
 				continue
@@ -134,6 +131,8 @@ const (
 type definition struct {
 	syntax syntax
 	make   func(arg string) (operator, error)
+	// blank says that it never has a value here.
+	blank bool
 }
 
 var (
@@ -148,9 +147,9 @@ func (c *call) compile() (part, error) {
 	switch {
 	case !ok:
 		return part{}, errUnknown
-	case c.has && d.syntax&(takesArg|wantsArg) == 0:
+	case c.arg != "" && d.syntax&(takesArg|wantsArg) == 0:
 		return part{}, errNoArg
-	case !c.has && d.syntax&wantsArg != 0:
+	case c.arg == "" && d.syntax&wantsArg != 0:
 		return part{}, errArg
 	case c.most >= 0 && d.syntax&takesMax == 0:
 		return part{}, errNoLength
@@ -159,5 +158,9 @@ func (c *call) compile() (part, error) {
 	if err != nil {
 		return part{}, err
 	}
-	return part{op: op, most: c.most}, nil
+	p := part{op: op, most: c.most}
+	if d.blank {
+		p.blank = c.name
+	}
+	return p, nil
 }

@@ -35,13 +35,13 @@ func timeOperator(name string) (definition, bool) {
 	case "DOWNSTREAM_HANDSHAKE_DURATION", "ROUNDTRIP_DURATION":
 		return never()
 	case "COMMON_DURATION":
-		return definition{wantsArg, commonDuration}, true
+		return definition{syntax: wantsArg, make: commonDuration}, true
 	}
 	return definition{}, false
 }
 
 func moment(of func(in *Input) time.Time, local bool) (definition, bool) {
-	return definition{takesArg, func(arg string) (operator, error) {
+	return definition{syntax: takesArg, make: func(arg string) (operator, error) {
 		c, err := newClock(arg, local)
 		if err != nil {
 			return nil, err
@@ -89,11 +89,14 @@ func between(from, to instant, unit time.Duration) operator {
 	}
 }
 
-// commonDuration reads `FROM:TO:UNIT`.
+// commonDuration reads `FROM:TO:UNIT`, or without the unit, which is ms then.
 func commonDuration(arg string) (operator, error) {
 	parts := strings.Split(arg, ":")
+	if len(parts) == 2 {
+		parts = append(parts, "ms")
+	}
 	if len(parts) != 3 {
-		return nil, fmt.Errorf("%q is not of the form FROM:TO:UNIT", arg)
+		return nil, fmt.Errorf("%q is not of the form FROM:TO or FROM:TO:UNIT", arg)
 	}
 	from, to := point(parts[0]), point(parts[1])
 	switch parts[2] {

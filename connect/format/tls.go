@@ -177,7 +177,7 @@ func certificate(find func(in *Input) *x509.Certificate, of func(c *x509.Certifi
 
 func validity(whose end, of func(c *x509.Certificate) time.Time) (definition, bool) {
 	shown := shownBy(whose)
-	return definition{takesArg, func(arg string) (operator, error) {
+	return definition{syntax: takesArg, make: func(arg string) (operator, error) {
 		c, err := newClock(arg, false)
 		if err != nil {
 			return nil, err

@@ -102,6 +102,8 @@ type Rule struct {
 	Connect bool
 	// Filters is as in Route.
 	Filters map[string]*FilterOverride
+	// Metadata is for who logs; nil for none.
+	Metadata Metadata
 	// Refusal says what is not understood: the rule answers 503.
 	Refusal string
 }

@@ -39,6 +39,8 @@ type Rule struct {
 	// Edits are the header changes of rule, virtual host and table, in the order in
 	// which they are made; the target's own come before them.
 	Edits []*Edit
+	// Told is Metadata for who logs; nil for none.
+	Told *wire.Metadata
 
 	// overrides are what rule, virtual host and table say about filters, as far as they
 	// do.
@@ -100,7 +102,7 @@ func tlsRule(vh *mesh.VirtualHost) *Rule {
 }
 
 func compile(rule *mesh.Rule) (*Rule, error) {
-	c := &Rule{Rule: rule, special: special(&rule.Match)}
+	c := &Rule{Rule: rule, Told: wire.NewMetadata(rule.Metadata), special: special(&rule.Match)}
 	var err error
 	if c.path, err = pathMatcher(&rule.Match); err != nil {
 		return nil, err

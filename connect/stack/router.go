@@ -74,7 +74,7 @@ func (r *router) Serve(x *wire.Exchange, req *wire.Request) (*wire.Response, err
 	if x.Route == "" {
 		x.Route = ruleName(rule, r.name)
 	}
-	x.Rule = rule.Name
+	x.Rule, x.RouteMetadata = rule.Name, rule.Told
 	if rule.Refusal != "" {
 		return nil, &wire.Fault{
 			Status: http.StatusServiceUnavailable, Flag: wire.FlagInternal,
@@ -191,7 +191,7 @@ func (r *router) started(tell func(x *wire.Exchange)) wire.Layer {
 				cluster.Note(x)
 			}
 			if c, ok := x.Pinned.(*choice); ok && c.rule != nil {
-				x.Rule = c.rule.Name
+				x.Rule, x.RouteMetadata = c.rule.Name, c.rule.Told
 			}
 			tell(x)
 			return next.Serve(x, req)

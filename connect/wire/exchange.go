@@ -133,8 +133,9 @@ type Exchange struct {
 	// Observed is what operators want Cluster to be called (alt_stat_name), "" for the
 	// same.
 	Observed string
-	// ClusterMetadata is what the control plane says of Cluster; nil for nothing.
-	ClusterMetadata *Metadata
+	// RouteMetadata and ClusterMetadata are what the control plane says of the route and
+	// of Cluster; nil for nothing.
+	RouteMetadata, ClusterMetadata *Metadata
 	// Counted is where the observer of exchanges finds what it counts of Route; nil
 	// if it has to look for it by the names.
 	Counted any
@@ -293,7 +294,7 @@ func (x *Exchange) Reset(control Control, peer *Peer, start time.Time) {
 	x.mu.Unlock()
 	x.Peer, x.control, x.Start = peer, control, start
 	x.ID, x.Listener, x.Consumer, x.API, x.Route, x.Cluster = "", "", "", "", "", ""
-	x.Counted, x.Observed, x.ClusterMetadata = nil, "", nil
+	x.Counted, x.Observed, x.RouteMetadata, x.ClusterMetadata = nil, "", nil, nil
 	x.HeadSent, x.Finish, x.Deadline = time.Time{}, time.Time{}, time.Time{}
 	x.Timeout, x.IdleTimeout, x.HeadWait = 0, 0, 0
 	x.Method, x.Authority, x.Path, x.GRPC, x.GRPCType = "", "", "", false, ""

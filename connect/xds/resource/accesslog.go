@@ -123,7 +123,7 @@ func (d *decoder) fileLog(msg *filev3.FileAccessLog, l *mesh.AccessLog) error {
 	default:
 		return fmt.Errorf("access_log_format %T is not supported", f)
 	}
-	return tryFormat(l)
+	return d.tryFormat(l)
 }
 
 func (d *decoder) logFormat(msg *corev3.SubstitutionFormatString, l *mesh.AccessLog) error {
@@ -148,16 +148,29 @@ func (d *decoder) logFormat(msg *corev3.SubstitutionFormatString, l *mesh.Access
 	default:
 		return errors.New("log format of unknown kind")
 	}
-	return tryFormat(l)
+	return d.tryFormat(l)
 }
 
-func tryFormat(l *mesh.AccessLog) error {
+// tryFormat compiles what is written, and notes what of it is never known.
+func (d *decoder) tryFormat(l *mesh.AccessLog) error {
+	var blanks []string
 	if l.JSON != nil {
-		_, err := format.CompileJSON(l.JSON)
-		return err
+		j, err := format.CompileJSON(l.JSON)
+		if err != nil {
+			return err
+		}
+		blanks = j.Blanks()
+	} else {
+		t, err := format.Compile(l.Text)
+		if err != nil {
+			return err
+		}
+		blanks = t.Blanks()
 	}
-	_, err := format.Compile(l.Text)
-	return err
+	for _, name := range blanks {
+		d.note("command operator %s: its value is never known here", name)
+	}
+	return nil
 }
 
 func (d *decoder) otelLog(msg *otelv3.OpenTelemetryAccessLogConfig, l *mesh.AccessLog) error {

@@ -104,14 +104,16 @@ func requireTLS(msg routev3.VirtualHost_TlsRequirementType) (mesh.TLSRequirement
 // rule reads one route of a virtual host for which err was found. A rule whose
 // match is not understood takes all that it may be meant for.
 func (d *decoder) rule(msg *routev3.Route, from inherited, err error) *mesh.Rule {
-	r := &mesh.Rule{Name: msg.GetName(), Filters: d.overrides(msg.GetTypedPerFilterConfig())}
+	r := &mesh.Rule{
+		Name: msg.GetName(), Filters: d.overrides(msg.GetTypedPerFilterConfig()), Metadata: d.filterMetadata(msg.GetMetadata()),
+	}
 	if matchErr := d.match(msg.GetMatch(), &r.Match); err == nil {
 		err = matchErr
 	}
 	if err == nil {
 		err = d.only(msg, "name match route redirect direct_response request_headers_to_add request_headers_to_remove"+
-			" response_headers_to_add response_headers_to_remove typed_per_filter_config",
-			"decorator tracing - metadata per_request_buffer_limit_bytes request_body_buffer_limit stat_prefix")
+			" response_headers_to_add response_headers_to_remove typed_per_filter_config metadata",
+			"decorator tracing - per_request_buffer_limit_bytes request_body_buffer_limit stat_prefix")
 	}
 	if err == nil {
 		r.Edit, err = edit(msg)
@@ -120,7 +122,7 @@ func (d *decoder) rule(msg *routev3.Route, from inherited, err error) *mesh.Rule
 		err = d.action(msg, from, r)
 	}
 	if err != nil {
-		*r = mesh.Rule{Name: r.Name, Match: r.Match, Filters: r.Filters, Refusal: reason(err)}
+		*r = mesh.Rule{Name: r.Name, Match: r.Match, Filters: r.Filters, Metadata: r.Metadata, Refusal: reason(err)}
 	}
 	return r
 }
