@@ -38,6 +38,10 @@ type zipkinSpan struct {
 		Service string `json:"serviceName"`
 		IPv4    string `json:"ipv4"`
 	} `json:"localEndpoint"`
+	Notes []struct {
+		At    int64  `json:"timestamp"`
+		Value string `json:"value"`
+	} `json:"annotations"`
 	Tags map[string]string `json:"tags"`
 }
 
@@ -63,14 +67,14 @@ func newZipkin(t *testing.T) *zipkin {
 	return z
 }
 
-// find waits for a span whose tag has a value.
-func (z *zipkin) find(t *testing.T, tag, value string) zipkinSpan {
+// find waits for the span of a URL.
+func (z *zipkin) find(t *testing.T, url string) zipkinSpan {
 	t.Helper()
 	var found zipkinSpan
-	eventually(t, "a span with "+tag+" "+value, func(context.Context) error {
+	eventually(t, "a span of "+url, func(context.Context) error {
 		z.mu.Lock()
 		defer z.mu.Unlock()
-		i := slices.IndexFunc(z.spans, func(s zipkinSpan) bool { return s.Tags[tag] == value })
+		i := slices.IndexFunc(z.spans, func(s zipkinSpan) bool { return s.Tags["http.url"] == url })
 		if i < 0 {
 			return fmt.Errorf("%d spans, none of them it", len(z.spans))
 		}
@@ -133,7 +137,7 @@ func TestZipkinAsEnvoy(t *testing.T) {
 			for path, fields := range map[string][]string{"/root": nil, "/root/fail": nil, "/child": parent} {
 				path = "/" + name + path
 				heard := ask(twin.ports[n], path, fields...)
-				s := z.find(t, "http.url", "http://web.example"+path)
+				s := z.find(t, "http://web.example"+path)
 				if s.TraceID != heard.Get("X-B3-Traceid") || s.ID != heard.Get("X-B3-Spanid") || heard.Get("X-B3-Sampled") != "1" || s.ParentID != heard.Get("X-B3-Parentspanid") {
 					t.Errorf("%s: %s: told %+v, handed on %v", kind, path, s, heard)
 				}
@@ -166,7 +170,7 @@ func TestZipkinAsEnvoy(t *testing.T) {
 	}
 	// Envoy calls, we are called: one span of two sides.
 	ask(twins["envoy"].ports[2], "/both")
-	client, server := collectors["envoy"].find(t, "http.url", "http://web.example/both"), collectors["serai"].find(t, "http.url", "http://web.example/both")
+	client, server := collectors["envoy"].find(t, "http://web.example/both"), collectors["serai"].find(t, "http://web.example/both")
 	if client.TraceID != server.TraceID || client.ID != server.ID || client.Kind != "CLIENT" || server.Kind != "SERVER" || !server.Shared {
 		t.Errorf("Envoy tells %+v, we tell %+v", client, server)
 	}

@@ -11,6 +11,14 @@ type Tracing struct {
 	Tags []TraceTag
 	// Spawn makes a span of its own of what the upstream is asked.
 	Spawn bool
+	// Operation and UpstreamOperation are texts with command operators that spans are
+	// called by: that of the request, and that of what the upstream is asked; "" for
+	// Envoy's names.
+	Operation, UpstreamOperation string
+	// Alone hands nothing on.
+	Alone bool
+	// Verbose tells when things happened, where the collector has room for it.
+	Verbose bool
 	// MaxPath is how much of the path is told, in bytes.
 	MaxPath int
 }
@@ -28,6 +36,8 @@ type TraceProvider struct {
 	// Wide makes 128-bit identifiers of traces, Alone a span of our own where the
 	// caller's might be shared, and Protobuf encodes so: all of Zipkin.
 	Wide, Alone, Protobuf bool
+	// W3C also reads and hands on traceparent: of Zipkin.
+	W3C bool
 	// AlwaysOn traces all that the caller has not decided on, whatever the chain's
 	// shares are.
 	AlwaysOn bool

@@ -3,6 +3,7 @@ package trace
 import (
 	"cmp"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -25,6 +26,13 @@ type span struct {
 	host           string // our address
 	failed         bool
 	tags           []tag
+	notes          []note
+}
+
+// note is something that happened.
+type note struct {
+	at   time.Time
+	what string
 }
 
 type tag struct{ name, value string }
@@ -38,6 +46,8 @@ type Tracer struct {
 	egress   bool
 	node     string
 	tags     []customTag
+	// operation and upstream name spans; nil for Envoy's names.
+	operation, upstream *format.Text
 }
 
 // customTag is a compiled tag.
@@ -49,6 +59,13 @@ type customTag struct {
 
 func newTracer(t *mesh.Tracing, p *mesh.TraceProvider, out *exporter, egress bool, node string) (*Tracer, error) {
 	tr := &Tracer{config: t, provider: p, out: out, egress: egress, node: node}
+	var err error
+	if tr.operation, err = naming(t.Operation); err != nil {
+		return nil, err
+	}
+	if tr.upstream, err = naming(t.UpstreamOperation); err != nil {
+		return nil, err
+	}
 	for _, one := range t.Tags {
 		c := customTag{TraceTag: one}
 		var err error
@@ -64,6 +81,22 @@ func newTracer(t *mesh.Tracing, p *mesh.TraceProvider, out *exporter, egress boo
 		tr.tags = append(tr.tags, c)
 	}
 	return tr, nil
+}
+
+// naming compiles the name of spans; nil if there is none.
+func naming(text string) (*format.Text, error) {
+	if text == "" {
+		return nil, nil //nolint:nilnil // Envoy's name
+	}
+	return format.Compile(text)
+}
+
+// named is what a text says of x, or otherwise where there is none.
+func named(text *format.Text, x *wire.Exchange, otherwise string) string {
+	if text == nil {
+		return otherwise
+	}
+	return strings.ToValidUTF8(string(text.AppendKnown(nil, &format.Input{Exchange: x})), "\ufffd")
 }
 
 // Layer traces each exchange. It stands within what makes x-request-id. A nil Tracer
@@ -127,9 +160,15 @@ func (t *Tracer) begin(x *wire.Exchange, req *wire.Request) *active {
 	if t.config.Spawn {
 		s.upstream.Span, s.upstream.Parent = newID(), s.own.Span
 	}
+	if t.config.Alone {
+		return s
+	}
 	switch t.provider.Kind {
 	case mesh.Zipkin:
 		injectB3(&s.upstream, &req.Header)
+		if t.provider.W3C {
+			injectTraceparent(&s.upstream, &req.Header)
+		}
 	case mesh.OpenTelemetry:
 		injectTraceparent(&s.upstream, &req.Header)
 	case mesh.Datadog:
@@ -157,6 +196,12 @@ func (t *Tracer) extract(h *wire.Header) (c Context, asked bool) {
 		c, ok = Traceparent(h)
 		return c, ok
 	case mesh.Zipkin:
+		if c, asked = B3(h); c.Root() && t.provider.W3C {
+			if from, ok := Traceparent(h); ok {
+				return from, true
+			}
+		}
+		return c, asked
 	}
 	return B3(h)
 }
@@ -177,6 +222,10 @@ func (s *active) End(x *wire.Exchange) {
 			out.name = "egress " + strings.Clone(x.Authority)
 		}
 	}
+	out.name = named(t.operation, x, out.name)
+	if t.config.Verbose {
+		out.notes = notesOf(x)
+	}
 	if local := x.Peer.Local; local.IsValid() {
 		out.host, out.port = local.Addr().String(), local.Port()
 	}
@@ -188,9 +237,33 @@ func (s *active) End(x *wire.Exchange) {
 	child := *out
 	child.Context, child.client, child.shared, child.begin = s.upstream, true, false, last.Begin
 	child.took = x.Finish.Sub(last.Begin)
-	child.name = "router " + strings.Clone(x.Cluster) + " egress"
+	child.name, child.notes = named(t.upstream, x, "router "+strings.Clone(x.Cluster)+" egress"), nil
 	child.tags = append([]tag{{"upstream_address", strings.Clone(last.Endpoint)}}, t.outcome(x, nil)...)
 	t.out.add(&child)
+}
+
+// notesOf are what happened to x, and when.
+func notesOf(x *wire.Exchange) []note {
+	all := []note{{x.Received(), "last_downstream_rx_byte_received"}}
+	if n := len(x.Attempts); n > 0 {
+		a := &x.Attempts[n-1]
+		if a.Uploaded.After(all[0].at) {
+			all[0].at = a.Uploaded
+		}
+		sent := a.Connected
+		if a.Uploaded.After(sent) {
+			sent = a.Uploaded
+		}
+		all = append(all, note{a.Connected, "first_upstream_tx_byte_sent"}, note{sent, "last_upstream_tx_byte_sent"}, note{a.Head, "first_upstream_rx_byte_received"})
+		if !a.Head.IsZero() {
+			all = append(all, note{x.Finish, "last_upstream_rx_byte_received"})
+		}
+	}
+	all = append(all, note{x.HeadSent, "first_downstream_tx_byte_sent"})
+	if !x.HeadSent.IsZero() {
+		all = append(all, note{x.Finish, "last_downstream_tx_byte_sent"})
+	}
+	return slices.DeleteFunc(all, func(n note) bool { return n.at.IsZero() })
 }
 
 // tagsOf are the tags of a span of x.

@@ -19,8 +19,14 @@ type zipkinSpan struct {
 	Timestamp     int64             `json:"timestamp"`
 	Duration      int64             `json:"duration"`
 	LocalEndpoint zipkinEndpoint    `json:"localEndpoint"`
+	Annotations   []zipkinNote      `json:"annotations,omitempty"`
 	Tags          map[string]string `json:"tags"`
 	Shared        bool              `json:"shared,omitempty"`
+}
+
+type zipkinNote struct {
+	Timestamp int64  `json:"timestamp"`
+	Value     string `json:"value"`
 }
 
 type zipkinEndpoint struct {
@@ -47,6 +53,9 @@ func zipkinJSON(service string, spans []*span) ([]byte, error) {
 			z.LocalEndpoint.IPv4 = s.host
 		} else if err == nil {
 			z.LocalEndpoint.IPv6 = s.host
+		}
+		for _, n := range s.notes {
+			z.Annotations = append(z.Annotations, zipkinNote{n.at.UnixMicro(), n.what})
 		}
 		for _, t := range s.tags {
 			z.Tags[t.name] = t.value
@@ -89,6 +98,10 @@ func zipkinProto(service string, s *span) []byte {
 	b = protowire.AppendFixed64(protowire.AppendTag(b, 6, protowire.Fixed64Type), uint64(s.begin.UnixMicro()))         //nolint:gosec // after 1970
 	b = protowire.AppendVarint(protowire.AppendTag(b, 7, protowire.VarintType), uint64(max(1, s.took.Microseconds()))) //nolint:gosec // positive
 	bytes(8, zipkinEndpointProto(service, s))
+	for _, n := range s.notes {
+		entry := protowire.AppendFixed64(protowire.AppendTag(nil, 1, protowire.Fixed64Type), uint64(n.at.UnixMicro())) //nolint:gosec // after 1970
+		bytes(10, protowire.AppendString(protowire.AppendTag(entry, 2, protowire.BytesType), n.what))
+	}
 	for _, t := range s.tags {
 		entry := protowire.AppendString(protowire.AppendTag(nil, 1, protowire.BytesType), t.name)
 		entry = protowire.AppendString(protowire.AppendTag(entry, 2, protowire.BytesType), t.value)

@@ -58,11 +58,19 @@ func (d *decoder) tracing(msg *hcmv3.HttpConnectionManager_Tracing) *mesh.Tracin
 	}
 	t := &mesh.Tracing{
 		Client: percent(msg.GetClientSampling()), Random: percent(msg.GetRandomSampling()), Overall: percent(msg.GetOverallSampling()),
-		Spawn: msg.GetSpawnUpstreamSpan().GetValue(), MaxPath: int(min(msg.GetMaxPathTagLength().GetValue(), 64<<10)),
+		Spawn: msg.GetSpawnUpstreamSpan().GetValue(), Verbose: msg.GetVerbose(), Alone: msg.GetNoContextPropagation(),
+		Operation: msg.GetOperation(), UpstreamOperation: msg.GetUpstreamOperation(),
+		MaxPath: int(min(msg.GetMaxPathTagLength().GetValue(), 64<<10)),
 	}
-	err := d.only(msg, "client_sampling random_sampling overall_sampling max_path_tag_length custom_tags provider spawn_upstream_span", "verbose operation upstream_operation")
+	err := d.only(msg, "client_sampling random_sampling overall_sampling max_path_tag_length custom_tags provider spawn_upstream_span"+
+		" verbose operation upstream_operation no_context_propagation", "")
 	if err == nil {
 		t.Tags, err = traceTags(msg.GetCustomTags())
+	}
+	for _, text := range []string{t.Operation, t.UpstreamOperation} {
+		if _, bad := format.Compile(text); err == nil && bad != nil {
+			err = fmt.Errorf("tracing: operation: %w", bad)
+		}
 	}
 	if msg.GetProvider() != nil {
 		t.Provider = d.provider(msg.GetProvider())
@@ -159,7 +167,7 @@ func (d *decoder) traceProvider(msg *tracev3.Tracing_Http) (*mesh.TraceProvider,
 
 func (d *decoder) zipkin(msg *tracev3.ZipkinConfig) (*mesh.TraceProvider, error) {
 	err := d.only(msg, "collector_cluster collector_endpoint trace_id_128bit shared_span_context collector_endpoint_version collector_hostname"+
-		" split_spans_for_request", "trace_context_option timestamp_trace_ids")
+		" split_spans_for_request trace_context_option collector_service", "timestamp_trace_ids")
 	if err != nil {
 		return nil, err
 	}
@@ -175,6 +183,18 @@ func (d *decoder) zipkin(msg *tracev3.ZipkinConfig) (*mesh.TraceProvider, error)
 		p.Protobuf = true
 	default:
 		return nil, fmt.Errorf("collector_endpoint_version %s is not supported", version)
+	}
+	switch option := msg.GetTraceContextOption(); option {
+	case tracev3.ZipkinConfig_USE_B3:
+	case tracev3.ZipkinConfig_USE_B3_WITH_W3C_PROPAGATION:
+		p.W3C = true
+	default:
+		return nil, fmt.Errorf("trace_context_option %s is not supported", option)
+	}
+	if service := msg.GetCollectorService(); service != nil {
+		if p.Cluster, p.Authority, p.Path, p.Metadata, err = d.httpCluster(service); err != nil {
+			return nil, err
+		}
 	}
 	if p.Cluster == "" || p.Path == "" {
 		return nil, errors.New("a collector without a cluster or an endpoint")
