@@ -30,7 +30,8 @@ func (d *decoder) http(msg *hcmv3.HttpConnectionManager) (*mesh.HTTP, error) {
 		"access_log_flush_interval"+
 			" stream_flush_timeout request_id_extension http1_safe_max_connection_duration"+
 			" stream_error_on_invalid_http_message proxy_status_config"+
-			" - drain_timeout drain_timeout_jitter delayed_close_timeout internal_address_config proxy_100_continue"+
+			" internal_address_config"+ // nobody is internal here, see stack.dropAsked
+			" - drain_timeout drain_timeout_jitter delayed_close_timeout proxy_100_continue"+
 			" append_local_overload record_route_resolution_stats represent_ipv4_remote_address_as_ipv4_mapped_ipv6")
 	if err != nil {
 		return nil, err
