@@ -81,7 +81,7 @@ func TestBalancersAsEnvoy(t *testing.T) {
 	web := w.twins(t, "web", "pool")
 	for _, i := range web {
 		waitCounted(t, i.admin, "pool", "membership_healthy", "3")
-		waitStatus(t, i.url("pool", "/"), http.StatusOK)
+		waitAsked(t, i, "pool", 3) // Envoy counts them healthy up to a second before it asks them
 	}
 	t.Run("round_robin", func(t *testing.T) { testEven(t, web) })
 	for _, b := range append(hashing(), even()...) {
@@ -109,6 +109,25 @@ func TestBalancersAsEnvoy(t *testing.T) {
 	} {
 		t.Run("cookie for "+name, func(t *testing.T) { testCookie(t, w, web, "c-"+strings.ReplaceAll(name, " ", ""), cookie) })
 	}
+}
+
+// waitAsked waits until so many instances of an upstream have answered.
+func waitAsked(t *testing.T, i *instance, upstream string, n int) {
+	t.Helper()
+	client, found := strict(t), map[string]bool{}
+	eventually(t, fmt.Sprintf("%d instances to be asked by %s", n, i.id), func(ctx context.Context) error {
+		got, err := fetch(ctx, client, i.url(upstream, "/"))
+		if err != nil {
+			return err
+		}
+		if got.status == http.StatusOK {
+			found[got.body] = true
+		}
+		if len(found) < n {
+			return fmt.Errorf("status %d, asked are %v", got.status, found)
+		}
+		return nil
+	})
 }
 
 // balance writes what a balancer says, and waits until both kinds have it.

@@ -23,7 +23,7 @@ import (
 func TestNomad(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
-	t.Cleanup(cancel) // after the parallel ones
+	defer cancel()
 	w := newNomadWorld(ctx, t)
 	w.startJobs(ctx, t)
 	for name, test := range map[string]func(context.Context, *testing.T){
@@ -37,7 +37,8 @@ func TestNomad(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+			// Of its own, since it has waited for other tests to end.
+			ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 			defer cancel()
 			test(ctx, t)
 		})

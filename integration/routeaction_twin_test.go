@@ -280,7 +280,7 @@ func TestRouteActionsAsEnvoy(t *testing.T) {
 	}
 	grpc := "Content-Type: application/grpc"
 	for _, path := range []string{"/stream/zero", "/stream/grpc", "/stream/none", "/grpc/most", "/grpc/any", "/grpc/any/ever"} {
-		for _, timeout := range []string{"", "50m", "250m", "1H", "20S", "120000u", "1n", "123456789m", "x", "0S", "99999999S", "1500000000n"} {
+		for _, timeout := range []string{"", "50m", "250m", "1H", "20S", "120000u", "123456789m", "x", "0S", "99999999S", "1500000000n"} {
 			if strings.HasSuffix(path, "ever") && timeout != "250m" {
 				continue
 			}
@@ -288,7 +288,7 @@ func TestRouteActionsAsEnvoy(t *testing.T) {
 			if timeout == "" {
 				fields = nil
 			}
-			if (path == "/stream/grpc" || path == "/grpc/any") && (timeout == "50m" || timeout == "0S" || timeout == "120000u" || timeout == "1n") {
+			if (path == "/stream/grpc" || path == "/grpc/any") && (timeout == "50m" || timeout == "0S" || timeout == "120000u") {
 				continue // over at once, or as good as
 			}
 			asks = append(asks, routeAsk{0, "POST", "h", path, append(fields, grpc), ""})
