@@ -447,7 +447,7 @@ func hide(tree any) {
 	case object:
 		for name, child := range node {
 			switch name {
-			case "private_key", "password", "pkcs12", "secret", "session_ticket_keys", "private_key_provider",
+			case "private_key", "password", "pkcs12", "secret", "generic_secret", "session_ticket_keys", "private_key_provider",
 				"secret_access_key", "session_token":
 				if whole, ok := child.(object); ok && whole["@type"] != nil { // a Secret, not the text of one
 					hide(whole)

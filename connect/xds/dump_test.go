@@ -50,7 +50,8 @@ func TestDump(t *testing.T) {
 
 		show := func(q xds.DumpQuery) (string, map[string]map[string]any) {
 			t.Helper()
-			text, err := watcher.Dump(q, []byte(`{"node": {"id": "x"}, "zone": {"secret_access_key": "SECRET", "session_token": "SECRET"}}`), time.Now())
+			text, err := watcher.Dump(q, []byte(`{"node": {"id": "x"}, "zone": {"secret_access_key": "SECRET", "session_token": "SECRET"},
+   "one": {"generic_secret": {"secret": {"inline_string": "SECRET"}}}, "many": {"generic_secret": {"secrets": {"a": {"inline_string": "SECRET"}}}}, "secrets": [{"name": "known"}]}`), time.Now())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -78,7 +79,7 @@ func TestDump(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, wanted := range []string{
-			`"bootstrap":{"node":{"id":"x"},"static_resources":{"clusters":[{`, `"private_key":{"inline_string":"[redacted]"}`, `"certificate_chain":{"inline_string":"CHAIN"}`,
+			`"node":{"id":"x"}`, `"static_resources":{"clusters":[{`, `"private_key":{"inline_string":"[redacted]"}`, `"certificate_chain":{"inline_string":"CHAIN"}`, `"secrets":[{"name":"known"}]`,
 			`"version_info":"v"`, `"name":"api:1"`, `"error_state":{"details":`, `"static_listeners"`, `"static_clusters"`, `"dynamic_active_clusters"`,
 		} {
 			if !strings.Contains(string(text), wanted) {
