@@ -4,8 +4,8 @@ package mesh
 // the chain (xDS: typed_per_filter_config). The zero FilterOverride enables one that is
 // disabled.
 type FilterOverride struct {
-	// Disabled leaves the filter out. With a Filter, which is empty then, that is how it
-	// is met, also where something more specific enables it.
+	// Disabled leaves the filter out. With a Filter, of which only the kind counts then,
+	// that is how it is met, also where something more specific enables it.
 	Disabled bool
 	// Filter takes the place of the filter, with what it leaves open as there.
 	Filter *HTTPFilter

@@ -1,6 +1,7 @@
 package stack
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/serai-net/serai/connect/mesh"
@@ -26,6 +27,10 @@ func (p *Place) compileFilter(f *mesh.HTTPFilter) (filter, error) {
 		switch {
 		case o.Refusal != "":
 			variants[o] = filter{layer: refuse(o.Refusal)}
+		case o.Disabled && o.Filter != nil && f.Refusal != "":
+			variants[o] = own // whether it is of its kind is not known
+		case o.Disabled && o.Filter != nil && !sameKind(f, o.Filter):
+			return filter{}, fmt.Errorf("typed_per_filter_config of %s: %w", f.Name, errOtherKind)
 		case o.Disabled:
 			variants[o] = filter{}
 		case o.Filter != nil:
@@ -113,6 +118,16 @@ func (f *routedFilter) Serve(x *wire.Exchange, req *wire.Request) (*wire.Respons
 	return f.otherwise.Serve(x, req)
 }
 
+// errOtherKind: what is meant for one filter must not switch off another.
+var errOtherKind = errors.New("it is for a filter of another kind")
+
+// sameKind tells whether both are filters of one kind, of those that a route may say of
+// that they do nothing.
+func sameKind(a, b *mesh.HTTPFilter) bool {
+	return a.Intention != nil && b.Intention != nil || a.Lua != nil && b.Lua != nil ||
+		a.ExtAuthz != nil && b.ExtAuthz != nil || a.JWT != nil && b.JWT != nil
+}
+
 // mergeFilter is what takes the place of own: another filter of its kind, with what it
 // leaves open as there.
 func mergeFilter(own, other *mesh.HTTPFilter) (*mesh.HTTPFilter, error) {
@@ -135,6 +150,6 @@ func mergeFilter(own, other *mesh.HTTPFilter) (*mesh.HTTPFilter, error) {
 		}
 		return &mesh.HTTPFilter{Lua: &script}, nil
 	default:
-		return nil, fmt.Errorf("it is for a filter of another kind")
+		return nil, errOtherKind
 	}
 }

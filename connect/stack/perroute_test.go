@@ -16,7 +16,7 @@ func TestFilterOverrides(t *testing.T) {
 	all := &mesh.Intention{Action: mesh.Deny, Policies: []mesh.IntentionPolicy{{Permissions: []mesh.Permission{{Any: true}}, Principals: []mesh.Principal{{Any: true}}}}}
 	none := &mesh.Intention{Action: mesh.Deny}
 	off, on, other := &mesh.FilterOverride{Disabled: true}, &mesh.FilterOverride{}, &mesh.FilterOverride{Filter: &mesh.HTTPFilter{Intention: none}}
-	nothing := &mesh.FilterOverride{Disabled: true, Filter: &mesh.HTTPFilter{}}
+	nothing := &mesh.FilterOverride{Disabled: true, Filter: &mesh.HTTPFilter{Intention: &mesh.Intention{}}}
 	for _, row := range []struct {
 		name              string
 		disabled          bool
@@ -55,15 +55,35 @@ func TestFilterOverrides(t *testing.T) {
 
 func TestFilterOverrideErrors(t *testing.T) {
 	t.Parallel()
-	for want, o := range map[string]*mesh.FilterOverride{
-		"another kind":       {Filter: &mesh.HTTPFilter{Metadata: &mesh.HeaderToMetadata{}}},
-		`no source code "n"`: {Filter: &mesh.HTTPFilter{Lua: &mesh.Lua{Named: "n"}}},
+	for _, row := range []struct {
+		want string
+		o    *mesh.FilterOverride
+	}{
+		{"another kind", &mesh.FilterOverride{Filter: &mesh.HTTPFilter{Metadata: &mesh.HeaderToMetadata{}}}},
+		{"another kind", &mesh.FilterOverride{Disabled: true, Filter: &mesh.HTTPFilter{Intention: &mesh.Intention{}}}},
+		{`no source code "n"`, &mesh.FilterOverride{Filter: &mesh.HTTPFilter{Lua: &mesh.Lua{Named: "n"}}}},
 	} {
 		h := direct()
 		h.Filters = []mesh.HTTPFilter{{Name: "f", Lua: &mesh.Lua{Code: "x = 1"}}}
+		h.Route.Filters = map[string]*mesh.FilterOverride{"f": row.o}
+		if _, err := stack.HTTP(h, nil, clusters(t, nil)); err == nil || !strings.Contains(err.Error(), row.want) {
+			t.Errorf("%v, want %q", err, row.want)
+		}
+	}
+}
+
+// Of a filter that is not understood it is not known whether it is what a route switches off.
+func TestFilterOverrideOfRefused(t *testing.T) {
+	t.Parallel()
+	for want, o := range map[int]*mesh.FilterOverride{
+		503: {Disabled: true, Filter: &mesh.HTTPFilter{Lua: &mesh.Lua{}}},
+		200: {Disabled: true},
+	} {
+		h := direct()
+		h.Filters = []mesh.HTTPFilter{{Name: "f", Refusal: "unknown"}}
 		h.Route.Filters = map[string]*mesh.FilterOverride{"f": o}
-		if _, err := stack.HTTP(h, nil, clusters(t, nil)); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%v, want %q", err, want)
+		if got := do(t, compile(t, h, clusters(t, nil)), &wire.Peer{}, request("GET", "/")); got.Status != want {
+			t.Errorf("%d, want %d", got.Status, want)
 		}
 	}
 }

@@ -100,7 +100,7 @@ func (d *decoder) rbacOverride(config *anypb.Any, o *mesh.FilterOverride) error 
 	}
 	rbac := msg.GetRbac()
 	if rbac.GetRules() == nil && rbac.GetShadowRules() == nil && rbac.GetMatcher() == nil && rbac.GetShadowMatcher() == nil {
-		o.Disabled, o.Filter = true, &mesh.HTTPFilter{}
+		o.Disabled, o.Filter = true, &mesh.HTTPFilter{Intention: &mesh.Intention{}}
 		return nil
 	}
 	in := d.httpRBAC(rbac)
@@ -121,7 +121,7 @@ func (d *decoder) luaOverride(config *anypb.Any, o *mesh.FilterOverride) error {
 	}
 	switch s := msg.GetOverride().(type) {
 	case *luav3.LuaPerRoute_Disabled:
-		o.Disabled, o.Filter = s.Disabled, &mesh.HTTPFilter{}
+		o.Disabled, o.Filter = s.Disabled, &mesh.HTTPFilter{Lua: &mesh.Lua{}}
 		if !s.Disabled {
 			return errors.New("disabled: false")
 		}
@@ -147,7 +147,7 @@ func (d *decoder) authzOverride(config *anypb.Any, o *mesh.FilterOverride) error
 	if err := d.only(msg, "disabled", ""); err != nil {
 		return err
 	}
-	o.Disabled, o.Filter = msg.GetDisabled(), &mesh.HTTPFilter{}
+	o.Disabled, o.Filter = msg.GetDisabled(), &mesh.HTTPFilter{ExtAuthz: &mesh.ExtAuthz{}}
 	if !o.Disabled {
 		return errors.New("disabled: false")
 	}
@@ -162,7 +162,7 @@ func (d *decoder) jwtOverride(config *anypb.Any, o *mesh.FilterOverride) error {
 	if err := d.only(msg, "disabled", ""); err != nil {
 		return err
 	}
-	o.Disabled, o.Filter = msg.GetDisabled(), &mesh.HTTPFilter{}
+	o.Disabled, o.Filter = msg.GetDisabled(), &mesh.HTTPFilter{JWT: &mesh.JWT{}}
 	if !o.Disabled {
 		return errors.New("disabled: false")
 	}
