@@ -46,8 +46,18 @@ func TestAutoOptionsAsEnvoy(t *testing.T) {
 		cluster("unchecked", both, "x.example", `"upstreamHttpProtocolOptions":{"autoSni":true},`+one),
 		cluster("header", both, "x.example", `"upstreamHttpProtocolOptions":{"autoSni":true,"autoSanValidation":true,"overrideAutoSniHeader":"x-name"},`+one),
 	}
+	// Checks are no requests: they go by the names that are configured, and speak what they are said to.
+	checked := func(name, san, text string) {
+		const checks = `"commonLbConfig":{"healthyPanicThreshold":{}},"healthChecks":[{"timeout":"5s","interval":"0.1s","noTrafficInterval":"0.1s","unhealthyThreshold":1,"healthyThreshold":1,"httpHealthCheck":{"path":"/"}}],`
+		c := cluster(name, both, "x.example", text)
+		c = strings.Replace(c, trusting(ca), strings.TrimSuffix(trusting(ca), "}")+`,"matchTypedSubjectAltNames":[{"sanType":"DNS","matcher":{"exact":"`+san+`"}}]}`, 1)
+		clusters = append(clusters, strings.Replace(c, `"transportSocket"`, checks+`"transportSocket"`, 1))
+	}
+	const bySAN = `"upstreamHttpProtocolOptions":{"autoSanValidation":true},`
+	checked("s-checked", "b.example", bySAN+auto)
+	checked("s-checked-stranger", "stranger.example", bySAN+auto)
 	specs := map[string]chainSpec{}
-	for _, name := range []string{"auto-both", "auto-old", "auto-none", "sni", "sni2", "sni-auto", "san", "unchecked", "header"} {
+	for _, name := range []string{"auto-both", "auto-old", "auto-none", "sni", "sni2", "sni-auto", "san", "unchecked", "header", "s-checked", "s-checked-stranger"} {
 		specs[name] = chainSpec{cluster: name}
 	}
 	w := newTwin(t, specs, clusters...)
@@ -55,13 +65,14 @@ func TestAutoOptionsAsEnvoy(t *testing.T) {
 		"auto-both": "HTTP/2.0 sni=a.example", "auto-old": "HTTP/1.1 sni=a.example", "auto-none": "HTTP/1.1 sni=a.example",
 		"sni": "HTTP/1.1 sni=a.example", "sni2": "HTTP/2.0 sni=a.example", "sni-auto": "HTTP/2.0 sni=a.example", "san": "HTTP/1.1 sni=x.example",
 		"unchecked": "HTTP/1.1 sni=a.example", "header": "HTTP/1.1 sni=a.example",
+		"s-checked": "HTTP/2.0 sni=x.example", "s-checked-stranger": "no healthy upstream\n",
 	}
 	for name := range specs {
 		for _, host := range []string{"a.example", "b.example", "A.example:8443", "c.wild.example", "stranger.example", "a.example", "127.0.0.1"} {
 			for range 2 {
 				got := w.ask(t, name, request("GET /", "Host: "+host))
 				if host == "a.example" && got.body != want[name] {
-					t.Errorf("%s: %d %s", name, got.status, got.body)
+					t.Errorf("%s: %d %q", name, got.status, got.body)
 				}
 				if refused := got.status == http.StatusServiceUnavailable; host == "stranger.example" && refused != (strings.HasPrefix(name, "s") || name == "header") {
 					t.Errorf("%s: a stranger gets %d %s", name, got.status, got.body)

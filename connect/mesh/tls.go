@@ -104,8 +104,9 @@ type UpstreamTLS struct {
 	// the endpoint if there is no SNI. It comes on top of all else.
 	VerifySNI bool
 	// AutoSNI takes the host of a request as the SNI, or the field NameHeader of it where
-	// there is one; AutoSAN accepts a peer that has it as its DNS name, and no other. Both
-	// are for HTTP, and connections serve requests of one such name.
+	// there is one; AutoSAN accepts a peer that has it as its DNS name, and no other: URIs,
+	// DNSNames, Names and AnyPeer do not count then. Both are for HTTP, where connections
+	// serve requests of one such name. All other connections are as without them.
 	AutoSNI, AutoSAN bool
 	NameHeader       string
 	// URIs that the peer's certificate may have as its URI name: one must match

@@ -107,9 +107,6 @@ func (l *Loader) Client(t *mesh.UpstreamTLS) (*tls.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	if trust.chains, err = chainsOf(&t.Chains); err != nil {
-		return nil, err
-	}
 	expected, err := expectedOf(t)
 	if err != nil {
 		return nil, err
@@ -140,6 +137,19 @@ func (l *Loader) Client(t *mesh.UpstreamTLS) (*tls.Config, error) {
 		return because(FailureName, expected.check(leaf))
 	}
 	return config, nil
+}
+
+// Signed returns what asks of a peer only that it is signed by whom t trusts: in front of
+// [ForName], which asks for its name.
+func (l *Loader) Signed(t *mesh.UpstreamTLS) (func(tls.ConnectionState) error, error) {
+	trust, err := l.upstreamTrust(t)
+	if err != nil {
+		return nil, err
+	}
+	return func(state tls.ConnectionState) error {
+		_, err := trust.verify(state.PeerCertificates, x509.ExtKeyUsageServerAuth)
+		return err
+	}, nil
 }
 
 // ForHost returns config for one endpoint, as t wants it: host is its host name, or
@@ -178,18 +188,31 @@ func hostNamed(verify func(tls.ConnectionState) error, name string) func(tls.Con
 }
 
 // ForName returns config for the connections that are made for one name, as t wants it.
-func ForName(config *tls.Config, t *mesh.UpstreamTLS, name string) *tls.Config {
+// With AutoSAN the name comes on top of signed, in place of all names that are configured.
+func ForName(config *tls.Config, t *mesh.UpstreamTLS, signed func(tls.ConnectionState) error, name string) *tls.Config {
 	config = config.Clone()
 	if t.AutoSNI && net.ParseIP(name) == nil { // an address is no SNI
 		config.ServerName = name
 	}
-	if t.AutoSAN || t.VerifySNI {
+	switch {
+	case t.AutoSAN && signed != nil:
+		config.VerifyConnection = hostNamed(signed, name)
+	case t.AutoSAN, t.VerifySNI:
 		config.VerifyConnection = hostNamed(config.VerifyConnection, name)
 	}
 	return config
 }
 
 func (l *Loader) upstreamTrust(t *mesh.UpstreamTLS) (*trust, error) {
+	signers, err := l.signers(t)
+	if err != nil {
+		return nil, err
+	}
+	signers.chains, err = chainsOf(&t.Chains)
+	return signers, err
+}
+
+func (l *Loader) signers(t *mesh.UpstreamTLS) (*trust, error) {
 	if !t.SystemRoots {
 		return l.trust(t.Roots, t.TrustDomains, &t.Pins)
 	}

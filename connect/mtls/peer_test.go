@@ -185,6 +185,50 @@ func TestForHost(t *testing.T) {
 	}
 }
 
+// A connection for one name has it in place of the names that are configured, which
+// count for all other connections; nobody is accepted where there is neither.
+func TestForName(t *testing.T) {
+	t.Parallel()
+	ca, other := newAuthority(t), newAuthority(t)
+	named := func(c *x509.Certificate) { c.DNSNames = []string{"a.example"} }
+	var l mtls.Loader
+	for _, tt := range []struct {
+		text      string
+		by        *authority
+		change    mesh.UpstreamTLS
+		name      string
+		raw, want bool
+	}{
+		{"the name counts, that configured does not", ca, mesh.UpstreamTLS{AutoSAN: true, DNSNames: []string{"b.example"}}, "a.example", false, true},
+		{"that configured counts for others", ca, mesh.UpstreamTLS{AutoSAN: true, DNSNames: []string{"a.example"}}, "b.example", true, false},
+		{"none configured", ca, mesh.UpstreamTLS{AutoSAN: true}, "a.example", false, true},
+		{"neither", ca, mesh.UpstreamTLS{AutoSAN: true}, "", false, false},
+		{"another root", other, mesh.UpstreamTLS{AutoSAN: true, DNSNames: []string{"a.example"}}, "a.example", false, false},
+		{"only the SNI is the name", ca, mesh.UpstreamTLS{AutoSNI: true, DNSNames: []string{"a.example"}}, "b.example", true, true},
+		{"only the SNI is the name, of another", ca, mesh.UpstreamTLS{AutoSNI: true, DNSNames: []string{"b.example"}}, "a.example", false, false},
+	} {
+		u := tt.change
+		u.Roots, u.Leaf = ca.roots, ca.leaf(t, web, nil)
+		config := clientConfig(t, &l, &u)
+		signed, err := l.Signed(&u)
+		if err != nil {
+			t.Fatal(err)
+		}
+		server := serverConfig(t, &l, &mesh.DownstreamTLS{Leaves: []mesh.Leaf{tt.by.leaf(t, "", named)}})
+		for range 2 { // resumed sessions, too
+			if o := connect(t, mtls.ForHost(config, &u, "10.0.0.1"), server); (o.clientErr == nil) != tt.raw {
+				t.Errorf("%s: raw: %v", tt.text, o.clientErr)
+			}
+			if u.AutoSNI {
+				signed = nil
+			}
+			if o := connect(t, mtls.ForName(config, &u, signed, tt.name), server); (o.clientErr == nil) != tt.want {
+				t.Errorf("%s: %v", tt.text, o.clientErr)
+			}
+		}
+	}
+}
+
 // The machine's authorities are read once in a process, so it needs one of its own.
 func TestSystemRoots(t *testing.T) {
 	ca, other := newAuthority(t), newAuthority(t)

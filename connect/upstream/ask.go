@@ -152,7 +152,7 @@ const maxReceived = 64 << 10
 
 func (k *check) askTCP(ctx context.Context, c *mesh.TCPCheck) outcome {
 	cfg := k.cluster.config.Load()
-	conn, err := k.host.dial(ctx, cfg, cfg.tls, &k.cluster.set.bulk)
+	conn, err := k.host.dial(ctx, cfg, cfg.raw, &k.cluster.set.bulk)
 	if err != nil {
 		return lost(ctx, err)
 	}

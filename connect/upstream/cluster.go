@@ -19,6 +19,8 @@ type Cluster struct {
 
 	// originals are the hosts of a cluster of original destinations.
 	originals originals
+	// named keeps connections that are made for names of requests.
+	named named
 
 	// lookedUp is when names were last looked up, in Unix nanoseconds; 0 means
 	// that they should be at once.

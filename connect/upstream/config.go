@@ -22,10 +22,8 @@ const (
 type config struct {
 	*mesh.Cluster
 	metadata *wire.Metadata // for who logs
-	// tls is for HTTP/1 and raw bytes, tls2 for HTTP/2: they differ where the
-	// control plane asks for ALPN.
-	tls, tls2 *tls.Config
-	refusal   string
+	security
+	refusal string
 	// behind says why tls is not what the definition says; "" if it is.
 	behind string
 }
@@ -81,17 +79,45 @@ func (c *config) isHTTP2(req *wire.Request) bool {
 // negotiates tells whether TLS agrees on the protocol.
 func (c *config) negotiates() bool { return c.Protocol == mesh.Negotiated }
 
-// withALPN are the configurations for both protocols of HTTP. Where the control
-// plane says nothing of ALPN, HTTP/2 is offered all the same, as by Envoy: many a server
-// speaks it only then. HTTP/1.1 needs no such thing.
-func withALPN(config *tls.Config) (h1, h2 *tls.Config) {
-	h1, h2 = config, config.Clone()
-	h2.NextProtos = []string{"h2"}
-	if len(config.NextProtos) > 0 {
-		h1 = config.Clone()
-		h1.NextProtos = []string{"http/1.1"}
+// security is TLS by what a connection is for, which differs in ALPN; all is nil without.
+type security struct {
+	// raw is for bytes, and offers what the control plane says; tls is for HTTP/1, tls2
+	// for HTTP/2, and either for what of these the two sides agree on.
+	raw, tls, tls2, either *tls.Config
+	// signed is what the peer of a connection for one name has to be besides, if that
+	// name takes the place of those configured; else nil.
+	signed func(tls.ConnectionState) error
+}
+
+// withALPN makes the others of raw. Where the control plane says nothing of ALPN, HTTP/2
+// is offered all the same, as by Envoy: many a server speaks it only then. HTTP/1.1 needs
+// no such thing.
+func withALPN(raw *tls.Config) security {
+	s := security{raw: raw, tls: raw, tls2: raw.Clone(), either: raw.Clone()}
+	s.tls2.NextProtos = []string{"h2"}
+	s.either.NextProtos = []string{"h2", "http/1.1"}
+	if len(raw.NextProtos) > 0 {
+		s.tls = raw.Clone()
+		s.tls.NextProtos = []string{"http/1.1"}
 	}
-	return h1, h2
+	return s
+}
+
+// forHTTP1 is for a connection that is made for a request of HTTP/1, or for one of which
+// it is not known yet by what it is sent.
+func (c *config) forHTTP1() *tls.Config {
+	if c.negotiates() {
+		return c.either
+	}
+	return c.tls
+}
+
+// forHTTP2 is for a connection that is to be one of HTTP/2.
+func (c *config) forHTTP2() *tls.Config {
+	if c.negotiates() {
+		return c.either
+	}
+	return c.tls2
 }
 
 func limit(value uint32, has bool) int64 {

@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -71,7 +72,12 @@ func (c *Cluster) dialAny(ctx context.Context, p preference, http2 bool) (net.Co
 			return nil, nil, nil, &wire.Fault{Flag: wire.FlagUpstreamOverflow, Text: "too many connections"}
 		}
 		c.pendingTotal.Add(1)
-		conn, peer, err := c.dial(ctx, c.config.Load(), host, http2)
+		cfg := c.config.Load()
+		secure := cfg.raw
+		if http2 {
+			secure = cfg.tls2
+		}
+		conn, peer, err := c.dial(ctx, cfg, host, secure)
 		if err == nil {
 			c.connected(host)
 			return conn, peer, host, nil
@@ -94,17 +100,13 @@ func (c *Cluster) dialAny(ctx context.Context, p preference, http2 bool) (net.Co
 	return nil, nil, asked, &wire.Fault{Flag: wire.FlagUpstreamConnect, Err: fmt.Errorf("cluster %q: %w", c.name, last)}
 }
 
-// dial makes a connection by cfg, which was loaded after host was picked: hosts of
-// other peers are never older than the configuration that named these.
-func (c *Cluster) dial(ctx context.Context, cfg *config, host *Host, http2 bool) (net.Conn, *wire.Peer, error) {
+// dial makes a connection by cfg, which was loaded after host was picked, and by secure of
+// it: hosts of other peers are never older than the configuration that named these.
+func (c *Cluster) dial(ctx context.Context, cfg *config, host *Host, secure *tls.Config) (net.Conn, *wire.Peer, error) {
 	c.connects.Add(1)
 	root := host.root()
 	root.answers.connects.Add(1)
 	began := time.Now()
-	secure := cfg.tls
-	if http2 {
-		secure = cfg.tls2
-	}
 	conn, err := host.dial(ctx, cfg, secure, &c.set.bulk)
 	if err != nil {
 		c.answers.ended.Count(wire.Ending{Ours: ctx.Err() != nil || isTimeout(err)})

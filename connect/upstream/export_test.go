@@ -81,7 +81,7 @@ func (c *Cluster) SetActive(n, pending int64) {
 
 // DialLate dials for an exchange that has waited in the queue until ctx was over.
 func (c *Cluster) DialLate(ctx context.Context, h *Host) error {
-	_, _, err := c.dial(late(ctx), c.config.Load(), h, false)
+	_, _, err := c.dial(late(ctx), c.config.Load(), h, c.config.Load().tls)
 	return err
 }
 
@@ -139,8 +139,24 @@ func InTurn(all []netip.AddrPort, order mesh.Race) []netip.AddrPort { return inT
 
 // Names is for how many names the host keeps connections.
 func (h *Host) Names() int {
-	n := h.names.Load()
+	n := &h.cluster.named
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return len(n.all)
+	return len(h.names)
 }
+
+// MaxNames bounds the names for which a cluster has connections of their own.
+const MaxNames = maxNames
+
+// ForName is who keeps the connections for a name, of whom somebody asks for it until
+// Left is called.
+func (h *Host) ForName(name string) *Host { return h.forName(name, time.Now()) }
+
+// Left says that an exchange with one of ForName has come to its end.
+func (h *Host) Left() { h.asked.Add(-1) }
+
+// Close lets all connections of the host end.
+func (h *Host) Close() { h.close() }
+
+// Closed tells whether connections that come back are closed.
+func (h *Host) Closed() bool { return h.gone.Load() }

@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"cmp"
+	"container/list"
 	"context"
 	"crypto/tls"
 	"fmt"
@@ -50,11 +51,14 @@ type Host struct {
 	since time.Time
 	// outlier is nil without outlier detection.
 	outlier atomic.Pointer[outlier]
-	// names keep connections where each is for one name; nil elsewhere. One of them has a
-	// parent and a name.
-	names  atomic.Pointer[named]
+	// names keep connections where each is for one name, and are guarded by the lock of
+	// named; byName counts those connections. One of them has a parent and a name, and
+	// asked counts the tries that are about to use it.
+	names  map[string]*list.Element
+	byName atomic.Int32
 	parent *Host
 	name   string
+	asked  atomic.Int32
 	// spoken is what TLS agreed on last where that is up to it: 2 for HTTP/2.
 	spoken atomic.Uint32
 	// check asks for its health; nil if nobody does. What it has found is verdict.
@@ -85,17 +89,13 @@ func (h *Host) connsOf(shared bool) *atomic.Int32 {
 
 // allConns is how many connections there are.
 func (h *Host) allConns() int {
-	n := int(h.conns[0].Load() + h.conns[1].Load())
-	if names := h.names.Load(); names != nil {
-		n += int(names.conns.Load())
-	}
-	return n
+	return int(h.conns[0].Load() + h.conns[1].Load() + h.byName.Load())
 }
 
 // counted counts connections of a host by one of its names for the host itself, too.
 func (h *Host) counted(n int32) {
 	if h.parent != nil {
-		h.parent.names.Load().conns.Add(n)
+		h.parent.byName.Add(n)
 	}
 }
 
@@ -144,7 +144,7 @@ func (h *Host) close() {
 	}
 	h.pool.close()
 	h.shared.close()
-	h.names.Load().close()
+	h.cluster.named.close(h)
 }
 
 // tlsName is the name by which TLS knows the host.
@@ -161,7 +161,7 @@ func (h *Host) tlsName() string {
 // secured is secure for the connections to h.
 func (h *Host) secured(secure *tls.Config, c *config) *tls.Config {
 	if h.parent != nil {
-		return mtls.ForName(secure, c.TLS, h.name)
+		return mtls.ForName(secure, c.TLS, c.signed, h.name)
 	}
 	return mtls.ForHost(secure, c.TLS, h.tlsName())
 }

@@ -1,27 +1,27 @@
 package upstream
 
 import (
+	"container/list"
 	"net"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/serai-net/serai/connect/wire"
 )
 
-// maxNames bounds the names for which a host has connections of their own. What is
-// beyond takes the place of the name that was not asked for the longest.
+// maxNames bounds the names for which a cluster has connections of their own, on all of
+// its hosts: each may have one more than limits allow.
 const maxNames = 1024
 
-// named keeps the connections to one host where they are made for the names that
-// requests ask for (xDS: auto_sni, auto_san_validation): each name has a host of its own,
-// of which that one is the root. It is nil elsewhere.
+// named keeps the connections of a cluster where they are made for the names that
+// requests ask for (xDS: auto_sni, auto_san_validation): each name has, for each host
+// that it is asked of, one of its own of which that is the root. What is beyond the bound
+// takes the place of the one that was not asked for the longest, if nobody uses it.
 type named struct {
-	conns atomic.Int32 // of all of them
-
-	mu  sync.Mutex // guards:
-	all map[string]*byName
+	mu sync.Mutex // guards:
+	// order has a byName for each, the one used last in front; so have names of hosts.
+	order list.List
 }
 
 type byName struct {
@@ -62,68 +62,105 @@ func (h *Host) busy(n int32) {
 	}
 }
 
-// forName is who keeps the connections to h for a name.
+// forName is who keeps the connections to h for a name; nil if there is no room for it.
+// The caller counts as one that asks for it until he takes himself from asked.
 func (h *Host) forName(name string, now time.Time) *Host {
-	n := h.names.Load()
-	if n == nil {
-		h.names.CompareAndSwap(nil, &named{all: map[string]*byName{}})
-		n = h.names.Load()
+	n := &h.cluster.named
+	at, evicted := n.at(h, name, now)
+	if evicted != nil {
+		evicted.close()
 	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	at := n.all[name]
-	if at == nil {
-		if len(n.all) >= maxNames {
-			n.makeRoom()
-		}
-		name = strings.Clone(name) // it is a view of the request
-		at = &byName{host: &Host{cluster: h.cluster, address: h.address, text: h.text, parent: h, name: name}}
-		n.all[name] = at
-	}
-	at.used = now
-	at.host.endpoint.Store(h.endpoint.Load())
-	return at.host
+	return at
 }
 
-// makeRoom forgets the name that was not asked for the longest. The lock is held.
-func (n *named) makeRoom() {
-	oldest := ""
-	for name, at := range n.all {
-		if oldest == "" || at.used.Before(n.all[oldest].used) {
-			oldest = name
+func (n *named) at(h *Host, name string, now time.Time) (found, evicted *Host) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	e := h.names[name]
+	if e == nil {
+		if n.order.Len() >= maxNames {
+			if evicted = n.evict(); evicted == nil {
+				return nil, nil
+			}
 		}
+		e = n.add(h, strings.Clone(name)) // it is a view of the request
 	}
-	n.all[oldest].host.close()
-	delete(n.all, oldest)
+	n.order.MoveToFront(e)
+	at, _ := e.Value.(*byName)
+	at.used = now
+	at.host.asked.Add(1)
+	at.host.endpoint.Store(h.endpoint.Load())
+	if h.gone.Load() { // it went between the pick and now
+		at.host.close()
+	}
+	return at.host, evicted
+}
+
+// add makes one. Callers hold the lock.
+func (n *named) add(h *Host, name string) *list.Element {
+	if h.names == nil {
+		h.names = map[string]*list.Element{}
+	}
+	e := n.order.PushFront(&byName{host: &Host{cluster: h.cluster, address: h.address, text: h.text, parent: h, name: name}})
+	h.names[name] = e
+	return e
+}
+
+// evict forgets the one that was not asked for the longest, which is to be closed; nil if
+// there is none that nobody uses. As with originals, a few looks are enough. Callers hold
+// the lock.
+func (n *named) evict() *Host {
+	for range maxBusy {
+		e := n.order.Back()
+		if at, ok := e.Value.(*byName); ok && !at.busy() {
+			n.forget(e, at)
+			return at.host
+		}
+		n.order.MoveToFront(e)
+	}
+	return nil
+}
+
+// busy tells whether there is an exchange with it, or one about to begin.
+func (at *byName) busy() bool { return at.host.asked.Load() > 0 || at.host.active.Load() > 0 }
+
+// forget drops one. Callers hold the lock.
+func (n *named) forget(e *list.Element, at *byName) {
+	n.order.Remove(e)
+	delete(at.host.parent.names, at.host.name)
 }
 
 // sweep closes connections that are idle since limit, or older than oldest, and forgets
 // names that have none. It returns how many were idle.
-func (n *named) sweep(limit, oldest, now time.Time) (idle int) {
-	if n == nil {
-		return 0
-	}
+func (n *named) sweep(limit, oldest, now time.Time) (idle int64) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	for name, at := range n.all {
-		h := at.host
-		idle += h.pool.sweep(limit, oldest) + h.shared.sweep(limit, oldest)
-		if h.allConns() == 0 && h.active.Load() == 0 && now.Sub(at.used) > forgetAfter {
-			delete(n.all, name)
-			h.close()
+	var before *list.Element
+	for e := n.order.Back(); e != nil; e = before {
+		before = e.Prev()
+		at, ok := e.Value.(*byName)
+		if !ok {
+			continue
+		}
+		idle += int64(at.host.pool.sweep(limit, oldest) + at.host.shared.sweep(limit, oldest))
+		if at.host.allConns() == 0 && !at.busy() && now.Sub(at.used) > forgetAfter {
+			n.forget(e, at)
+			at.host.close()
 		}
 	}
 	return idle
 }
 
-// close closes what is idle, and the rest when it becomes so.
-func (n *named) close() {
-	if n == nil {
+// close closes what of h is idle, and the rest when it becomes so.
+func (n *named) close(h *Host) {
+	if h.parent != nil {
 		return
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	for _, at := range n.all {
-		at.host.close()
+	for _, e := range h.names {
+		if at, ok := e.Value.(*byName); ok {
+			at.host.close()
+		}
 	}
 }

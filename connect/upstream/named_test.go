@@ -1,14 +1,19 @@
 package upstream_test
 
 import (
+	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/serai-net/serai/connect/mesh"
+	"github.com/serai-net/serai/connect/upstream"
+	"github.com/serai-net/serai/connect/wire"
 )
 
 // Connections serve requests of one name, are counted for the host, and go with their
@@ -51,5 +56,105 @@ func TestNames(t *testing.T) {
 		if n := c.Hosts()[0].Names(); n != 0 {
 			t.Errorf("protocol %d: %d names are kept", protocol, n)
 		}
+	}
+}
+
+// A cluster keeps no more names than it may, on all of its hosts: a new one takes the place
+// of the one that was not asked for the longest, unless all are in use.
+func TestNamesBound(t *testing.T) {
+	t.Parallel()
+	definition := static("c", at("127.0.0.1:1"), at("127.0.0.1:2"))
+	definition.TLS = &mesh.UpstreamTLS{Roots: roots(t), AutoSAN: true}
+	c := newSet(t, definition).Cluster("c")
+	hosts := c.Hosts()
+	names := func() int { return hosts[0].Names() + hosts[1].Names() }
+	first := hosts[0].ForName("name-0")
+	first.Left()
+	used := hosts[0].ForName("name-1")
+	for n := 2; n < upstream.MaxNames+10; n++ {
+		if h := hosts[n%2].ForName(fmt.Sprintf("name-%d", n)); n < upstream.MaxNames/2 {
+			h.Left()
+		}
+	}
+	if n := names(); n != upstream.MaxNames {
+		t.Errorf("%d names", n)
+	}
+	if !first.Closed() || used.Closed() || hosts[0].ForName("name-1") != used {
+		t.Error("not the one that nobody uses made room")
+	}
+	for n := range 2 * upstream.MaxNames {
+		hosts[0].ForName(fmt.Sprintf("another-%d", n))
+	}
+	if h := hosts[1].ForName("the last"); h != nil || names() != upstream.MaxNames {
+		t.Errorf("%v: one more than there may be, %d names", h, names())
+	}
+	req := request(http.MethodGet, "")
+	if got := do(t, c, req); got.Status != http.StatusServiceUnavailable || c.Stats().Overflow == 0 || c.Stats().Conns != 0 {
+		t.Errorf("%+v, %+v", got, c.Stats())
+	}
+}
+
+// A host that went after it was picked keeps no connection for a name.
+func TestNamesOfGone(t *testing.T) {
+	t.Parallel()
+	definition := static("c", at("127.0.0.1:1"))
+	definition.TLS = &mesh.UpstreamTLS{Roots: roots(t), AutoSAN: true}
+	host := newSet(t, definition).Cluster("c").Hosts()[0]
+	before := host.ForName("before")
+	host.Close()
+	if !before.Closed() || !host.ForName("after").Closed() {
+		t.Error("connections for a name would be kept")
+	}
+}
+
+// What is not a request of HTTP offers no protocol that it does not speak, though requests
+// agree on theirs; and it is checked by the names that are configured.
+func TestNegotiatedOthers(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, r.Proto) }))
+	server.EnableHTTP2 = true
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	definition := checked(static("c", at(server.Listener.Addr().String())))
+	definition.Protocol = mesh.Negotiated
+	definition.TLS = &mesh.UpstreamTLS{Roots: roots(t), DNSNames: []string{"example.com"}, AutoSAN: true}
+	s := newSet(t, definition)
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { _ = s.Run(ctx) })
+	defer running.Wait()
+	defer cancel()
+	c := s.Cluster("c")
+	eventually(t, "a check to pass", func() bool { return c.Stats().Checks.Successes > 0 })
+	req := request(http.MethodGet, "")
+	req.Authority = "a.example.com"
+	if got := do(t, c, req); got.Body != "HTTP/2.0" {
+		t.Errorf("%+v", got)
+	}
+	conn, _, err := c.Dial(t.Context(), wire.Choice{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	fmt.Fprint(conn, "GET / HTTP/1.1\r\nHost: c\r\nConnection: close\r\n\r\n")
+	answer, err := io.ReadAll(conn)
+	if err != nil || !strings.HasSuffix(string(answer), "HTTP/1.1") {
+		t.Errorf("raw: %q, %v", answer, err)
+	}
+	stranger := *definition
+	stranger.TLS = &mesh.UpstreamTLS{Roots: roots(t), DNSNames: []string{"stranger.example"}, AutoSAN: true}
+	stranger.Check = nil
+	commit(t, s, &stranger)
+	if conn, _, err := c.Dial(t.Context(), wire.Choice{}); err == nil {
+		conn.Close()
+		t.Error("a raw connection to somebody else")
+	}
+	if got := do(t, c, request(http.MethodGet, "")); got.Status != http.StatusServiceUnavailable {
+		t.Errorf("by a name that it has not: %+v", got)
+	}
+	req = request(http.MethodGet, "")
+	req.Authority = "a.example.com"
+	if got := do(t, c, req); got.Body != "HTTP/2.0" {
+		t.Errorf("by its name: %+v", got)
 	}
 }

@@ -79,7 +79,7 @@ func (h *Host) prepare(ctx context.Context, should int) {
 			return // one serves many
 		}
 		c.answers.http1.Add(1)
-		made, peer, err := c.dial(ctx, cfg, h, false)
+		made, peer, err := c.dial(ctx, cfg, h, cfg.forHTTP1())
 		if err != nil {
 			c.freed(h, false)
 			return

@@ -200,7 +200,15 @@ func (c *Cluster) try(
 	host.Note(a, nil)
 	cfg := c.config.Load()
 	if cfg.perName() {
-		host = host.forName(cfg.nameOf(req), now)
+		named := host.forName(cfg.nameOf(req), now)
+		if named == nil {
+			err = c.overflowed()
+			a.Flag, a.End = wire.AsFault(err).Flag, time.Now()
+			a.Fail(err)
+			return false, nil, err
+		}
+		defer named.asked.Add(-1)
+		host = named
 	}
 	if cfg.isHTTP2(req) || cfg.negotiates() && host.spoken.Load() == 2 {
 		return c.tryShared(x, a, req, host)
@@ -301,7 +309,7 @@ func (c *Cluster) connect(x *wire.Exchange, cfg *config, host *Host, waited bool
 		if !cfg.negotiates() { // else it is not known yet
 			c.answers.http1.Add(1)
 		}
-		conn, peer, err = c.dial(ctx, cfg, host, false)
+		conn, peer, err = c.dial(ctx, cfg, host, cfg.forHTTP1())
 		return err
 	})
 	return conn, peer, err

@@ -98,15 +98,14 @@ func (s *Set) compile(definition *mesh.Cluster, old *Cluster) *config {
 		return c
 	}
 	if old != nil {
-		if last := old.config.Load(); last.tls != nil && reflect.DeepEqual(last.TLS, definition.TLS) && last.negotiates() == c.negotiates() {
-			c.tls, c.tls2, c.behind = last.tls, last.tls2, last.behind
+		if last := old.config.Load(); last.tls != nil && reflect.DeepEqual(last.TLS, definition.TLS) {
+			c.security, c.behind = last.security, last.behind
 			return c
 		}
 	}
-	secured, err := s.loader.Client(definition.TLS)
-	if err != nil && old != nil && onlyLeafDiffers(old.config.Load().TLS, definition.TLS) && old.config.Load().negotiates() == c.negotiates() {
-		last := old.config.Load()
-		c.tls, c.tls2 = last.tls, last.tls2
+	secured, err := s.secure(definition.TLS)
+	if err != nil && old != nil && onlyLeafDiffers(old.config.Load().TLS, definition.TLS) {
+		c.security = old.config.Load().security
 		c.behind = "the last certificate stays, since the new one cannot be used: " + err.Error()
 		s.log.Error("a new certificate is not taken, the last one stays", "cluster", definition.Name, "err", err)
 		return c
@@ -116,13 +115,21 @@ func (s *Set) compile(definition *mesh.Cluster, old *Cluster) *config {
 		s.log.Error("cluster refused", "cluster", definition.Name, "err", err)
 		return c
 	}
-	c.tls, c.tls2 = withALPN(secured)
-	if c.negotiates() {
-		c.tls2 = secured.Clone()
-		c.tls2.NextProtos = []string{"h2", "http/1.1"}
-		c.tls = c.tls2
-	}
+	c.security = secured
 	return c
+}
+
+// secure makes TLS of what is said about it.
+func (s *Set) secure(t *mesh.UpstreamTLS) (security, error) {
+	raw, err := s.loader.Client(t)
+	if err != nil {
+		return security{}, err
+	}
+	made := withALPN(raw)
+	if t.AutoSAN {
+		made.signed, err = s.loader.Signed(t)
+	}
+	return made, err
 }
 
 // onlyLeafDiffers tells whether two definitions ask the same of a peer: then the
@@ -321,11 +328,12 @@ func (s *Set) sweep(ctx context.Context, lookups *resolver, now time.Time) {
 		idle, oldest := c.config.Load().idleSince(now)
 		hs := c.hosts.Load()
 		for _, h := range hs.all {
-			if n := h.pool.sweep(idle, oldest) + h.shared.sweep(idle, oldest) + h.names.Load().sweep(idle, oldest, now); n > 0 {
+			if n := h.pool.sweep(idle, oldest) + h.shared.sweep(idle, oldest); n > 0 {
 				c.cxIdle.Add(int64(n))
 			}
 		}
 		c.cxIdle.Add(c.originals.sweep(idle, oldest, now))
+		c.cxIdle.Add(c.named.sweep(idle, oldest, now))
 		lookups.refresh(ctx, c, now)
 		c.supervise(ctx, hs.all, &lookups.running)
 		c.examine(now)

@@ -202,7 +202,7 @@ func errNoPlace() error {
 func (c *Cluster) makeShared(ctx context.Context, host *Host) (*sharedConn, error) {
 	cfg := c.config.Load()
 	c.answers.http2.Add(1)
-	made, peer, err := c.dial(ctx, cfg, host, true)
+	made, peer, err := c.dial(ctx, cfg, host, cfg.forHTTP2())
 	if err != nil {
 		c.freed(host, true)
 		return nil, err

@@ -264,3 +264,31 @@ func TestMetadata(t *testing.T) {
 		}
 	}
 }
+
+// What goes by the host of a request leaves alone what is configured, which counts for
+// all other connections. What is typed goes before the deprecated field.
+func TestClusterAutoNames(t *testing.T) {
+	t.Parallel()
+	typed := func(text string) string {
+		return `,"typedExtensionProtocolOptions":{"envoy.extensions.upstreams.http.v3.HttpProtocolOptions":{"@type":"` + googleapis + `extensions.upstreams.http.v3.HttpProtocolOptions","explicitHttpConfig":{"httpProtocolOptions":{}}` + text + `}}`
+	}
+	const san1, sni = `"upstreamHttpProtocolOptions":{"autoSanValidation":true}`, `,"upstreamHttpProtocolOptions":{"autoSni":true}`
+	for _, tt := range []struct {
+		options  string
+		sni, san bool
+	}{
+		{typed("," + san1), false, true},
+		{typed(","+san1) + sni, false, true},
+		{typed("") + sni, true, false},
+		{sni, true, false},
+		{typed(""), false, false},
+	} {
+		for names, anybody := range map[string]bool{`,"matchTypedSubjectAltNames":[` + san("DNS", "a.example") + `]`: false, "": true} {
+			want := &mesh.UpstreamTLS{Roots: mesh.Roots{PEM: "CA"}, AutoSNI: tt.sni, AutoSAN: tt.san, AnyPeer: anybody}
+			if !anybody {
+				want.DNSNames = []string{"a.example"}
+			}
+			equal(t, want, cluster(t, `{`+eds+tt.options+`,"transportSocket":`+upstream+`"commonTlsContext":{"validationContext":{`+ca+names+`}}}}}`).TLS)
+		}
+	}
+}

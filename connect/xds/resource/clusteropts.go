@@ -28,6 +28,7 @@ func (d *decoder) protocol(msg *clusterv3.Cluster, c *mesh.Cluster) (mesh.Protoc
 	if msg.GetProtocolSelection() == clusterv3.Cluster_USE_DOWNSTREAM_PROTOCOL {
 		p = mesh.FollowDownstream
 	}
+	auto := msg.GetUpstreamHttpProtocolOptions() // deprecated: what is typed goes before
 	for name, options := range msg.GetTypedExtensionProtocolOptions() {
 		if typeOf(options) != upstreamsType {
 			return p, fmt.Errorf("protocol options %s are not supported", name)
@@ -43,14 +44,14 @@ func (d *decoder) protocol(msg *clusterv3.Cluster, c *mesh.Cluster) (mesh.Protoc
 		if p, err = d.protocolOptions(config, c); err != nil {
 			return p, err
 		}
-		if err := d.autoNames(config.GetUpstreamHttpProtocolOptions(), c); err != nil {
-			return p, err
+		if typed := config.GetUpstreamHttpProtocolOptions(); typed != nil {
+			auto = typed
 		}
 	}
 	if p == mesh.Negotiated && c.TLS == nil { // Envoy does not take it either
 		return p, errors.New("auto_config without TLS, by which to agree on a protocol")
 	}
-	return p, d.autoNames(msg.GetUpstreamHttpProtocolOptions(), c)
+	return p, d.autoNames(auto, c)
 }
 
 // autoNames reads what of TLS goes by the host of a request.
@@ -66,10 +67,6 @@ func (d *decoder) autoNames(msg *corev3.UpstreamHttpProtocolOptions, c *mesh.Clu
 		return nil
 	}
 	t.AutoSNI, t.AutoSAN, t.NameHeader = msg.GetAutoSni(), msg.GetAutoSanValidation(), strings.ToLower(msg.GetOverrideAutoSniHeader())
-	if t.AutoSAN {
-		// As with Envoy, names that are set do not count then.
-		t.URIs, t.DNSNames, t.Names, t.AnyPeer = nil, nil, nil, true
-	}
 	return nil
 }
 
