@@ -3,7 +3,7 @@ package upstream
 import (
 	"context"
 	"math/rand/v2"
-	"reflect"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -11,8 +11,9 @@ import (
 	"github.com/serai-net/serai/connect/mesh"
 )
 
-// checksAtOnce bounds the health checks under way in a [Set].
-const checksAtOnce = 64
+// checksAtOnce bounds the health checks under way in a [Set]; one cluster has half of
+// them at most.
+const checksAtOnce = 128
 
 // verdict is what a health check has found of a host.
 type verdict uint32
@@ -84,24 +85,29 @@ type check struct {
 	again     bool   // it is not the first
 }
 
-// supervise starts and ends the checks of hosts as they are configured.
-func (c *Cluster) supervise(ctx context.Context, hosts []*Host, running *sync.WaitGroup) {
-	config := c.config.Load().Check
-	if config == nil && !c.checks.on.Load() {
+// supervise starts and ends the checks of hosts as they are configured. What it reads
+// comes in the order in which it is written the other way round, so that no host that
+// waits for its check is overlooked when there are to be none any more.
+func (c *Cluster) supervise(ctx context.Context, running *sync.WaitGroup) {
+	before := c.checks.on.Swap(false)
+	config := c.config.Load().asks
+	if config == nil && !before {
 		return
 	}
-	c.checks.on.Store(config != nil)
-	for _, h := range hosts {
+	if config != nil {
+		c.checks.on.Store(true)
+	}
+	for _, h := range c.hosts.Load().all {
 		old := h.check.Load()
 		switch {
-		case old != nil && reflect.DeepEqual(old.config, config):
+		case old != nil && old.config == config:
 			continue
 		case old != nil:
 			old.stop()
 			h.check.Store(nil)
 		}
 		if config == nil {
-			c.judge(h, passed)
+			c.judge(h, nil, passed)
 			continue
 		}
 		k := &check{cluster: c, host: h, config: config}
@@ -119,6 +125,7 @@ func (c *Cluster) supervise(ctx context.Context, hosts []*Host, running *sync.Wa
 func (k *check) run(ctx context.Context) {
 	defer k.hangUp()
 	defer k.stop()
+	places, turns := &k.cluster.set.checking, &k.cluster.checks.turns
 	wait := time.NewTimer(upTo(k.config.InitialJitter))
 	defer wait.Stop()
 	for {
@@ -127,14 +134,12 @@ func (k *check) run(ctx context.Context) {
 			return
 		case <-wait.C:
 		}
-		select {
-		case <-ctx.Done():
+		if !places.enter(ctx, turns) {
 			return
-		case k.cluster.set.checking <- struct{}{}:
 		}
 		k.cluster.checks.attempt.Add(1)
 		got := k.ask(ctx)
-		<-k.cluster.set.checking
+		places.leave(turns)
 		if ctx.Err() != nil {
 			return
 		}
@@ -161,7 +166,7 @@ func (k *check) note(got outcome) (edge bool) {
 			}
 		}
 		k.good = 0
-		k.cluster.judge(k.host, next)
+		k.cluster.judge(k.host, k, next)
 		k.cluster.unejected(k.host)
 		return false
 	}
@@ -180,7 +185,7 @@ func (k *check) note(got outcome) (edge bool) {
 		}
 	}
 	k.bad = 0
-	k.cluster.judge(k.host, next)
+	k.cluster.judge(k.host, k, next)
 	return false
 }
 
@@ -210,21 +215,23 @@ func upTo(most time.Duration) time.Duration {
 	return rand.N(most)
 }
 
-// judge puts a verdict in force.
-func (c *Cluster) judge(h *Host, v verdict) {
-	old := verdict(h.verdict.Swap(uint32(v)))
-	if old == v {
+// judge notes a verdict, with which a new plan is made by Run: there may be many at a
+// time. One of a check that is not that of h any more comes too late; by is nil for the
+// verdict of nobody.
+func (c *Cluster) judge(h *Host, by *check, v verdict) {
+	c.set.mu.Lock()
+	old := verdict(h.verdict.Load())
+	if old == v || h.check.Load() != by {
+		c.set.mu.Unlock()
 		return
 	}
-	now := time.Now()
-	c.set.mu.Lock()
+	h.verdict.Store(uint32(v))
 	if old.bad() && !v.bad() {
-		h.since = now // it begins slowly
+		h.since = time.Now() // it begins slowly
 	}
-	all := c.hosts.Load().all
-	c.plan(all, now)
-	c.checks.settle(all)
 	c.set.mu.Unlock()
+	c.stale.Store(true)
+	c.set.nudge()
 	if !old.bad() && v.bad() {
 		c.unhealthy(h)
 	}
@@ -245,9 +252,13 @@ func (c *Cluster) unejected(h *Host) {
 	c.set.nudge()
 }
 
+// diagnosed tells whether the host's health is known, or nobody asks for it.
+func (h *Host) diagnosed() bool { return verdict(h.verdict.Load()) != unchecked }
+
 // checks is what a cluster knows of the checks of its hosts.
 type checks struct {
-	on atomic.Bool // there are some
+	on    atomic.Bool // there are some, or hosts that wait for theirs
+	turns turns       // guarded by Set.checking
 
 	attempt, success, failure, network, verify atomic.Int64
 
@@ -258,14 +269,12 @@ type checks struct {
 
 // await lets wait who finds no host, if none was asked yet.
 func (s *checks) await(all []*Host) {
-	for _, h := range all {
-		if verdict(h.verdict.Load()) != unchecked {
-			return
-		}
+	if len(all) == 0 || slices.ContainsFunc(all, (*Host).diagnosed) {
+		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.first == nil && len(all) > 0 {
+	if s.first == nil {
 		s.first = make(chan struct{})
 	}
 }
@@ -273,7 +282,7 @@ func (s *checks) await(all []*Host) {
 // settle lets go on who waits, if all were asked.
 func (s *checks) settle(all []*Host) {
 	for _, h := range all {
-		if verdict(h.verdict.Load()) == unchecked {
+		if !h.diagnosed() {
 			return
 		}
 	}

@@ -24,6 +24,8 @@ type config struct {
 	metadata *wire.Metadata // for who logs
 	security
 	refusal string
+	// asks is Check, and the same as before as long as it is equal to that.
+	asks *mesh.ActiveCheck
 	// behind says why tls is not what the definition says; "" if it is.
 	behind string
 }

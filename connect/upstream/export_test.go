@@ -160,3 +160,50 @@ func (h *Host) Close() { h.close() }
 
 // Closed tells whether connections that come back are closed.
 func (h *Host) Closed() bool { return h.gone.Load() }
+
+// Ask begins a check of the host that only tells what comes of it.
+func (h *Host) Ask() (tell func(well bool)) {
+	k := &check{cluster: h.cluster, host: h, config: h.cluster.config.Load().asks, stop: func() {}}
+	h.check.Store(k)
+	return func(well bool) {
+		if well {
+			k.note(wentWell)
+		} else {
+			k.note(noAnswer)
+		}
+	}
+}
+
+// Plan is the plan in force, to be compared.
+func (c *Cluster) Plan() any { return c.hosts.Load() }
+
+// Waits tells whether there are requests to wait for the first checks.
+func (c *Cluster) Waits() bool { return c.unknown() != nil }
+
+// Asks is by what hosts are asked, to be compared.
+func (c *Cluster) Asks() *mesh.ActiveCheck { return c.config.Load().asks }
+
+// Metadata is that of the host, to be compared.
+func (h *Host) Metadata() *wire.Metadata { return h.metadata.Load() }
+
+// Places are those for checks, of which there are so many.
+type Places struct{ places }
+
+// NewPlaces returns so many.
+func NewPlaces(most int) *Places { return &Places{places{most: most}} }
+
+// Turns are those of one cluster.
+type Turns = turns
+
+// Enter waits for a place.
+func (p *Places) Enter(ctx context.Context, t *Turns) bool { return p.enter(ctx, t) }
+
+// Leave gives one back.
+func (p *Places) Leave(t *Turns) { p.leave(t) }
+
+// Waiting is how many wait.
+func (p *Places) Waiting(t *Turns) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return t.wait.Len()
+}

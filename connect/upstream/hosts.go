@@ -77,7 +77,9 @@ func (c *Cluster) setEndpoints(set *mesh.EndpointSet, keep bool) {
 	}
 	c.plan(all, now)
 	c.checks.await(all)
+	c.checks.settle(all) // the last that nobody had asked may be gone
 	if len(fresh) > 0 && c.config.Load().Check != nil {
+		c.checks.on.Store(true)
 		c.set.nudge()
 	}
 	for _, h := range gone {
@@ -94,7 +96,11 @@ func (c *Cluster) plan(all []*Host, now time.Time) {
 	if c.config.Load().Kind == mesh.ClusterEDS {
 		where = c.set.where
 	}
-	next.plan(&c.config.Load().Balance, cmp.Or(c.factor, overprovision), where, c.config.Load().PanicPercent, now)
+	panicPercent := c.config.Load().PanicPercent
+	if c.config.Load().Check != nil && !slices.ContainsFunc(all, (*Host).diagnosed) {
+		panicPercent = 0 // it is not known that they are unhealthy: they are waited for
+	}
+	next.plan(&c.config.Load().Balance, cmp.Or(c.factor, overprovision), where, panicPercent, now)
 	if next.zoned = apart(next.levels); next.zoned {
 		c.answers.zonesMade.Add(1)
 	}

@@ -29,6 +29,9 @@ func (c *Cluster) endOf(conn net.Conn, config *tls.Config) *wire.Peer {
 
 // become makes h what the control plane says of it.
 func (h *Host) become(e *mesh.Endpoint) {
+	if h.endpoint.Load() == e {
+		return // a new configuration has the endpoints of before
+	}
 	h.endpoint.Store(e)
 	h.metadata.Store(wire.NewMetadata(e.Metadata))
 }

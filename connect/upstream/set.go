@@ -34,8 +34,8 @@ type Set struct {
 	lookup   lookup
 	// connections counts those that were made
 	connections atomic.Uint64
-	checking    chan struct{} // holds a place for each health check under way
-	wanted      chan want     // connections to be made beforehand; what has no room is not made
+	checking    places    // for health checks under way
+	wanted      chan want // connections to be made beforehand; what has no room is not made
 
 	clusters atomic.Pointer[map[string]*Cluster]
 
@@ -54,7 +54,7 @@ type Set struct {
 
 // NewSet returns a Set without clusters.
 func NewSet(log *slog.Logger) *Set {
-	s := &Set{lookup: net.DefaultResolver.LookupNetIP, log: log, nudged: make(chan struct{}, 1), wanted: make(chan want, maxWanted), checking: make(chan struct{}, checksAtOnce), endpoints: map[string]*mesh.EndpointSet{}, users: map[string][]*Cluster{}, gone: map[string]*stats.Sum{}}
+	s := &Set{lookup: net.DefaultResolver.LookupNetIP, log: log, nudged: make(chan struct{}, 1), wanted: make(chan want, maxWanted), checking: places{most: checksAtOnce}, endpoints: map[string]*mesh.EndpointSet{}, users: map[string][]*Cluster{}, gone: map[string]*stats.Sum{}}
 	s.clusters.Store(&map[string]*Cluster{})
 	return s
 }
@@ -237,6 +237,10 @@ func (s *Set) use(c *Cluster, old, fresh *config, left []string) []string {
 
 // configure puts fresh in force. Callers hold the lock.
 func (s *Set) configure(c *Cluster, fresh *config) {
+	fresh.asks = fresh.Check
+	if last := c.config.Load(); last != nil && reflect.DeepEqual(last.asks, fresh.Check) {
+		fresh.asks = last.asks
+	}
 	old := c.config.Swap(fresh)
 	c.slots() // limits may have been raised
 	keep := old == nil || old.samePeers(fresh)
@@ -335,11 +339,13 @@ func (s *Set) sweep(ctx context.Context, lookups *resolver, now time.Time) {
 		c.cxIdle.Add(c.originals.sweep(idle, oldest, now))
 		c.cxIdle.Add(c.named.sweep(idle, oldest, now))
 		lookups.refresh(ctx, c, now)
-		c.supervise(ctx, hs.all, &lookups.running)
+		c.supervise(ctx, &lookups.running)
 		c.examine(now)
 		if c.stale.Swap(false) || hs.ramping {
 			s.mu.Lock()
-			c.plan(c.hosts.Load().all, now)
+			all := c.hosts.Load().all
+			c.plan(all, now)
+			c.checks.settle(all)
 			s.mu.Unlock()
 		}
 	}
