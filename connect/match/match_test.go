@@ -217,3 +217,24 @@ func BenchmarkRegexSPIFFE(b *testing.B) {
 		}
 	}
 }
+
+func TestReplaceEach(t *testing.T) {
+	t.Parallel()
+	for _, pattern := range []string{`a(b*)c?`, `a*`, `^a`, `x`, `(.)(.)`, `.*b(.*)`, `$`, `(é)|a`} {
+		var all []*match.Rewriter
+		for _, substitution := range []string{``, `\0`, `<\0>`, `$1`} {
+			r, err := match.Rewrite(mesh.RegexRewrite{Pattern: pattern, Substitution: substitution})
+			if err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, r)
+		}
+		for _, text := range []string{"", "a", "abbc", "xaxbxc", "aaa", "abcabc", "é a é", "\xff\xfea"} {
+			for i, got := range match.ReplaceEach(all, text) {
+				if want := all[i].Replace(text); got != want {
+					t.Errorf("%q in %q by rewriter %d: %q, want %q", pattern, text, i, got, want)
+				}
+			}
+		}
+	}
+}

@@ -32,6 +32,27 @@ func Rewrite(r mesh.RegexRewrite) (*Rewriter, error) {
 // Replace returns s with every find replaced.
 func (r *Rewriter) Replace(s string) string { return r.pattern.ReplaceAllString(s, r.template) }
 
+// Pattern is the expression by which it finds.
+func (r *Rewriter) Pattern() string { return r.pattern.String() }
+
+// ReplaceEach returns what each of some rewriters, which have one pattern, makes of s.
+// It looks for the pattern once.
+func ReplaceEach(rewriters []*Rewriter, s string) []string {
+	found := rewriters[0].pattern.FindAllStringSubmatchIndex(s, -1)
+	out := make([]string, len(rewriters))
+	for i, r := range rewriters {
+		var b []byte
+		end := 0
+		for _, at := range found {
+			b = append(b, s[end:at[0]]...)
+			b = r.pattern.ExpandString(b, r.template, s, at)
+			end = at[1]
+		}
+		out[i] = string(append(b, s[end:]...))
+	}
+	return out
+}
+
 // goTemplate turns RE2's \1 into Go's ${1}.
 func goTemplate(substitution string, groups int) (string, error) {
 	var b strings.Builder

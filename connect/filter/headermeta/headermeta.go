@@ -79,6 +79,7 @@ func compile(in []mesh.MetadataRule) ([]rule, error) {
 		}
 		out = append(out, r)
 	}
+	share(out)
 	return out, nil
 }
 

@@ -20,7 +20,13 @@ type value struct {
 	rewrite              *match.Rewriter
 	kind                 mesh.MetadataType
 	base64               bool
+	// shared reads it, as number at; nil if it is read by itself.
+	shared *readings
+	at     int
 }
+
+// lasting tells whether metadata of it may be given to many.
+func (v *value) lasting() bool { return v.kind != mesh.MetadataProtobuf }
 
 func compileValue(in *mesh.MetadataValue) (*value, error) {
 	if in == nil {
@@ -45,9 +51,16 @@ func (v *value) of(found string) (any, bool) {
 	switch {
 	case v.text != "":
 		found = v.text
+	case v.shared != nil:
+		return v.shared.of(v.at, found)
 	case v.rewrite != nil:
 		found = v.rewrite.Replace(found)
 	}
+	return v.read(found)
+}
+
+// read makes metadata of what was found and rewritten.
+func (v *value) read(found string) (any, bool) {
 	if found == "" || len(found) >= maxValue {
 		return nil, false
 	}
