@@ -122,10 +122,10 @@ func (f *filter) serve(x *wire.Exchange, req *wire.Request, next wire.Service) (
 		return nil, wire.Aborted(aborted)
 	}
 	if err != nil {
-		x.Err = fmt.Errorf("ext_authz: %w", err)
 		f.failed.Add(1)
 		upstream.Counter("error").Add(1)
 		if !f.FailOpen {
+			x.Err = fmt.Errorf("ext_authz: %w", err) // what goes on has not failed
 			return reply(x, detailsError, f.statusOnError(), nil, nil)
 		}
 		f.failOpen.Add(1)

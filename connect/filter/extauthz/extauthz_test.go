@@ -360,7 +360,10 @@ func TestDecisions(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			r.passed, r.registry = nil, stats.Registry{}
-			got, _ := r.serve(t, tt.config, tt.service, tt.req)
+			got, x := r.serve(t, tt.config, tt.service, tt.req)
+			if tt.passes && x.Err != nil {
+				t.Errorf("passed on, as if it had failed: %v", x.Err)
+			}
 			if diff := cmp.Diff(tt.want, got); diff != "" || (r.passed != nil) != tt.passes {
 				t.Errorf("passed on: %t; -want +got:\n%s", r.passed != nil, diff)
 			}
