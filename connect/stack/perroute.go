@@ -81,6 +81,7 @@ type routedEncoder struct {
 // Encode implements encoder.
 func (f *routedEncoder) Encode(x *wire.Exchange, req *wire.Request, resp *wire.Response) (*wire.Response, error) {
 	chosen := f.otherwise
+	f.router.pin(x, req) // what filters make of the head chooses no other route
 	if rule, _ := f.router.chosen(x, req); rule != nil {
 		if o := rule.Override(f.name); o != nil {
 			chosen = f.variants[o]
@@ -110,6 +111,7 @@ type routedFilter struct {
 
 // Serve implements [wire.Service].
 func (f *routedFilter) Serve(x *wire.Exchange, req *wire.Request) (*wire.Response, error) {
+	f.router.pin(x, req) // what filters make of the head chooses no other route
 	if rule, _ := f.router.chosen(x, req); rule != nil {
 		if o := rule.Override(f.name); o != nil {
 			return f.variants[o].Serve(x, req)

@@ -87,3 +87,27 @@ func TestFilterOverrideOfRefused(t *testing.T) {
 		}
 	}
 }
+
+// The route that left a filter out is the one that is taken, whatever a later filter makes of the head.
+func TestFilterOverrideKeepsRoute(t *testing.T) {
+	t.Parallel()
+	h := direct()
+	all := &mesh.Intention{Action: mesh.Deny, Policies: []mesh.IntentionPolicy{{Permissions: []mesh.Permission{{Any: true}}, Principals: []mesh.Principal{{Any: true}}}}}
+	h.Filters = []mesh.HTTPFilter{{Name: "f", Intention: all}, {Name: "h2m", Metadata: &mesh.HeaderToMetadata{Request: []mesh.MetadataRule{{
+		Header: "x-a", Remove: true, Present: &mesh.MetadataValue{Namespace: "n", Key: "k"},
+	}}}}}
+	guarded := h.Route.VirtualHosts[0].Rules[0]
+	guarded.Direct = &mesh.DirectResponse{Status: 201}
+	open := *guarded
+	open.Match.Headers = []mesh.HeaderMatch{{Name: "x-a", Present: true}}
+	open.Direct = &mesh.DirectResponse{Status: 200}
+	open.Filters = map[string]*mesh.FilterOverride{"f": {Disabled: true}}
+	h.Route.VirtualHosts[0].Rules = []*mesh.Rule{&open, guarded}
+	service := compile(t, h, clusters(t, nil))
+	if got := do(t, service, &wire.Peer{}, request("GET", "/", "x-a", "1")); got.Status != 200 {
+		t.Errorf("%d, want the answer of the route that was first matched", got.Status)
+	}
+	if got := do(t, service, &wire.Peer{}, request("GET", "/")); got.Status != 403 {
+		t.Errorf("%d, want 403", got.Status)
+	}
+}
