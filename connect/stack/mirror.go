@@ -43,7 +43,7 @@ func (r *router) mirror(x *wire.Exchange, req *wire.Request, mirrors []mesh.Mirr
 			continue // as Envoy has it
 		}
 		c := &mirrored{to: cluster, request: call.Request{
-			Method: strings.Clone(req.Method), Scheme: req.Scheme, Authority: mirrorHost(req.Authority, m.PlainHost),
+			Method: strings.Clone(req.Method), Scheme: strings.Clone(req.Scheme), Authority: mirrorHost(req.Authority, m.PlainHost),
 			Path: strings.Clone(req.Path), Header: req.Header.Clone(), GRPC: x.GRPC, MaxBody: -1, Timeout: mirrorTimeout,
 		}}
 		if x.Timeout > 0 {

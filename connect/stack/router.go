@@ -174,10 +174,15 @@ func (r *router) clusterOf(x *wire.Exchange, req *wire.Request) string {
 	if x.Cluster != "" { // it has been chosen
 		return x.Cluster
 	}
-	if target := r.aim(x, req); target != nil {
-		return route.ClusterOf(target, req)
+	target := r.aim(x, req)
+	if target == nil {
+		return ""
 	}
-	return ""
+	name := route.ClusterOf(target, req)
+	if target.Header != "" && r.clusters.Cluster(name) == nil {
+		return "" // nothing is counted by what clients make up
+	}
+	return name
 }
 
 // started tells of a request before filters see it, with its route; tell may be nil.
