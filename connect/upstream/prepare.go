@@ -35,14 +35,13 @@ func (c *Cluster) ready(hosts []*Host) {
 }
 
 // preconnect asks for as many connections as there should be for those exchanges
-// of h that there are, and the one to come. It is called when one had to be made.
-func (c *Cluster) preconnect(h *Host) {
-	cfg := c.config.Load()
+// of h that there are. It is called for each, when it has its own.
+func (c *Cluster) preconnect(cfg *config, h *Host) {
 	ratio := min(cfg.Pool.Preconnect, maxPreconnect)
 	if ratio <= 1 || !cfg.ahead() {
 		return
 	}
-	should := int(math.Ceil(ratio * float64(h.active.Load()+1)))
+	should := int(math.Ceil(ratio * float64(h.active.Load())))
 	if h.allConns() < should {
 		c.set.want(want{h, should})
 	}

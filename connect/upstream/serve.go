@@ -232,6 +232,7 @@ func (c *Cluster) try(
 	}
 	reused, a.Peer, a.Proto = a.Reused, l.peer, 1
 	host.busy(1)
+	c.preconnect(cfg, host)
 	c.answers.requests.Add(1)
 	if resp, err = l.conn.RoundTrip(x, a, req); err != nil {
 		a.End = time.Now()
@@ -276,7 +277,6 @@ func (c *Cluster) connectFor(x *wire.Exchange, host *Host) (*lease, error) {
 	default:
 		c.answers.http1.Add(1)
 	}
-	c.preconnect(host)
 	return c.lease(cfg, host, made, peer), nil
 }
 
