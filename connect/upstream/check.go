@@ -255,6 +255,11 @@ func (c *Cluster) unejected(h *Host) {
 // diagnosed tells whether the host's health is known, or nobody asks for it.
 func (h *Host) diagnosed() bool { return verdict(h.verdict.Load()) != unchecked }
 
+// diagnosed tells it of all.
+func diagnosed(all []*Host) bool {
+	return !slices.ContainsFunc(all, func(h *Host) bool { return !h.diagnosed() })
+}
+
 // checks is what a cluster knows of the checks of its hosts.
 type checks struct {
 	on    atomic.Bool // there are some, or hosts that wait for theirs
@@ -281,10 +286,8 @@ func (s *checks) await(all []*Host) {
 
 // settle lets go on who waits, if all were asked.
 func (s *checks) settle(all []*Host) {
-	for _, h := range all {
-		if !h.diagnosed() {
-			return
-		}
+	if !diagnosed(all) {
+		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

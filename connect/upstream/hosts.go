@@ -75,8 +75,8 @@ func (c *Cluster) setEndpoints(set *mesh.EndpointSet, keep bool) {
 	if set != nil {
 		c.factor = set.Overprovisioning
 	}
-	c.plan(all, now)
 	c.checks.await(all)
+	c.plan(all, now)
 	c.checks.settle(all) // the last that nobody had asked may be gone
 	if len(fresh) > 0 && c.config.Load().Check != nil {
 		c.checks.on.Store(true)
@@ -97,7 +97,7 @@ func (c *Cluster) plan(all []*Host, now time.Time) {
 		where = c.set.where
 	}
 	panicPercent := c.config.Load().PanicPercent
-	if c.config.Load().Check != nil && !slices.ContainsFunc(all, (*Host).diagnosed) {
+	if c.config.Load().Check != nil && c.checks.unknown() != nil && !diagnosed(all) {
 		panicPercent = 0 // it is not known that they are unhealthy: they are waited for
 	}
 	next.plan(&c.config.Load().Balance, cmp.Or(c.factor, overprovision), where, panicPercent, now)

@@ -69,12 +69,25 @@ func TestNoPanicBeforeChecks(t *testing.T) {
 	if h := c.Pick(time.Now()); h != nil {
 		t.Errorf("%s is picked before it was asked", h.Address())
 	}
-	for _, h := range c.Hosts() {
+	for i, h := range c.Hosts() {
+		if got := c.Pick(time.Now()); got != nil || !c.Waits() {
+			t.Errorf("panic, though only %d were asked", i)
+		}
 		h.Ask()(false)
+		for _, other := range c.Hosts()[i+1:] {
+			other.Ask() // which says nothing yet
+		}
+		s.Sweep(t.Context(), time.Now())
 	}
-	s.Sweep(t.Context(), time.Now())
 	if c.Pick(time.Now()) == nil {
 		t.Error("no panic though all are unhealthy")
+	}
+	late := []mesh.Endpoint{at(port(1)), at(port(2)), at(port(3)), at(port(4))}
+	more := checked(static("c", late...))
+	more.PanicPercent = 50
+	commit(t, s, more)
+	if c.Pick(time.Now()) == nil || c.Waits() {
+		t.Error("hosts that come later are waited for")
 	}
 }
 
