@@ -65,6 +65,17 @@ func entryOf(chain *mesh.FilterChain, admissions []Admission) (entry, error) {
 	return e, err
 }
 
+// countShadow counts what shadow rules say of who comes.
+func (e *entrance) countShadow(c *entry, peer *wire.Peer) {
+	switch {
+	case c.shadow == nil:
+	case allows(c.shadow, peer):
+		e.shadowAllowed.Add(1)
+	default:
+		e.shadowDenied.Add(1)
+	}
+}
+
 // pass tells whether a connection may go on, and else why not; if counted it must
 // leave when it has ended.
 //
@@ -75,13 +86,7 @@ func (e *entrance) pass(ctx context.Context, c *entry, conn net.Conn, peer *wire
 			return false, wire.FlagLimited, nil
 		}
 	}
-	if c.shadow != nil {
-		if allows(c.shadow, peer) {
-			e.shadowAllowed.Add(1)
-		} else {
-			e.shadowDenied.Add(1)
-		}
-	}
+	e.countShadow(c, peer)
 	if !allows(c.policy, peer) {
 		e.denied.Add(1)
 		return counted, wire.FlagDenied, nil
@@ -238,7 +243,12 @@ func (g *Guarded) Limit() LimitStats { return g.entrance.limitStats() }
 // Serve implements listen.Handler.
 func (g *Guarded) Serve(conn net.Conn, peer *wire.Peer, drain *wire.Drain) {
 	c := g.entrance.config.Load()
-	if c == nil || c.limit == nil && len(c.admissions) == 0 && c.delay == 0 {
+	if c == nil {
+		g.Next.Serve(conn, peer, drain)
+		return
+	}
+	if c.limit == nil && len(c.admissions) == 0 && c.delay == 0 { // requests are decided on, not the connection
+		g.entrance.countShadow(c, peer)
 		g.Next.Serve(conn, peer, drain)
 		return
 	}

@@ -57,6 +57,29 @@ func TestGuardedKeepsNobodyWaiting(t *testing.T) {
 	}
 }
 
+// Shadow rules count once for a connection, whether something else waits for it or not.
+func TestGuardedCountsShadows(t *testing.T) {
+	t.Parallel()
+	for name, chain := range map[string]*mesh.FilterChain{
+		"alone": {}, "beside a limit": {Limit: &mesh.ConnectionLimit{Max: 9}},
+	} {
+		in := intention(mesh.Allow, "web")
+		in.Shadow = intention(mesh.Allow, "nobody")
+		chain.Intentions = []*mesh.Intention{in}
+		guard := &stack.Guarded{Next: &keeps{}}
+		commit, err := guard.Prepare(chain)
+		if err != nil {
+			t.Fatal(err)
+		}
+		commit()
+		ours, _ := net.Pipe()
+		guard.Serve(ours, web(t), &wire.Drain{})
+		if got := guard.Entrance(); got.ShadowDenied != 1 || got.ShadowAllowed != 0 {
+			t.Errorf("%s: %+v", name, got)
+		}
+	}
+}
+
 // A call of gRPC that never gets to an endpoint is counted for the cluster that was
 // drawn for it, and for no other.
 func TestGRPCStatsOfDrawnCluster(t *testing.T) {
