@@ -2,6 +2,7 @@ package stack_test
 
 import (
 	"net"
+	"strings"
 	"testing"
 	"time"
 
@@ -113,6 +114,34 @@ func TestGRPCStatsOfDrawnCluster(t *testing.T) {
 	}
 	if len(drawn) != 2 {
 		t.Errorf("%v", drawn)
+	}
+}
+
+// A cluster that a client makes up is no name to count by.
+func TestGRPCStatsOfNoCluster(t *testing.T) {
+	t.Parallel()
+	set := clusters(t, nil)
+	set.CountIn(&stats.Registry{})
+	service, err := stack.HTTP(&mesh.HTTP{
+		Filters: []mesh.HTTPFilter{{GRPCStats: &mesh.GRPCStats{}}},
+		Route: &mesh.Route{VirtualHosts: []*mesh.VirtualHost{{Domains: []string{"*"}, Rules: []*mesh.Rule{{
+			Match: mesh.Match{Prefix: "/"}, Targets: []mesh.Target{{Header: "x-to"}},
+		}}}}},
+	}, nil, set)
+	if err != nil {
+		t.Fatal(err)
+	}
+	x := exchange(web(t))
+	x.GRPC = true
+	req := &wire.Request{Method: "POST", Scheme: "http", Authority: "h", Path: "/s/m", Proto: 2}
+	req.Header.Add("content-type", "application/grpc")
+	req.Header.Add("x-to", "made-up")
+	service.Serve(x, req) //nolint:errcheck // nobody serves it
+	x.Done(x.Start)
+	for s := range set.Registry().All() {
+		if strings.Contains(s.Name, "made-up") {
+			t.Error(s.Name)
+		}
 	}
 }
 
