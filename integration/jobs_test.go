@@ -234,12 +234,12 @@ func testJobConfig(ctx context.Context, t *testing.T, w *jobWorld) {
 	w.job(ctx, t, 0, append([]string{"run", "edge", "-var", "min_healthy_time=1s", "-var", "config=" + ownConfig}, w.consul...)...)
 	w.getWith(ctx, t, "/shop/", "first", 200, "web, asked by acme, hears from api")
 	w.getWith(ctx, t, "/shop/", "second", 401, "")
-	alloc := w.allocations(ctx, t, "edge")[0]
+	alloc := running(ctx, t, w.API, "edge")[0]
 	setKey("second")
 	w.getWith(ctx, t, "/shop/", "second", 200, "web, asked by acme, hears from api")
 	w.getWith(ctx, t, "/shop/", "first", 401, "")
-	for name, state := range w.allocations(ctx, t, "edge")[0].TaskStates {
-		if state.Restarts != 0 || w.allocations(ctx, t, "edge")[0].ID != alloc.ID {
+	for name, state := range running(ctx, t, w.API, "edge")[0].TaskStates {
+		if state.Restarts != 0 || running(ctx, t, w.API, "edge")[0].ID != alloc.ID {
 			t.Errorf("the new key restarted task %q", name)
 		}
 	}

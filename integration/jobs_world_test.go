@@ -129,28 +129,11 @@ func (w *jobWorld) getWith(ctx context.Context, t *testing.T, path, key string, 
 	}))
 }
 
-// allocations are those of a job that shall run.
-func (w *jobWorld) allocations(ctx context.Context, t *testing.T, job string) []*nomadapi.Allocation {
-	t.Helper()
-	query := (&nomadapi.QueryOptions{}).WithContext(ctx)
-	list, _, err := w.API.Jobs().Allocations(job, false, query)
-	must(t, err)
-	var all []*nomadapi.Allocation
-	for _, one := range list {
-		if one.DesiredStatus == nomadapi.AllocDesiredStatusRun && one.ClientStatus == nomadapi.AllocClientStatusRunning {
-			full, _, err := w.API.Allocations().Info(one.ID, query)
-			must(t, err)
-			all = append(all, full)
-		}
-	}
-	return all
-}
-
 // restart restarts all instances in place, one after the other, each when
 // Consul finds both of them well.
 func (w *jobWorld) restart(ctx context.Context, t *testing.T, job string) {
 	t.Helper()
-	for _, alloc := range w.allocations(ctx, t, job) {
+	for _, alloc := range running(ctx, t, w.API, job) {
 		must(t, w.API.Allocations().Restart(alloc, "", (&nomadapi.QueryOptions{}).WithContext(ctx)))
 		w.waitWell(ctx, t, job)
 	}
@@ -183,7 +166,7 @@ func (w *jobWorld) waitWell(ctx context.Context, t *testing.T, service string) {
 // stop stops one instance, and waits until another has taken its place.
 func (w *jobWorld) stop(ctx context.Context, t *testing.T, job string) {
 	t.Helper()
-	alloc := w.allocations(ctx, t, job)[0]
+	alloc := running(ctx, t, w.API, job)[0]
 	query := (&nomadapi.QueryOptions{}).WithContext(ctx)
 	_, err := w.API.Allocations().Stop(alloc, query)
 	must(t, err)

@@ -47,7 +47,7 @@ func (w *nomadWorld) testDocker(ctx context.Context, t *testing.T) {
 	w.gets(ctx, t, pier, "dock", "/echo?status=203", http.StatusNonAuthoritativeInfo)
 	w.calls(ctx, t, pier, "dock")
 	w.testSaid(ctx, t, hostPort("127.0.0.2", pierPort))
-	for _, alloc := range w.allocs(ctx, t, "dock") {
+	for _, alloc := range running(ctx, t, w.API, "dock") {
 		w.stop(ctx, t, alloc, map[string]string{"dock": "connect-proxy-dock", "pier": "connect-ingress-pier"}[alloc.TaskGroup])
 	}
 }

@@ -153,7 +153,7 @@ func (w *nomadWorld) testDrain(ctx context.Context, t *testing.T, entry string) 
 		}
 		return err
 	}))
-	for _, alloc := range w.allocs(ctx, t, "host") {
+	for _, alloc := range running(ctx, t, w.API, "host") {
 		if alloc.TaskGroup == "entry" {
 			w.stop(ctx, t, alloc, "connect-ingress-entry")
 		}

@@ -91,7 +91,7 @@ func (w *nomadWorld) testExec(ctx context.Context, t *testing.T) {
 	w.testExposed(ctx, t)
 
 	t.Log("restart of a sidecar alone")
-	alloc := w.allocs(ctx, t, job)[0]
+	alloc := running(ctx, t, w.API, job)[0]
 	w.loseNothing(ctx, t, "shop", func() {
 		must(t, w.API.Allocations().Restart(alloc, task, (&nomadapi.QueryOptions{}).WithContext(ctx)))
 		must(t, harness.Until(ctx, "the sidecar to be restarted", func(ctx context.Context) error {
@@ -116,7 +116,7 @@ func (w *nomadWorld) testExec(ctx context.Context, t *testing.T) {
 	w.loseNothing(ctx, t, "shop", func() { w.renew(ctx, t, job) })
 	t.Log("stop of an instance")
 	w.loseNothing(ctx, t, "shop", func() {
-		w.stop(ctx, t, w.allocs(ctx, t, job)[0], task)
+		w.stop(ctx, t, running(ctx, t, w.API, job)[0], task)
 		w.shopWell(ctx, t, 2)
 	})
 }
@@ -136,7 +136,7 @@ func (w *nomadWorld) testQuiet(t *testing.T, job, task string) {
 // testExposed: the check goes by the sidecar, which lets nothing else pass there.
 func (w *nomadWorld) testExposed(ctx context.Context, t *testing.T) {
 	t.Helper()
-	for _, port := range w.allocs(ctx, t, "shop")[0].AllocatedResources.Shared.Ports {
+	for _, port := range running(ctx, t, w.API, "shop")[0].AllocatedResources.Shared.Ports {
 		if !strings.HasPrefix(port.Label, "svc_") {
 			continue // the sidecar's public one
 		}
@@ -195,7 +195,7 @@ func (w *nomadWorld) testRawExec(ctx context.Context, t *testing.T) {
 	t.Helper()
 	w.gets(ctx, t, "gate", "raw", "/echo?status=203", http.StatusNonAuthoritativeInfo)
 	w.tellIfFailed(t, "raw", "connect-proxy-raw")
-	w.stop(ctx, t, w.allocs(ctx, t, "raw")[0], "connect-proxy-raw")
+	w.stop(ctx, t, running(ctx, t, w.API, "raw")[0], "connect-proxy-raw")
 }
 
 // testTransparent: the application of a service knows nothing of its sidecar, and calls another by its virtual name.
@@ -238,5 +238,5 @@ func (w *nomadWorld) testAPIGateway(ctx context.Context, t *testing.T) {
 	t.Helper()
 	w.tellIfFailed(t, "front", "gateway")
 	w.gets(ctx, t, hostPort(w.Namespace.Addr.String(), frontPort), "shop", "/echo?status=203", http.StatusNonAuthoritativeInfo)
-	w.stop(ctx, t, w.allocs(ctx, t, "front")[0], "gateway")
+	w.stop(ctx, t, running(ctx, t, w.API, "front")[0], "gateway")
 }

@@ -147,16 +147,16 @@ func (w *nomadWorld) gets(ctx context.Context, t *testing.T, gateway, service, p
 	return got.body
 }
 
-// allocs are the allocations of a job that shall run.
-func (w *nomadWorld) allocs(ctx context.Context, t *testing.T, job string) []*nomadapi.Allocation {
+// running are the allocations of a job that run and shall.
+func running(ctx context.Context, t *testing.T, api *nomadapi.Client, job string) []*nomadapi.Allocation {
 	t.Helper()
 	query := (&nomadapi.QueryOptions{}).WithContext(ctx)
-	list, _, err := w.API.Jobs().Allocations(job, false, query)
+	list, _, err := api.Jobs().Allocations(job, false, query)
 	must(t, err)
 	var all []*nomadapi.Allocation
 	for _, one := range list {
 		if one.DesiredStatus == nomadapi.AllocDesiredStatusRun && one.ClientStatus == nomadapi.AllocClientStatusRunning {
-			full, _, err := w.API.Allocations().Info(one.ID, query)
+			full, _, err := api.Allocations().Info(one.ID, query)
 			must(t, err)
 			all = append(all, full)
 		}
