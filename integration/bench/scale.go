@@ -108,7 +108,7 @@ func (s *scale) run(ctx context.Context) error {
 			}
 		}
 		proxies := strings.Split(s.options.proxies, ",")
-		if phase.name == phaseConsul {
+		if phase.name == phaseConsul || phase.name == phaseChanges {
 			proxies = append([]string{noProxy}, proxies...)
 		}
 		for _, proxy := range proxies {
@@ -150,7 +150,8 @@ func (s *scale) onConsul(ctx context.Context, proxy string) (*scaleRow, error) {
 		return nil, err
 	}
 	if proxy == noProxy {
-		return s.streamAlone(ctx, mesh)
+		row := &scaleRow{}
+		return row, s.streamAlone(ctx, mesh, row)
 	}
 	p, row, err := s.first(ctx, proxy, mesh.busy, mesh.visitor())
 	if err != nil {
@@ -170,7 +171,6 @@ func (s *scale) onConsul(ctx context.Context, proxy string) (*scaleRow, error) {
 	if _, err := os.Stat(s.options.record); err == nil {
 		return row, nil
 	}
-	say("%s", row)
 	return row, mesh.record(ctx, s.options.record)
 }
 
@@ -180,20 +180,32 @@ func (s *scale) underChanges(ctx context.Context, proxy string) (*scaleRow, erro
 	if err != nil {
 		return nil, err
 	}
+	if proxy == noProxy {
+		row := &scaleRow{}
+		return row, s.inStorm(ctx, mesh, row, func() error { return s.streamAlone(ctx, mesh, row) })
+	}
 	p, row, err := s.first(ctx, proxy, mesh.busy, mesh.visitor())
 	if err != nil {
 		return nil, err
 	}
 	defer p.stop(ctx)
-	storm := mesh.storm(ctx)
 	before, began := p.cpu(), time.Now()
-	if row.effects, err = s.effects(ctx, p, mesh.visitor().who, mesh.turn); err != nil {
-		storm()
+	if err := s.inStorm(ctx, mesh, row, func() (err error) {
+		row.effects, err = s.effects(ctx, p, mesh.visitor().who, mesh.turn)
+		return err
+	}); err != nil {
 		return nil, err
 	}
 	row.cpuShare = float64(p.cpu()-before) / float64(time.Since(began))
-	row.rate = float64(storm()) / time.Since(began).Seconds()
 	return row, p.memory(row)
+}
+
+// inStorm takes effects while there is a storm of other changes, and notes their rate.
+func (s *scale) inStorm(ctx context.Context, mesh *crowd, row *scaleRow, take func() error) error {
+	began, end := time.Now(), mesh.storm(ctx)
+	err := take()
+	row.rate = float64(end()) / time.Since(began).Seconds()
+	return err
 }
 
 // first starts a proxy and waits for its first answer.

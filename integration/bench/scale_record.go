@@ -121,7 +121,7 @@ func (m *crowd) warm(ctx context.Context) error {
 }
 
 // streamAlone takes the time from changes to when the stream tells of them, with no proxy at all.
-func (s *scale) streamAlone(ctx context.Context, m *crowd) (*scaleRow, error) {
+func (s *scale) streamAlone(ctx context.Context, m *crowd, row *scaleRow) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var now atomic.Uint32
@@ -136,7 +136,6 @@ func (s *scale) streamAlone(ctx context.Context, m *crowd) (*scaleRow, error) {
 			return true
 		})
 	}()
-	row := &scaleRow{}
 	err := harness.Until(ctx, "the stream to begin", func(context.Context) error {
 		if now.Load() == 0 {
 			return errors.New("it has said nothing")
@@ -151,7 +150,7 @@ func (s *scale) streamAlone(ctx context.Context, m *crowd) (*scaleRow, error) {
 	if err != nil {
 		err = errors.Join(err, why)
 	}
-	return row, err
+	return err
 }
 
 // healthyName is the backend that a set of the first upstream calls healthy; 0 if r is none of it.

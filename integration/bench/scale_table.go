@@ -42,12 +42,17 @@ func writeScale(out io.Writer, rows []*scaleRow) error {
 	fmt.Fprintf(w, "\n| phase\t| proxy\t| resident MiB\t| peak MiB\t| first answer s\t| CPU s till then\t| effect p50\t| p99\t| max\t| changes/s\t| CPU of a core\t|\n")
 	fmt.Fprintf(w, "|---\t|---\t|---\t|---\t|---\t|---\t|---\t|---\t|---\t|---\t|---\t|\n")
 	for _, r := range rows {
-		rate, share := "-", "-"
-		if r.rate > 0 {
-			rate, share = fmt.Sprintf("%.0f", r.rate), fmt.Sprintf("%.0f %%", 100*r.cpuShare)
-		}
-		fmt.Fprintf(w, "| %s\t| %s\t| %.1f\t| %.1f\t| %.1f\t| %.2f\t| %s\t| %s\t| %s\t| %s\t| %s\t|\n", r.phase, r.proxy, r.resident, r.peak,
-			r.firstSeconds, r.firstCPU.Seconds(), r.quantile(0.5), r.quantile(0.99), r.quantile(1), rate, share)
+		fmt.Fprintf(w, "| %s\t| %s\t| %s\t| %s\t| %s\t| %s\t| %s\t| %s\t| %s\t| %s\t| %s\t|\n", r.phase, r.proxy,
+			taken("%.1f", r.resident), taken("%.1f", r.peak), taken("%.1f", r.firstSeconds), taken("%.2f", r.firstCPU.Seconds()),
+			r.quantile(0.5), r.quantile(0.99), r.quantile(1), taken("%.0f", r.rate), taken("%.0f %%", 100*r.cpuShare))
 	}
 	return w.Flush()
+}
+
+// taken writes a figure; "-" for one that was not taken.
+func taken(format string, figure float64) string {
+	if figure == 0 {
+		return "-"
+	}
+	return fmt.Sprintf(format, figure)
 }
