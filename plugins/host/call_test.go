@@ -129,12 +129,12 @@ func TestBody(t *testing.T) {
 func TestHang(t *testing.T) {
 	t.Parallel()
 	s := open(t, quick())
-	hangs := cast(t, "good", func(c *host.Config) { c.Name, c.Timeout, c.MaxConcurrent = "hangs", 200*time.Millisecond, 2 })
+	hangs := cast(t, "good", func(c *host.Config) { c.Name, c.Timeout, c.MaxConcurrent = "hangs", 2*time.Second, 2 })
 	instances := s.commit(t, []host.Config{hangs, cast(t, "good")},
 		host.Use{Plugin: "hangs", Settings: map[string]any{"consumer": "a"}},
 		host.Use{Plugin: "good", Settings: map[string]any{"consumer": "b"}})
 	if _, err := authenticate(t, instances[0], "/hang"); !errors.Is(err, host.ErrTimeout) ||
-		err.Error() != `plugin "hangs": plugin did not answer in time: timeout is 200ms` {
+		err.Error() != `plugin "hangs": plugin did not answer in time: timeout is 2s` {
 		t.Errorf("got %v", err)
 	}
 	const calls = 20 // 2 under way, 8 wait, 10 are too many

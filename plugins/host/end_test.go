@@ -57,7 +57,7 @@ func TestStubborn(t *testing.T) {
 func TestStop(t *testing.T) {
 	t.Parallel()
 	s := open(t, quick())
-	i := s.one(t, cast(t, "good", func(c *host.Config) { c.Timeout = 300 * time.Millisecond }))
+	i := s.one(t, cast(t, "good", func(c *host.Config) { c.Timeout = 3 * time.Second }))
 	pid := s.stats(t, "good").Pid
 	done := make(chan error, 1)
 	go func() {

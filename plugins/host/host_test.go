@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -159,11 +160,11 @@ func authenticate(t *testing.T, i *host.Instance, path string) (*plugins.Identit
 // eventually waits for a condition.
 func eventually(t *testing.T, what string, is func() bool) {
 	t.Helper()
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(time.Minute)
 	for !is() {
 		select {
 		case <-deadline:
-			t.Fatalf("not within 20s: %s", what)
+			t.Fatalf("not within a minute: %s", what)
 		case <-time.After(time.Millisecond):
 		}
 	}
@@ -188,14 +189,30 @@ func answers(i *host.Instance) error {
 	return err
 }
 
-// isEnded is isGone for a process that another one has to reap.
-func isEnded(pid int) bool {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+// isStopped tells whether no thread of a process runs any more: a signal that stops it
+// is heeded by each of them when its turn comes.
+func isStopped(pid int) bool {
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	return err == nil && len(threads) > 0 && !slices.ContainsFunc(threads, func(path string) bool { return stateIn(path) != 'T' })
+}
+
+// stateIn is the state of a process or a thread, of the file of /proc that tells it; 0 if there is none.
+func stateIn(path string) byte {
+	stat, err := os.ReadFile(path)
 	if err != nil {
-		return isGone(pid)
+		return 0
 	}
 	_, after, _ := bytes.Cut(stat, []byte(") "))
-	return len(after) == 0 || after[0] == 'Z' || after[0] == 'X'
+	if len(after) == 0 {
+		return 0
+	}
+	return after[0]
+}
+
+// isEnded is isGone for a process that another one has to reap.
+func isEnded(pid int) bool {
+	state := stateIn(fmt.Sprintf("/proc/%d/stat", pid))
+	return state == 'Z' || state == 'X' || state == 0 && isGone(pid)
 }
 
 // children are the processes that this one has started and not reaped.

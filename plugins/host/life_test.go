@@ -96,13 +96,14 @@ func TestCrash(t *testing.T) {
 func TestFrozen(t *testing.T) {
 	t.Parallel()
 	timings := quick()
-	timings.Ping, timings.Pong = 50*time.Millisecond, 2*time.Second
+	timings.Ping, timings.Pong = 50*time.Millisecond, 5*time.Second
 	s := open(t, timings)
 	i := s.one(t, cast(t, "good", func(c *host.Config) { c.Timeout = 100 * time.Millisecond }))
 	pid := s.stats(t, "good").Pid
 	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
+	eventually(t, "all its threads have stopped", func() bool { return isStopped(pid) })
 	if _, err := authenticate(t, i, "/"); !errors.Is(err, host.ErrTimeout) {
 		t.Errorf("got %v", err)
 	}
