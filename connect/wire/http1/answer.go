@@ -189,7 +189,8 @@ func bodyBuffer(resp *wire.Response) int {
 	return mediumBuffer
 }
 
-// plan says how a response is sent.
+// plan says how a response is sent. That goes by the method of the client, which layers
+// may have changed in the request: to HEAD there is never a body.
 func (c *conn) plan(ex *exchange, resp *wire.Response, now time.Time) (head responseHead, tunnel bool, err error) {
 	req := &ex.req
 	head = responseHead{
@@ -209,14 +210,14 @@ func (c *conn) plan(ex *exchange, resp *wire.Response, now time.Time) (head resp
 		}
 		head.connection, head.frame = "upgrade", frameClose
 		return head, true, nil
-	case req.Method == http.MethodConnect && resp.Status/100 == 2:
+	case ex.x.Method == http.MethodConnect && resp.Status/100 == 2:
 		if resp.Body == nil {
 			return head, false, errBadResponse
 		}
 		head.frame = frameClose
 		return head, true, nil
 	case resp.Status == http.StatusNoContent:
-	case req.Method == http.MethodHead:
+	case ex.x.Method == http.MethodHead:
 		head.length = resp.ContentLength
 	case resp.Status == http.StatusNotModified:
 		if resp.ContentLength > 0 {
@@ -248,7 +249,7 @@ func (c *conn) closesAfter(ex *exchange) bool {
 	if !ex.framing.keepsAlive(ex.req.Minor) || ex.x.CloseDownstream || c.drain.Draining() {
 		return true
 	}
-	if ex.req.Method == http.MethodConnect {
+	if ex.x.Method == http.MethodConnect {
 		return true // refused: what follows may be meant for the tunnel
 	}
 	c.mu.Lock()

@@ -107,6 +107,10 @@ func TestResponses(t *testing.T) {
 		"/304":     one(wire.Response{Status: 304, ContentLength: 9}),
 		"/odd":     one(wire.Response{Status: 799}),
 		"/own":     one(wire.Response{Status: 200, Header: own}),
+		"/as-post": func(x *wire.Exchange, req *wire.Request) (*wire.Response, error) {
+			req.Method = "POST" // as a filter may
+			return one(wire.Response{Status: 200, ContentLength: 7, Body: newStream()})(x, req)
+		},
 		"/fault": func(*wire.Exchange, *wire.Request) (*wire.Response, error) {
 			return nil, &wire.Fault{Status: 401, Header: []wire.Field{{Name: "www-authenticate", Value: "x"}, {Name: "date", Value: "now"}}}
 		},
@@ -114,6 +118,7 @@ func TestResponses(t *testing.T) {
 	for _, test := range []struct{ request, want string }{
 		{"GET /length HTTP/1.1", "HTTP/1.1 200 OK\r\ndate: now\r\ncontent-length: 7\r\n\r\nabcdefg"},
 		{"HEAD /length HTTP/1.1", "HTTP/1.1 200 OK\r\ndate: now\r\ncontent-length: 7\r\n\r\n"},
+		{"HEAD /as-post HTTP/1.1", "HTTP/1.1 200 OK\r\ndate: now\r\ncontent-length: 7\r\n\r\n"},
 		{"GET /length HTTP/1.0", "HTTP/1.1 200 OK\r\ndate: now\r\ncontent-length: 7\r\nconnection: close\r\n\r\nabcdefg"},
 		{"GET /length HTTP/1.0\r\nConnection: keep-alive", "HTTP/1.1 200 OK\r\ndate: now\r\ncontent-length: 7\r\nconnection: keep-alive\r\n\r\nabcdefg"},
 		{"GET /length HTTP/1.1\r\nConnection: x, close", "HTTP/1.1 200 OK\r\ndate: now\r\ncontent-length: 7\r\nconnection: close\r\n\r\nabcdefg"},

@@ -57,7 +57,8 @@ type responseHead struct {
 	tunnel bool
 }
 
-// plan says how a response is sent.
+// plan says how a response is sent. That goes by the method of the client, which layers
+// may have changed in the request: to HEAD there is never a body.
 func (ex *exchange) plan(resp *wire.Response) (h responseHead, err error) {
 	req := &ex.req
 	h = responseHead{status: resp.Status, length: -1}
@@ -72,14 +73,14 @@ func (ex *exchange) plan(resp *wire.Response) (h responseHead, err error) {
 		h.status, h.tunnel = http.StatusOK, true // RFC 8441 section 5
 	case resp.Status < 200 || resp.Status > 999:
 		return h, errBadResponse
-	case req.Method == http.MethodConnect && resp.Status/100 == 2:
+	case ex.x.Method == http.MethodConnect && resp.Status/100 == 2:
 		if resp.Body == nil {
 			return h, errBadResponse
 		}
 		h.tunnel = true
 	case resp.Status == http.StatusNoContent:
 	case resp.Status == http.StatusNotModified: // clients of Go would wait for so much
-	case req.Method == http.MethodHead:
+	case ex.x.Method == http.MethodHead:
 		if resp.ContentLength > 0 {
 			h.length = resp.ContentLength
 		}

@@ -272,3 +272,16 @@ func rawClientSaying(t testing.TB, addr, first string) *raw {
 	io.WriteString(r.conn, first)
 	return r
 }
+
+// TestHeadStaysHead: what a layer makes of the method does not give HEAD a body.
+func TestHeadStaysHead(t *testing.T) {
+	r := serve(t, serai.Config{}, wire.ServiceFunc(func(_ *wire.Exchange, req *wire.Request) (*wire.Response, error) {
+		req.Method = "POST"
+		return wire.Text(200, "a body"), nil
+	}))
+	c := rawClient(t, r.addr)
+	c.headers(1, true, request("HEAD")...)
+	if got := c.until("HEADERS 1", "DATA"); got != "HEADERS 1 :status=200 content-length=6 end" {
+		t.Error(got)
+	}
+}
