@@ -11,7 +11,7 @@ import (
 // source looks at the peer's address; a unix socket has none.
 type source struct{ prefix netip.Prefix }
 
-func (s source) holds(in Input) bool { return s.prefix.Contains(in.Peer.Addr.Addr().Unmap()) }
+func (s source) holds(in Input) bool { return contains(s.prefix, in.Peer.Addr) }
 
 // direct looks at who made the connection.
 type direct struct{ prefix netip.Prefix }
@@ -21,7 +21,7 @@ func (d direct) holds(in Input) bool {
 	if !addr.IsValid() {
 		addr = in.Peer.Addr
 	}
-	return d.prefix.Contains(addr.Addr().Unmap())
+	return contains(d.prefix, addr)
 }
 
 // remote looks at the client's address.
@@ -32,13 +32,13 @@ func (r remote) holds(in Input) bool {
 	if !addr.IsValid() {
 		addr = in.Peer.Addr
 	}
-	return r.prefix.Contains(addr.Addr().Unmap())
+	return contains(r.prefix, addr)
 }
 
 // destination looks at the address that the peer connected to.
 type destination struct{ prefix netip.Prefix }
 
-func (d destination) holds(in Input) bool { return d.prefix.Contains(in.Peer.Local.Addr().Unmap()) }
+func (d destination) holds(in Input) bool { return contains(d.prefix, in.Peer.Local) }
 
 // ports looks at its port.
 type ports struct{ mesh.PortRange }
@@ -52,6 +52,12 @@ func (p ports) holds(in Input) bool {
 type serverName struct{ value *match.StringMatcher }
 
 func (s serverName) holds(in Input) bool { return s.value.Match(in.Peer.ServerName) }
+
+// contains compares addresses as Envoy does, by their bits: the zone of a link-local one,
+// which no prefix of package netip contains, is of this machine only.
+func contains(prefix netip.Prefix, addr netip.AddrPort) bool {
+	return prefix.Contains(addr.Addr().Unmap().WithZone(""))
+}
 
 // prefix is one that can be compared with unmapped addresses.
 func prefix(p netip.Prefix) (netip.Prefix, error) {

@@ -19,6 +19,7 @@ func TestConnectionConditions(t *testing.T) {
 	}
 	behind := &wire.Peer{Addr: peer.Addr, Direct: netip.MustParseAddrPort("127.0.0.1:1"), Local: peer.Local}
 	unix := &wire.Peer{}
+	linkLocal := &wire.Peer{Addr: netip.MustParseAddrPort("[fe80::1%eth0]:5000"), Local: netip.MustParseAddrPort("[fe80::2%eth0]:443")}
 	any, all := mesh.Permission{Any: true}, mesh.Principal{Any: true}
 	for _, tt := range []struct {
 		name       string
@@ -30,6 +31,11 @@ func TestConnectionConditions(t *testing.T) {
 		{"source", any, mesh.Principal{Source: prefix("10.1.0.0/16")}, peer, true},
 		{"another source", any, mesh.Principal{Source: prefix("10.2.0.0/16")}, peer, false},
 		{"source of version 6", any, mesh.Principal{Source: prefix("::/0")}, peer, false},
+		{"source with a zone", any, mesh.Principal{Source: prefix("fe80::/10")}, linkLocal, true},
+		{"direct with a zone", any, mesh.Principal{Direct: prefix("fe80::1/128")}, linkLocal, true},
+		{"remote with a zone", any, mesh.Principal{Remote: prefix("fe80::1/128")}, linkLocal, true},
+		{"destination with a zone", mesh.Permission{Destination: prefix("fe80::2/128")}, all, linkLocal, true},
+		{"another source with a zone", any, mesh.Principal{Source: prefix("fe80::2/128")}, linkLocal, false},
 		{"source of a socket", any, mesh.Principal{Source: prefix("0.0.0.0/0")}, unix, false},
 		{"not a source of a socket", any, mesh.Principal{Not: &mesh.Principal{Source: prefix("0.0.0.0/0")}}, unix, true},
 		{"direct", any, mesh.Principal{Direct: prefix("10.1.2.3/32")}, peer, true},

@@ -14,8 +14,11 @@ func (p *Policy) Hopeless(in Input) bool {
 }
 
 func (f *filter) hopeless(in Input) bool {
-	if f.refused {
+	switch {
+	case f.refused:
 		return true
+	case f.open:
+		return false
 	}
 	for i := range f.policies {
 		permission, principal := within(f.policies[i].permissions, in), within(f.policies[i].principals, in)

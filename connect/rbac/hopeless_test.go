@@ -23,6 +23,7 @@ func TestHopeless(t *testing.T) {
 		"nothing allowed":                 {[]*mesh.Intention{allow()}, true},
 		"nothing denied":                  {[]*mesh.Intention{deny()}, false},
 		"refused":                         {[]*mesh.Intention{{Action: mesh.Deny, Refusal: "x"}}, true},
+		"nothing enforced":                {[]*mesh.Intention{{Unenforced: true}}, false},
 		"allowed":                         {[]*mesh.Intention{allow(policy("p", all, web))}, false},
 		"allowed a path":                  {[]*mesh.Intention{allow(policy("p", admin, web))}, false},
 		"allowed all but a path":          {[]*mesh.Intention{allow(policy("p", mesh.Permission{Not: &admin}, web))}, false},
