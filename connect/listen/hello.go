@@ -140,11 +140,17 @@ func parseMessage(b []byte) (hello, verdict) {
 			return hello{}, isNot
 		}
 		ok := true
-		switch int(head[0])<<8 | int(head[1]) {
+		switch int(head[0])<<8 | int(head[1]) { // of a type there is one (RFC 8446 section 4.2)
 		case extServerName:
-			h.serverName, ok = parseServerName(body)
+			ok = h.serverName == ""
+			if ok {
+				h.serverName, ok = parseServerName(body)
+			}
 		case extALPN:
-			h.alpn, ok = parseALPN(body)
+			ok = h.alpn == nil
+			if ok {
+				h.alpn, ok = parseALPN(body)
+			}
 		}
 		if !ok {
 			return hello{}, isNot

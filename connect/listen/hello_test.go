@@ -83,7 +83,13 @@ func TestNoHello(t *testing.T) {
 		other[at] = b
 		return other
 	}
+	twice := func(extension string) []byte {
+		body := "\x03\x03" + strings.Repeat("r", 32) + "\x00\x00\x02\x13\x01\x01\x00" + "\x00" + string(rune(2*len(extension))) + extension + extension
+		return []byte("\x16\x03\x01\x00" + string(rune(4+len(body))) + "\x01\x00\x00" + string(rune(len(body))) + body)
+	}
 	for name, text := range map[string][]byte{
+		"server name twice":    twice("\x00\x00\x00\x06\x00\x04\x00\x00\x01a"),
+		"ALPN twice":           twice("\x00\x10\x00\x05\x00\x03\x02h2"),
 		"HTTP":                 []byte("GET / HTTP/1.1\r\n"),
 		"one byte":             {'G'},
 		"another record":       damaged(0, 23),
