@@ -101,3 +101,25 @@ func TestHandshakesAreShared(t *testing.T) {
 		t.Errorf("%d of %d places are taken", n, most)
 	}
 }
+
+// Connections that are handed off count for the limit of who gets them.
+func TestHandOffOverTheLimit(t *testing.T) {
+	t.Parallel()
+	from, to := handingOff(&echo{})
+	to.Inspect.TLS = false
+	s := newSet(t, listen.Config{MaxConnections: 2}, from, to)
+	var conns []net.Conn
+	for range 3 {
+		conn := dial(t, stats(t, s, from.Name).Address)
+		send(t, conn, headerOf(proxyproto.V2))
+		conns = append(conns, conn)
+		eventually(t, "it has come", func() bool { return stats(t, s, to.Name).Accepted == int64(len(conns)) })
+	}
+	mustTalk(t, conns[0])
+	mustTalk(t, conns[1])
+	mustBeClosed(t, conns[2])
+	eventually(t, "it has left", func() bool { return stats(t, s, to.Name).Active == 2 })
+	if got := stats(t, s, to.Name); got.Overflow != 1 || got.Destroyed != 1 {
+		t.Errorf("%+v", got)
+	}
+}

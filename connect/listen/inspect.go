@@ -39,7 +39,10 @@ func (l *listener) arrive(conn net.Conn, a *Arrival, held *holder) {
 			at = l.handOff(a.Peer.Local, held)
 		}
 		if at != l {
-			if next := at.spec.Load(); next.looksFirst() {
+			switch next := at.spec.Load(); {
+			case at.active.Load() > int64(at.config.MaxConnections):
+				same, count = nil, &at.overflow
+			case next.looksFirst():
 				same, count = at.find(same, a, next)
 			}
 		}

@@ -85,17 +85,19 @@ type Spec struct {
 	Unmatched func(peer *wire.Peer)
 }
 
-// key tells listeners apart: one without a socket may stand beside one that has it.
-type key struct {
+// Key tells listeners apart: one without a socket may stand beside one that has it.
+type Key struct {
 	address mesh.Address // without its mode
 	unbound bool
 }
 
-func (s *Spec) key() key {
-	k := key{s.Address, s.Unbound}
-	k.address.Mode = 0
-	return k
+// KeyOf is that of a listener at an address, and whether it has no socket there.
+func KeyOf(address mesh.Address, unbound bool) Key {
+	address.Mode = 0
+	return Key{address, unbound}
 }
+
+func (s *Spec) key() Key { return KeyOf(s.Address, s.Unbound) }
 
 // ProxyHeader is the header of the PROXY protocol, version 1 or 2, at the beginning
 // of each connection. The address in it is the peer's, for all that comes after.

@@ -13,8 +13,8 @@ import (
 // Options by which netfilter tells where a connection went before its rules changed
 // that (linux/netfilter_ipv4.h, linux/netfilter_ipv6/ip6_tables.h).
 const (
-	soOriginalDst    = 80
-	ip6tSoOrginalDst = 80
+	soOriginalDst     = 80
+	ip6tSoOriginalDst = 80
 )
 
 // originalDst is the address that a TCP connection went to before a redirect.
@@ -46,7 +46,7 @@ func originalV4(fd int) (netip.AddrPort, error) {
 
 func originalV6(fd int) (netip.AddrPort, error) {
 	// Here it is a sockaddr_in6, as at the beginning of this one.
-	got, err := unix.GetsockoptIPv6MTUInfo(fd, unix.IPPROTO_IPV6, ip6tSoOrginalDst)
+	got, err := unix.GetsockoptIPv6MTUInfo(fd, unix.IPPROTO_IPV6, ip6tSoOriginalDst)
 	if err != nil {
 		return netip.AddrPort{}, fmt.Errorf("IP6T_SO_ORIGINAL_DST: %w", err)
 	}

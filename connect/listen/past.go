@@ -2,13 +2,14 @@ package listen
 
 import "github.com/serai-net/serai/connect/mtls"
 
-// Gone returns what listeners count that are no more, of the StatNames of those that
-// are: counters do not go back as long as there is one of the name.
-func (s *Set) Gone() []Stats {
+// Counted returns what all listeners count, those of them that are no more, too, whose
+// StatNames others still have: counters do not go back as long as there is one of the
+// name.
+func (s *Set) Counted() []Stats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.settle()
-	var all []Stats
+	all := s.statsLocked()
 	for _, l := range s.past {
 		all = append(all, l.stats())
 	}

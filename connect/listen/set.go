@@ -28,8 +28,8 @@ type Set struct {
 	places    places
 
 	mu        sync.Mutex           // guards:
-	listeners map[key]*listener    // by address
-	prepared  map[key]*listener    // bound by a Prepare that was not committed
+	listeners map[Key]*listener    // by address
+	prepared  map[Key]*listener    // bound by a Prepare that was not committed
 	leaving   map[*Chain]*listener // chains that are gone, whose connections are not, with where they were
 	// past are listeners that are gone but for their connections, gone what those have
 	// counted that are gone for good, by their StatName, as long as there is another of it.
@@ -37,6 +37,8 @@ type Set struct {
 	gone    map[string]*Stats
 	closed  bool
 	advised bool // see Advise
+	// draining and stopped are what Drain and Stop were called for.
+	draining, stopped reach
 }
 
 // ErrShutdown is why nothing is prepared any more.
@@ -45,7 +47,7 @@ var ErrShutdown = errors.New("listeners: shut down")
 // NewSet returns a Set without listeners.
 func NewSet(config Config, log *slog.Logger) *Set {
 	config.defaults()
-	return &Set{config: config, log: log, places: places{most: config.MaxHandshakes}, listeners: map[key]*listener{}, leaving: map[*Chain]*listener{}, gone: map[string]*Stats{}}
+	return &Set{config: config, log: log, places: places{most: config.MaxHandshakes}, listeners: map[Key]*listener{}, leaving: map[*Chain]*listener{}, gone: map[string]*Stats{}}
 }
 
 // Prepare binds what next adds; commit then accepts on it, swaps the chains of
@@ -74,8 +76,8 @@ func (s *Set) Prepare(next []*Spec) (commit func(), err error) {
 
 // prepare returns the listeners that next adds, by address. It takes those that
 // are bound before.
-func (s *Set) prepare(next []*Spec, before map[key]*listener) (map[key]*listener, error) {
-	owner := make(map[key]string, len(next))
+func (s *Set) prepare(next []*Spec, before map[Key]*listener) (map[Key]*listener, error) {
+	owner := make(map[Key]string, len(next))
 	for _, spec := range next {
 		address := spec.key()
 		if other, taken := owner[address]; taken {
@@ -83,7 +85,7 @@ func (s *Set) prepare(next []*Spec, before map[key]*listener) (map[key]*listener
 		}
 		owner[address] = spec.Name
 	}
-	added := map[key]*listener{}
+	added := map[Key]*listener{}
 	for _, spec := range next {
 		address := spec.key()
 		if s.listeners[address] != nil {
@@ -108,7 +110,7 @@ func (s *Set) prepare(next []*Spec, before map[key]*listener) (map[key]*listener
 func (s *Set) bind(spec *Spec) (*listener, error) {
 	l := &listener{config: s.config, log: s.log, buffers: &s.buffers, places: &s.places, set: s, closed: make(chan struct{}), ended: make(chan struct{})}
 	l.spec.Store(spec)
-	if spec.Unbound {
+	if spec.Unbound || s.stopped.has(spec) {
 		return l, nil
 	}
 	bound, err := bind(spec)
@@ -123,24 +125,30 @@ func (s *Set) bind(spec *Spec) (*listener, error) {
 	return l, nil
 }
 
-func (s *Set) commit(next []*Spec, added map[key]*listener) {
+func (s *Set) commit(next []*Spec, added map[Key]*listener) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.prepared = nil
 	if s.closed { // between Prepare and now; Shutdown has closed what was added
 		return
 	}
-	wanted := make(map[key]*Spec, len(next))
+	wanted := make(map[Key]*Spec, len(next))
 	kept := make(map[*Chain]bool, len(next))
 	for _, spec := range next {
 		wanted[spec.key()] = spec
 		for chain := range spec.Chains.All() {
 			kept[chain] = true
 			chain.drain.Advise(s.advised)
+			if s.draining.has(spec) {
+				chain.drain.Begin()
+			}
 		}
 	}
 	for address, l := range added {
 		s.listeners[address] = l
+		if s.stopped.has(l.spec.Load()) {
+			l.close()
+		}
 		go l.run()
 	}
 	for address, l := range s.listeners {
@@ -226,8 +234,7 @@ func (s *Set) at(address netip.AddrPort) *listener {
 	}
 	for _, a := range []netip.AddrPort{address, netip.AddrPortFrom(every, address.Port())} {
 		for _, unbound := range []bool{false, true} {
-			spec := Spec{Address: mesh.Address{AddrPort: a}, Unbound: unbound}
-			if l := s.listeners[spec.key()]; l != nil {
+			if l := s.listeners[KeyOf(mesh.Address{AddrPort: a}, unbound)]; l != nil {
 				return l
 			}
 		}
@@ -239,6 +246,10 @@ func (s *Set) at(address netip.AddrPort) *listener {
 func (s *Set) Stats() []Stats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.statsLocked()
+}
+
+func (s *Set) statsLocked() []Stats {
 	all := make([]Stats, 0, len(s.listeners))
 	for _, l := range s.listeners {
 		all = append(all, l.stats())
