@@ -7,19 +7,13 @@ import (
 	"github.com/serai-net/serai/connect/accesslog"
 	"github.com/serai-net/serai/connect/listen"
 	"github.com/serai-net/serai/connect/mesh"
-	"github.com/serai-net/serai/connect/rbac"
 	"github.com/serai-net/serai/connect/wire"
 	"github.com/serai-net/serai/connect/xds"
 )
 
-const (
-	// quietTime is how long a plain connection from outside may be silent before the
-	// application learns of it. A TCP check has left by then.
-	quietTime = 50 * time.Millisecond
-	// grace is how long requests of a peer may go on whom new intentions do not
-	// allow anything any more. With what Consul takes it must stay under 2 s.
-	grace = 750 * time.Millisecond
-)
+// quietTime is how long a plain connection from outside may be silent before the
+// application learns of it. A TCP check has left by then.
+const quietTime = 50 * time.Millisecond
 
 // building is the chains of one snapshot in the making. Those that live already are
 // found again, and nothing of them changes before its commits run.
@@ -35,6 +29,33 @@ type building struct {
 // newBuilding begins the chains of next.
 func (cs *chains) newBuilding(next *mesh.Snapshot) *building {
 	return &building{chains: cs, routes: next.Routes, built: make(index, len(next.Listeners))}
+}
+
+// listeners says what all of them should be. Of several that want one address it is
+// whose it was, or else the first one's by name: the others are refused alone, so that
+// what the update says of all else holds.
+func (b *building) listeners(all map[string]*mesh.Listener) []*listen.Spec {
+	key := func(l *mesh.Listener) listen.Key { return listen.KeyOf(l.Address, l.Unbound) }
+	owners := make(map[listen.Key]string, len(all))
+	for name, before := range b.chains.built {
+		if l := all[name]; l != nil && key(l) == key(before.listener) {
+			owners[key(l)] = name
+		}
+	}
+	specs := make([]*listen.Spec, 0, len(all))
+	for _, l := range sorted(all) {
+		if l.Address == (mesh.Address{}) { // it is refused, and nothing says where it would be
+			continue
+		}
+		if owner, taken := owners[key(l)]; taken && owner != l.Name {
+			reason := fmt.Sprintf("its address %s is that of listener %q: give it another one", l.Address.String(), owner)
+			b.refused = append(b.refused, xds.Refusal{Kind: "listener", Name: l.Name, Reason: reason})
+			continue
+		}
+		owners[key(l)] = l.Name
+		specs = append(specs, b.listener(l))
+	}
+	return specs
 }
 
 // listener says what l should be. What would be made again as it is, is not.
@@ -199,22 +220,4 @@ func intentions(d *mesh.FilterChain, routes map[string]*mesh.Route) []*mesh.Inte
 		}
 	}
 	return all
-}
-
-// sever ends the connections of peers to whom new intentions allow nothing any more,
-// with whatever streams they have, after a while in which short requests may end.
-func (c *chain) sever() {
-	hopeless := func(peer *wire.Peer) bool { return c.policy.Load().Hopeless(rbac.Input{Peer: peer}) }
-	found := false
-	c.listen.Peers(func(peer *wire.Peer, _ func()) { found = found || hopeless(peer) })
-	if !found {
-		return
-	}
-	time.AfterFunc(grace, func() {
-		c.listen.Peers(func(peer *wire.Peer, kill func()) {
-			if hopeless(peer) {
-				kill()
-			}
-		})
-	})
 }

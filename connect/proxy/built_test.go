@@ -100,11 +100,11 @@ func TestUnchangedListenersStand(t *testing.T) {
 			d.push(t, resource.ListenerType, nil, listener("twice", twice, "", tcpChain("", "app")))
 			eventually(t, "it serves", func() bool { return serves(t, twice, "app") })
 		}, 1},
-		{"two want one address, and nothing changes", func() {
+		{"one wants the address of another", func() {
 			d.push(t, resource.ListenerType, nil, listener("two", one, "", routed("two", "")))
-			ensure(t, two, 204)
-		}, 1},
-		{"one of them takes it back", func() {
+			ensure(t, one, 204)
+		}, 0},
+		{"it goes back", func() {
 			d.push(t, resource.ListenerType, nil, listener("two", two, "", routed("two", "")))
 			ensure(t, two, 202)
 			ensure(t, one, 204)

@@ -90,13 +90,7 @@ func (cs *chains) Prepare(next *mesh.Snapshot) (commit func(), err error) {
 	cs.logs.Begin()
 	cs.traces.Begin()
 	building := cs.newBuilding(next)
-	var specs []*listen.Spec
-	for _, l := range sorted(next.Listeners) {
-		if l.Address != (mesh.Address{}) { // or it is refused, and nothing says where it would be
-			specs = append(specs, building.listener(l))
-		}
-	}
-	commitListeners, err := cs.listeners.Prepare(specs)
+	commitListeners, err := cs.listeners.Prepare(building.listeners(next.Listeners))
 	if errors.Is(err, listen.ErrShutdown) {
 		err = fmt.Errorf("%w: %w", xds.ErrStopped, err)
 	}

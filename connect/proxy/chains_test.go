@@ -2,15 +2,8 @@ package proxy_test
 
 import (
 	"bufio"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"net/http"
 	"strings"
@@ -61,8 +54,7 @@ func TestTrap05ChainsKeepConnections(t *testing.T) {
 	update("", a)
 	closes(t, toC)
 	expect(t, toA, "still", "still")
-	active := "listener." + strings.ReplaceAll(address, ":", "_") + ".downstream_cx_active"
-	eventually(t, "two connections", func() bool { return d.stat(active) == 2 })
+	eventually(t, "two connections", func() bool { return d.stat(listening(address)+"downstream_cx_active") == 2 })
 }
 
 const rbacTCP = `{"name":"r","typed_config":{"@type":"` + types + `network.rbac.v3.RBAC","stat_prefix":"connect_authz","rules":%s}}`
@@ -113,13 +105,13 @@ func TestTrap22MeshGateway(t *testing.T) {
 		local: "local", remote: "dc2", "other.default.dc2.internal.td.consul": "dc2",
 		"self_admin": "", "service-1.default.dc1.internal.td.consul": "", "elsewhere.example": "",
 	} {
-		conn := tls.Client(reach(t, address), &tls.Config{ServerName: name, InsecureSkipVerify: true})
-		if err := conn.HandshakeContext(t.Context()); (err == nil) != (want != "") {
+		conn, err := shake(t, address, name, nil)
+		if (err == nil) != (want != "") {
 			t.Errorf("%s: %v", name, err)
 			continue
 		}
 		if want != "" {
-			if got := conn.ConnectionState().PeerCertificates[0].Subject.CommonName; got != want {
+			if got := answering(conn); got != want {
 				t.Errorf("%s: answered by %q, not %q", name, got, want)
 			}
 			expect(t, conn, "word", "word")
@@ -129,52 +121,23 @@ func TestTrap22MeshGateway(t *testing.T) {
 	io.WriteString(plain, "GET / HTTP/1.1\r\n\r\n") //nolint:errcheck // the end will tell
 	closes(t, plain)
 	again := time.Now()
-	conn := tls.Client(reach(t, address), &tls.Config{ServerName: local, InsecureSkipVerify: true})
+	conn, err := shake(t, address, local, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
 	d.push(t, resource.ListenerType, nil, listener("mesh", address, inspectors, append([]string{tcpChain(`"server_names":["new.example"]`, "", sni)}, chains...)...))
 	t.Logf("another one in %v", time.Since(again))
 	expect(t, conn, "still", "still")
 }
 
-// secure is an application with TLS of its own that sends back what it gets.
-func secure(t *testing.T, name string) string {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, NotAfter: time.Now().Add(time.Hour)}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer conn.Close()
-				io.Copy(conn, conn) //nolint:errcheck // the test will see
-			}()
-		}
-	}()
-	return l.Addr().String()
-}
-
 // httpChain is one that serves HTTP from a cluster; rules are of its RBAC filter.
-func httpChain(match, cluster, rules string, before ...string) string {
+func httpChain(cluster, rules string, before ...string) string {
 	filters := append(before, fmt.Sprintf(`{"name":"h","typed_config":{"@type":"%[1]snetwork.http_connection_manager.v3.HttpConnectionManager","stat_prefix":"s",
 		"route_config":{"name":"r","virtual_hosts":[{"name":"v","domains":["*"],"routes":[{"match":{"prefix":"/"},"route":{"cluster":%[2]q,"timeout":"0s"}}]}]},
 		"upgrade_configs":[{"upgrade_type":"websocket"}],
 		"http_filters":[{"name":"rbac","typed_config":{"@type":"%[1]shttp.rbac.v3.RBAC","rules":%[3]s}},
 		 {"name":"router","typed_config":{"@type":"%[1]shttp.router.v3.Router"}}]}}`, types, cluster, rules))
-	return fmt.Sprintf(`{"filter_chain_match":{%s},"filters":[%s]}`, match, strings.Join(filters, ","))
+	return fmt.Sprintf(`{"filters":[%s]}`, strings.Join(filters, ","))
 }
 
 // A stream that is open when its peer loses all that it was allowed ends within 2
@@ -212,7 +175,7 @@ func TestTrap05IntentionsOnHTTP(t *testing.T) {
 	address := freeAddress(t)
 	allow := func(rules string) {
 		t.Helper()
-		d.push(t, resource.ListenerType, nil, listener("l", address, "", httpChain("", "app", rules)))
+		d.push(t, resource.ListenerType, nil, listener("l", address, "", httpChain("app", rules)))
 	}
 	allow(everybody)
 	conn := reach(t, address)
@@ -262,7 +225,7 @@ func TestTrap14LimitOnHTTP(t *testing.T) {
 	d.clusters(t, map[string]string{"app": says(t, "a")})
 	address := freeAddress(t)
 	limit := `{"name":"c","typed_config":{"@type":"` + types + `network.connection_limit.v3.ConnectionLimit","stat_prefix":"c","max_connections":1}}`
-	d.push(t, resource.ListenerType, nil, listener("l", address, "", httpChain("", "app", "{}", limit)))
+	d.push(t, resource.ListenerType, nil, listener("l", address, "", httpChain("app", "{}", limit)))
 	resp, err := http.ReadResponse(bufio.NewReader(ask(t, reach(t, address))), nil)
 	if err != nil || resp.StatusCode != http.StatusForbidden {
 		t.Fatalf("%v, %v", resp, err)
@@ -305,6 +268,32 @@ func TestSameMatchTwice(t *testing.T) {
 	closes(t, reach(t, bad))
 	if log := d.log.String(); !strings.Contains(log, "match the same connections") {
 		t.Errorf("nothing is said of it:\n%s", log)
+	}
+}
+
+// A listener that wants the address of another is refused alone: what the update says of
+// all others holds. It has the address when the other one has gone.
+func TestOneAddressTwice(t *testing.T) {
+	t.Parallel()
+	d := newData(t)
+	d.clusters(t, map[string]string{"a": says(t, "a"), "b": says(t, "b"), "c": says(t, "c")})
+	address, elsewhere := freeAddress(t), freeAddress(t)
+	denied := tcpChain("", "c", fmt.Sprintf(rbacTCP, "{}"))
+	d.push(t, resource.ListenerType, nil, listener("n", address, "", tcpChain("", "a")), listener("z", elsewhere, "", tcpChain("", "c")))
+	first, other := connect(t, address, "a"), connect(t, elsewhere, "c")
+	d.push(t, resource.ListenerType, nil, listener("b", address, "", tcpChain("", "b")), listener("z", elsewhere, "", denied))
+	closes(t, other)
+	expect(t, first, "still", "still")
+	connect(t, address, "a")
+	status := d.proxy.Status()
+	if got := fmt.Sprint(status.Refusals); status.LastError != "" || len(status.Refusals) != 1 || !strings.Contains(got, `is that of listener "n"`) {
+		t.Errorf("%q, %s", status.LastError, got)
+	}
+	d.push(t, resource.ListenerType, []string{"n"})
+	closes(t, first)
+	connect(t, address, "b")
+	if got := d.proxy.Status().Refusals; len(got) > 0 {
+		t.Errorf("%+v", got)
 	}
 }
 

@@ -125,7 +125,7 @@ const neverContext = "server_ssl_socket_factory.downstream_context_secrets_not_r
 // countedListeners yields what listeners count; those with one stat_prefix together,
 // as Envoy does.
 func (p *Proxy) countedListeners(yield func(stats.Stat) bool) bool {
-	all := append(p.listeners.Stats(), p.listeners.Gone()...)
+	all := p.listeners.Counted()
 	byName := make(map[string][]*listen.Stats, len(all))
 	for i := range all {
 		prefix := "listener." + stats.Name(all[i].StatName) + "."

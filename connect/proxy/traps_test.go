@@ -1,21 +1,11 @@
 package proxy_test
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/json"
-	"encoding/pem"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/serai-net/serai/connect/xds/resource"
 )
@@ -96,55 +86,19 @@ func TestTrap30BeforeTheApplication(t *testing.T) {
 	d := newData(t)
 	app, address, web := freeAddress(t), freeAddress(t), freeAddress(t)
 	d.clusters(t, map[string]string{"local_app": app})
-	d.push(t, resource.ListenerType, nil, listener("l", address, "", tcpChain("", "local_app")), listener("web", web, "", httpChain("", "local_app", everybody)))
+	d.push(t, resource.ListenerType, nil, listener("l", address, "", tcpChain("", "local_app")), listener("web", web, "", httpChain("local_app", everybody)))
 	closes(t, reach(t, address))
 	eventually(t, "503", func() bool { return status(t, web) == 503 })
 	l, err := net.Listen("tcp", app)
 	if err != nil {
 		t.Skipf("SKIPPED %s: somebody has taken the port: %v", t.Name(), err)
 	}
-	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer conn.Close()
-				io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n") //nolint:errcheck // the test will see
-				io.Copy(io.Discard, conn)                                                                 //nolint:errcheck // until it ends
-			}()
-		}
-	}()
+	serveAt(t, l, func(conn net.Conn) {
+		io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n") //nolint:errcheck // the test will see
+		io.Copy(io.Discard, conn)                                                                 //nolint:errcheck // until it ends
+	})
 	expect(t, reach(t, address), "x", "HTTP/1.1 200")
 	eventually(t, "200", func() bool { return status(t, web) == 200 })
-}
-
-// pair is a certificate for a name, with its key, as JSON has it.
-func pair(t *testing.T, name string) (certificate, key string) {
-	t.Helper()
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, NotAfter: time.Now().Add(time.Hour)}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pkcs8, err := x509.MarshalPKCS8PrivateKey(private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	text := func(kind string, b []byte) string {
-		quoted, err := json.Marshal(string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: b})))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return string(quoted)
-	}
-	return text("CERTIFICATE", der), text("PRIVATE KEY", pkcs8)
 }
 
 // Trap 21: a terminating gateway shows a leaf for each of its services, by server name. The chain for all the rest is
@@ -155,18 +109,20 @@ func TestTrap21LeafByServerName(t *testing.T) {
 	d := newData(t)
 	d.clusters(t, map[string]string{"billing": says(t, "b"), "legacy": says(t, "l")})
 	chain := func(service string) string {
-		certificate, key := pair(t, service)
+		certificate, key := issue(t, service, nil).pem(t)
 		plain := tcpChain(fmt.Sprintf(`"server_names":["%s.default.dc1.internal"]`, service), service, fmt.Sprintf(rbacTCP, everybody))
-		return strings.TrimSuffix(plain, "}") + fmt.Sprintf(`,"transport_socket":{"name":"tls","typed_config":{"@type":"type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
-			"common_tls_context":{"tls_certificates":[{"certificate_chain":{"inline_string":%s},"private_key":{"inline_string":%s}}]}}}}`, certificate, key)
+		return secured(plain, certificate, key, "", "")
 	}
 	sni := `{"name":"s","typed_config":{"@type":"` + types + `network.sni_cluster.v3.SniCluster"}}`
 	address := freeAddress(t)
 	d.push(t, resource.ListenerType, nil, listener("default", address, inspectors+`,"traffic_direction":"INBOUND"`, chain("billing"), chain("legacy"), tcpChain("", "", sni)))
 	for _, service := range []string{"billing", "legacy"} {
-		conn := tls.Client(reach(t, address), &tls.Config{ServerName: service + ".default.dc1.internal", InsecureSkipVerify: true})
+		conn, err := shake(t, address, service+".default.dc1.internal", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
 		expect(t, conn, "word", service[:1]+"word")
-		if got := conn.ConnectionState().PeerCertificates[0].Subject.CommonName; got != service {
+		if got := answering(conn); got != service {
 			t.Errorf("%s gets the leaf of %s", service, got)
 		}
 	}
@@ -187,8 +143,7 @@ func TestTrap21LeafByServerName(t *testing.T) {
 	if after := d.log.String(); after != before {
 		t.Errorf("logged:\n%s", after[len(before):])
 	}
-	other := tls.Client(reach(t, address), &tls.Config{ServerName: "other.default.dc1.internal", InsecureSkipVerify: true})
-	if err := other.HandshakeContext(t.Context()); err == nil {
+	if _, err := shake(t, address, "other.default.dc1.internal", nil); err == nil {
 		t.Error("a handshake with nobody")
 	}
 	plain := reach(t, address)

@@ -164,6 +164,13 @@ func says(t *testing.T, name string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return serveAt(t, l, func(conn net.Conn) { echo(conn, name) })
+}
+
+// serveAt is an application at a listener, until the test ends; serve need not close the
+// connection.
+func serveAt(t *testing.T, l net.Listener, serve func(conn net.Conn)) (address string) {
+	t.Helper()
 	t.Cleanup(func() { l.Close() })
 	go func() {
 		for {
@@ -173,12 +180,17 @@ func says(t *testing.T, name string) string {
 			}
 			go func() {
 				defer conn.Close()
-				io.WriteString(conn, name) //nolint:errcheck // the test will see
-				io.Copy(conn, conn)        //nolint:errcheck // the test will see
+				serve(conn)
 			}()
 		}
 	}()
 	return l.Addr().String()
+}
+
+// echo sends a word, and then back what it gets.
+func echo(conn net.Conn, word string) {
+	io.WriteString(conn, word) //nolint:errcheck // the test will see
+	io.Copy(conn, conn)        //nolint:errcheck // the test will see
 }
 
 // connect dials until somebody listens, sends a word, and expects name and the word.
