@@ -14,8 +14,14 @@ import (
 // chains are compiled [mesh.Chains].
 type chains struct {
 	maxDepth int // -1 for any
-	revoked  []*x509.RevocationList
+	revoked  []*revocations
 	ofLeaf   bool
+}
+
+// revocations are one list, with the serial numbers on it.
+type revocations struct {
+	*x509.RevocationList
+	serials map[string]bool
 }
 
 var (
@@ -45,7 +51,11 @@ func chainsOf(c *mesh.Chains) (*chains, error) {
 		if err != nil {
 			return nil, fmt.Errorf("tls: crl: %w", err)
 		}
-		out.revoked = append(out.revoked, list)
+		r := &revocations{list, make(map[string]bool, len(list.RevokedCertificateEntries))}
+		for i := range list.RevokedCertificateEntries {
+			r.serials[list.RevokedCertificateEntries[i].SerialNumber.String()] = true
+		}
+		out.revoked = append(out.revoked, r)
 	}
 	if c.CRL != "" && len(out.revoked) == 0 {
 		return nil, errors.New("tls: crl: there is none in it")
@@ -81,17 +91,15 @@ func (c *chains) revocation(chain []*x509.Certificate, now time.Time) error {
 		if list == nil {
 			return errNoCRL
 		}
-		for j := range list.RevokedCertificateEntries {
-			if list.RevokedCertificateEntries[j].SerialNumber.Cmp(certificate.SerialNumber) == 0 {
-				return errRevoked
-			}
+		if list.serials[certificate.SerialNumber.String()] {
+			return errRevoked
 		}
 	}
 	return nil
 }
 
 // listOf is the list of an issuer that is in force, nil if there is none.
-func (c *chains) listOf(issuer *x509.Certificate, now time.Time) *x509.RevocationList {
+func (c *chains) listOf(issuer *x509.Certificate, now time.Time) *revocations {
 	for _, list := range c.revoked {
 		if bytes.Equal(list.RawIssuer, issuer.RawSubject) && list.CheckSignatureFrom(issuer) == nil &&
 			!now.Before(list.ThisUpdate) && (list.NextUpdate.IsZero() || now.Before(list.NextUpdate)) {

@@ -68,35 +68,18 @@ func (l *Loader) Server(t *mesh.DownstreamTLS) (*tls.Config, error) {
 		// would end the connection, which others do not.
 		config.NextProtos = append(config.NextProtos, "h2")
 	}
-	if !t.RequireClient && t.Roots.PEM == "" && len(t.TrustDomains) == 0 && t.Pins.IsZero() {
+	clients, err := l.Clients(t)
+	if err != nil {
+		return nil, err
+	}
+	if clients == nil {
 		return config, nil
 	}
-	trust, err := l.trust(t.Roots, t.TrustDomains, &t.Pins)
-	if err != nil {
-		return nil, err
-	}
-	if trust.chains, err = chainsOf(&t.Chains); err != nil {
-		return nil, err
-	}
-	names, err := namesOf(t.Names)
-	if err != nil {
-		return nil, err
-	}
 	config.ClientAuth = tls.RequireAnyClientCert
-	optional := !t.RequireClient
-	if optional {
+	if clients.optional {
 		config.ClientAuth = tls.RequestClientCert
 	}
-	config.VerifyConnection = func(state tls.ConnectionState) error {
-		if optional && len(state.PeerCertificates) == 0 {
-			return nil
-		}
-		leaf, err := trust.verify(state.PeerCertificates, x509.ExtKeyUsageClientAuth)
-		if err != nil || len(names) == 0 || slices.ContainsFunc(names, func(n name) bool { return n.of(leaf) }) {
-			return err
-		}
-		return because(FailureName, errNotNamed)
-	}
+	config.VerifyConnection = func(state tls.ConnectionState) error { return clients.verify(state.PeerCertificates, time.Now()) }
 	return config, nil
 }
 
@@ -130,7 +113,7 @@ func (l *Loader) Client(t *mesh.UpstreamTLS) (*tls.Config, error) {
 		config.Certificates = []tls.Certificate{*certificate}
 	}
 	config.VerifyConnection = func(state tls.ConnectionState) error {
-		leaf, err := trust.verify(state.PeerCertificates, x509.ExtKeyUsageServerAuth)
+		leaf, err := trust.verify(state.PeerCertificates, x509.ExtKeyUsageServerAuth, time.Now())
 		if err != nil {
 			return err
 		}
@@ -147,7 +130,7 @@ func (l *Loader) Signed(t *mesh.UpstreamTLS) (func(tls.ConnectionState) error, e
 		return nil, err
 	}
 	return func(state tls.ConnectionState) error {
-		_, err := trust.verify(state.PeerCertificates, x509.ExtKeyUsageServerAuth)
+		_, err := trust.verify(state.PeerCertificates, x509.ExtKeyUsageServerAuth, time.Now())
 		return err
 	}, nil
 }
@@ -250,7 +233,8 @@ func (l *Loader) trust(roots mesh.Roots, domains map[string]mesh.Roots, pins *me
 	return t, nil
 }
 
-func (t *trust) verify(chain []*x509.Certificate, usage x509.ExtKeyUsage) (*x509.Certificate, error) {
+// verify returns the leaf of a chain that was good at that time.
+func (t *trust) verify(chain []*x509.Certificate, usage x509.ExtKeyUsage, at time.Time) (*x509.Certificate, error) {
 	if len(chain) == 0 {
 		return nil, because(FailureNoCertificate, errNoCertificate)
 	}
@@ -263,6 +247,9 @@ func (t *trust) verify(chain []*x509.Certificate, usage x509.ExtKeyUsage) (*x509
 	}
 	if t.domains != nil {
 		id, err := spiffe.FromCertificate(chain[0])
+		if err == nil && signs(chain[0]) {
+			err = errSigns
+		}
 		if err != nil {
 			return nil, because(FailureChain, err)
 		}
@@ -275,7 +262,7 @@ func (t *trust) verify(chain []*x509.Certificate, usage x509.ExtKeyUsage) (*x509
 		intermediates.AddCert(certificate)
 	}
 	found, err := chain[0].Verify(x509.VerifyOptions{
-		Roots: roots, Intermediates: intermediates, KeyUsages: []x509.ExtKeyUsage{usage},
+		Roots: roots, Intermediates: intermediates, KeyUsages: []x509.ExtKeyUsage{usage}, CurrentTime: at,
 	})
 	if err != nil {
 		return nil, because(FailureChain, fmt.Errorf("the peer's certificate: %w", err))
@@ -286,6 +273,13 @@ func (t *trust) verify(chain []*x509.Certificate, usage x509.ExtKeyUsage) (*x509
 		}
 	}
 	return chain[0], nil
+}
+
+// errSigns: who may sign certificates is no workload (X.509-SVID standard, section 4).
+var errSigns = errors.New("the peer's certificate is one that signs others, and no workload's")
+
+func signs(c *x509.Certificate) bool {
+	return c.IsCA || c.KeyUsage&(x509.KeyUsageCertSign|x509.KeyUsageCRLSign) != 0
 }
 
 func (l *Loader) leaf(leaf mesh.Leaf) (*tls.Certificate, error) {

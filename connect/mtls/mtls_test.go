@@ -155,6 +155,8 @@ func TestTrustDomains(t *testing.T) {
 		{"the peer's name signed by us", ours.leaf(t, foreign, nil), "unknown authority"},
 		{"an unknown domain", ours.leaf(t, "spiffe://third.consul/ns/default/dc/dc1/svc/web", nil), "not known here"},
 		{"no name", ours.leaf(t, "", nil), "URI names"},
+		{"an authority", ours.leaf(t, web, func(c *x509.Certificate) { c.IsCA, c.BasicConstraintsValid = true, true }), "signs others"},
+		{"one that signs", ours.leaf(t, web, func(c *x509.Certificate) { c.KeyUsage |= x509.KeyUsageCertSign }), "signs others"},
 	}
 	for _, tt := range tests {
 		o := connect(t, clientConfig(t, &l, upstream(ours, tt.client, api)), config)

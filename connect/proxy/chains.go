@@ -63,6 +63,8 @@ type chain struct {
 	kin    string // as what it began
 	listen *listen.Chain
 	tls    atomic.Pointer[tls.Config]
+	// clients is by what tls believes peers
+	clients atomic.Pointer[mtls.Clients]
 	// secured is what tls was made of; behind says why it is not what the latest
 	// snapshot says, "" if it is. Both belong to who prepares.
 	secured *mesh.DownstreamTLS
@@ -142,7 +144,11 @@ func (cs *chains) compile(l *mesh.Listener, d *mesh.FilterChain, routes map[stri
 		cs.assemble(c, l, d)
 	}
 	var secured *tls.Config
+	var clients *mtls.Clients
 	if d.TLS != nil {
+		if clients, err = cs.loader.Clients(d.TLS); err != nil {
+			return nil, "", nil, err
+		}
 		if secured, err = cs.loader.Server(d.TLS); err != nil {
 			if behind = c.staysBehind(d.TLS, err); behind == "" {
 				return nil, "", nil, err
@@ -190,11 +196,16 @@ func (cs *chains) compile(l *mesh.Listener, d *mesh.FilterChain, routes map[stri
 	return c, behind, func() {
 		c.behind = behind
 		if secured != nil {
-			c.secured = d.TLS
+			trust := d.TLS.Trust()
 			if len(d.TLS.Resume.Keys) == 0 {
-				c.tickets.Use(secured, d.TLS.Trust(), time.Now())
+				c.tickets.Use(secured, trust, time.Now())
 			}
 			c.tls.Store(secured)
+			c.clients.Store(clients)
+			if c.secured != nil && c.secured.Trust() != trust {
+				cs.doubt(c)
+			}
+			c.secured = d.TLS
 		}
 		c.logs.Store(logs)
 		c.listenerLogs.Store(listenerLogs)

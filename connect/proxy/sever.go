@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"strings"
 	"time"
 
 	"github.com/serai-net/serai/connect/rbac"
@@ -27,4 +28,48 @@ func (c *chain) sever() {
 			}
 		})
 	})
+}
+
+// doubt ends the connections of peers whom c would not believe any more, since it goes
+// by other roots than when they came, say. They are asked to leave at once, and closed
+// after a while: an identity that nobody vouches for is none.
+func (cs *chains) doubt(c *chain) {
+	go func() {
+		distrusted := c.distrusted()
+		c.listen.Drain().Each(func(d wire.Drainable) {
+			if k, ok := d.(wire.Known); ok && distrusted(k.Peer()) {
+				d.CloseIdle()
+			}
+		})
+	}()
+	time.AfterFunc(cs.listeners.ChainDrain(), func() {
+		closed, distrusted := 0, c.distrusted()
+		c.listen.Peers(func(peer *wire.Peer, kill func()) {
+			if distrusted(peer) {
+				closed++
+				kill()
+			}
+		})
+		if closed > 0 {
+			cs.log.Warn("connections closed of peers who are not believed any more", "chain", c.listen.Name, "connections", closed)
+		}
+	})
+}
+
+// distrusted tells whether the chain, as it is now, would not believe a peer. It looks
+// once at what many connections of one peer have shown.
+func (c *chain) distrusted() func(peer *wire.Peer) bool {
+	clients, known := c.clients.Load(), map[string]bool{}
+	return func(peer *wire.Peer) bool {
+		var shown strings.Builder
+		for _, certificate := range peer.Chain {
+			shown.Write(certificate.Raw)
+		}
+		is, ok := known[shown.String()]
+		if !ok {
+			is = clients.Distrust(peer.Chain) != nil
+			known[shown.String()] = is
+		}
+		return is
+	}
 }

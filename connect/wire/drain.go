@@ -22,6 +22,12 @@ type Warned interface {
 	BeginDrain()
 }
 
+// Known is what a [Drainable] has that can tell whose connection it is.
+type Known interface {
+	// Peer is never nil, and always the same.
+	Peer() *Peer
+}
+
 // Drain is the one signal by which downstream connections learn that they
 // should end, in three steps:
 //

@@ -78,6 +78,9 @@ func newConn(s *Server, nc net.Conn, peer *wire.Peer, drain *wire.Drain) *conn {
 	return c
 }
 
+// Peer implements [wire.Known].
+func (c *conn) Peer() *wire.Peer { return c.peer }
+
 // CloseIdle implements [wire.Drainable].
 func (c *conn) CloseIdle() {
 	c.mu.Lock()

@@ -4,6 +4,8 @@ import (
 	"time"
 
 	"golang.org/x/net/http2"
+
+	"github.com/serai-net/serai/connect/wire"
 )
 
 // farewell is how far a connection has come on its way out. A client that is told
@@ -42,6 +44,9 @@ func (c *conn) BeginDrain() {
 	defer c.unlock(true)
 	c.leave()
 }
+
+// Peer implements [wire.Known].
+func (c *conn) Peer() *wire.Peer { return c.peer }
 
 // CloseIdle implements [wire.Drainable].
 func (c *conn) CloseIdle() {
