@@ -137,6 +137,37 @@ static_resources:
 	exits(t, process, nomadKill)
 }
 
+// TestLogsOpenedAgain sends the signals by which log rotation tells Envoy (SIGUSR1) and other servers (SIGHUP): the log
+// is opened again, and nothing ends.
+func TestLogsOpenedAgain(t *testing.T) {
+	t.Parallel()
+	env := harness.ForTest(t)
+	nobody, err := env.Ports(1)
+	must(t, err)
+	log := filepath.Join(env.Dir(), "own.log")
+	process, err := env.Serai([]string{"connect", "--log-path", log, "--config-yaml", fmt.Sprintf(`{node: {id: a}, static_resources: {clusters: [
+		{name: local_agent, load_assignment: {cluster_name: a, endpoints: [{lb_endpoints: [{endpoint: {address: {socket_address: {address: 127.0.0.1, port_value: %d}}}}]}]}}]}}`, nobody)})
+	must(t, err)
+	said := func(words string) func(context.Context) error {
+		return func(context.Context) error {
+			text, err := os.ReadFile(log)
+			if err == nil && !strings.Contains(string(text), words) {
+				err = fmt.Errorf("there is no %q in %s", words, text)
+			}
+			return err
+		}
+	}
+	eventually(t, "the log to begin", said("starting from bootstrap"))
+	for i, signal := range []syscall.Signal{syscall.SIGUSR1, syscall.SIGHUP} {
+		must(t, os.Rename(log, fmt.Sprintf("%s.%d", log, i)))
+		must(t, process.Signal(signal))
+		eventually(t, "a new log after "+signal.String(), said(""))
+	}
+	must(t, process.Signal(syscall.SIGTERM))
+	exits(t, process, nomadKill)
+	must(t, said("drained")(t.Context()))
+}
+
 // TestEnvoyCommandLine asks for the version and for validation, as deployments do.
 func TestEnvoyCommandLine(t *testing.T) {
 	t.Parallel()

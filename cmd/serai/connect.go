@@ -72,22 +72,28 @@ func runConnect(c *cli.Context) error {
 		return err
 	}
 	level := &slog.LevelVar{}
-	log, closeLog, err := setUpAt(c, level)
+	if err := errors.Join(checkEnvoyVersion(c.String("envoy-version")), checkMode(c)); err != nil {
+		return err
+	}
+	log, file, err := setUpAt(c, level)
 	if err != nil {
 		return err
 	}
-	defer closeLog()
-	if err := checkEnvoyVersion(c.String("envoy-version")); err != nil {
-		return err
+	if file != nil {
+		defer file.Close()
 	}
 	seen, reopen, err := observe(c, log)
 	if err != nil {
 		return err
 	}
-	if c.String("access-log") != "" {
-		stopReopen := onHangup(c.Context, reopen)
-		defer stopReopen()
-	}
+	defer onReopen(func() {
+		if file != nil {
+			if err := file.open(); err != nil {
+				log.Error("own log not opened again, the old file stays", "err", err)
+			}
+		}
+		reopen()
+	})()
 	config := proxy.Config{
 		Admin: c.String("admin-bind"), AdminAddressPath: c.String("admin-address-path"), LogLevel: level,
 		DrainDelay: drainDelay(c), DrainTimeout: c.Duration("drain-timeout"),
@@ -107,16 +113,12 @@ func runConnect(c *cli.Context) error {
 	case err != nil:
 		return err
 	}
-	switch mode := c.String("mode"); mode {
-	case "", "serve":
-	case "validate", "init_only":
+	if validates(c) {
 		if err := proxy.Validate(config, log); err != nil {
 			return err
 		}
 		fmt.Fprintf(c.App.Writer, "configuration '%s' OK\n", c.String("config-path"))
 		return nil
-	default:
-		return &usageError{command: "connect", err: fmt.Errorf("-mode %q: it can be serve or validate", mode)}
 	}
 	if err := placesOf(c, &config, log); err != nil {
 		return err
@@ -126,6 +128,26 @@ func runConnect(c *cli.Context) error {
 		return err
 	}
 	return serve(c.Context, p, log)
+}
+
+// validates tells whether the configuration is only looked at.
+func validates(c *cli.Context) bool {
+	mode := c.String("mode")
+	return mode == "validate" || mode == "init_only"
+}
+
+func checkMode(c *cli.Context) error {
+	mode := c.String("mode")
+	var err error
+	switch {
+	case mode != "" && mode != "serve" && !validates(c):
+		err = fmt.Errorf("-mode %q: it can be serve or validate", mode)
+	case validates(c) && !hasBootstrap(c):
+		err = fmt.Errorf("-mode %s: there is no bootstrap to look at, give it with -c or -config-yaml", mode)
+	default:
+		return nil
+	}
+	return &usageError{command: "connect", err: err}
 }
 
 // drainDelay is below 0 if the user says that there shall be none.

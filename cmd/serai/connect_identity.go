@@ -37,8 +37,8 @@ func identityFile(c *cli.Context, consul catalog.Config) (string, error) {
 	if err := (xds.State{Dir: dir}).Open(); err != nil {
 		return "", err
 	}
-	asked := sha256.Sum256(fmt.Appendf(nil, "%q %q %q %q %q %q",
-		c.String("sidecar-for"), c.String("proxy-id"), c.String("gateway"), c.String("service"), consul.Address, consul.GRPCAddress))
+	asked := sha256.Sum256(fmt.Appendf(nil, "%q %q %q %q %q %q %q %q", c.String("sidecar-for"), c.String("proxy-id"), c.String("gateway"), c.String("service"),
+		consul.Address, consul.GRPCAddress, consul.Datacenter, consul.Namespace))
 	return filepath.Join(dir, "proxy-"+hex.EncodeToString(asked[:8])+".json"), nil
 }
 
@@ -86,9 +86,17 @@ func writeIdentity(file string, kept keptIdentity) error {
 	if err != nil {
 		return err
 	}
-	temporary := file + ".new"
-	if err := os.WriteFile(temporary, text, 0o600); err != nil {
+	// Of a name of its own: two of the same proxy may be at it, of which one goes.
+	fresh, err := os.CreateTemp(filepath.Dir(file), filepath.Base(file)+".new-*") // of mode 0600
+	if err != nil {
 		return err
 	}
-	return errors.Join(os.Rename(temporary, file))
+	_, err = fresh.Write(text)
+	if err = errors.Join(err, fresh.Sync(), fresh.Close()); err == nil {
+		err = os.Rename(fresh.Name(), file)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(fresh.Name()))
+	}
+	return nil
 }

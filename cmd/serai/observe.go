@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -14,7 +13,7 @@ import (
 )
 
 // observe makes what sees the exchanges of a proxy, as its flags say. reopen
-// opens the access log again.
+// opens the access log again, if there is one.
 func observe(c *cli.Context, log *slog.Logger) (seen *telemetry.Observer, reopen func(), err error) {
 	limit := &telemetry.MetricsConfig{MaxSeries: c.Int("metrics-max-series")}
 	if err := limit.Validate(); err != nil {
@@ -31,6 +30,9 @@ func observe(c *cli.Context, log *slog.Logger) (seen *telemetry.Observer, reopen
 	}
 	commit()
 	return telemetry.NewObserver(telemetry.NewMetrics(limit), accessLog), func() {
+		if config == nil {
+			return
+		}
 		commit, err := accessLog.Prepare(config)
 		if err != nil {
 			log.Error("access log not opened again, the old file stays", "err", err)
@@ -41,25 +43,26 @@ func observe(c *cli.Context, log *slog.Logger) (seen *telemetry.Observer, reopen
 	}, nil
 }
 
-// onHangup calls f on each SIGHUP until ctx ends or stop is called, which waits.
-func onHangup(ctx context.Context, f func()) (stop func()) {
-	ctx, cancel := context.WithCancel(ctx)
-	hangup := make(chan os.Signal, 1)
-	signal.Notify(hangup, syscall.SIGHUP)
+// onReopen calls f on each SIGUSR1, by which Envoy is told to open its log files
+// again, and on each SIGHUP, until stop is called, which waits. Neither ends the
+// process meanwhile, also while it drains.
+func onReopen(f func()) (stop func()) {
+	told, done := make(chan os.Signal, 1), make(chan struct{})
+	signal.Notify(told, syscall.SIGHUP, syscall.SIGUSR1)
 	var running sync.WaitGroup
 	running.Go(func() {
-		defer signal.Stop(hangup)
+		defer signal.Stop(told)
 		for {
 			select {
-			case <-ctx.Done():
+			case <-done:
 				return
-			case <-hangup:
+			case <-told:
 				f()
 			}
 		}
 	})
 	return func() {
-		cancel()
+		close(done)
 		running.Wait()
 	}
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"math"
 	"os"
@@ -77,25 +78,24 @@ func setUp(c *cli.Context, file *telemetry.LogConfig) (*slog.Logger, error) {
 	return log, nil
 }
 
-// setUpAt is setUp with a level that may change, and a file to log to that
-// --log-path names.
-func setUpAt(c *cli.Context, level *slog.LevelVar) (log *slog.Logger, closeLog func(), err error) {
+// setUpAt is setUp with a level that may change, and the file to log to that
+// --log-path names; nil for standard error.
+func setUpAt(c *cli.Context, level *slog.LevelVar) (log *slog.Logger, file *logPath, err error) {
 	var config telemetry.LogConfig
 	if err := logFlags(c, &config); err != nil {
 		return nil, nil, err
 	}
 	level.Set(config.Level)
-	to, closeLog := os.Stderr, func() {}
+	var to io.Writer = os.Stderr
 	if path := c.String("log-path"); path != "" {
-		file, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
-		if err != nil {
-			return nil, nil, fmt.Errorf("-log-path: %w", err)
+		if file, err = openLogPath(path); err != nil {
+			return nil, nil, err
 		}
-		to, closeLog = file, func() { file.Close() }
+		to = file
 	}
 	log = telemetry.NewLoggerAt(to, config, level)
 	limits(c, log)
-	return log, closeLog, nil
+	return log, file, nil
 }
 
 // logFlags puts what flags say of the log over what config does.
@@ -107,13 +107,14 @@ func logFlags(c *cli.Context, config *telemetry.LogConfig) error {
 		}
 		config.Level = level
 	}
-	// Envoy's log format is a pattern; whoever gives one wants text.
-	switch c.String("log-format") {
-	case "":
-	case "json":
+	switch format := c.String("log-format"); {
+	case format == "":
+	case format == "json":
 		config.Format = "json"
-	default:
+	case format == "text", strings.Contains(format, "%"): // Envoy's is a pattern; whoever gives one wants text
 		config.Format = "text"
+	default:
+		return &usageError{command: c.Command.Name, err: fmt.Errorf("-log-format %q: it can be text or json", format)}
 	}
 	return nil
 }
@@ -142,7 +143,7 @@ func allowedMemory() (uint64, error) {
 		return limit, err
 	}
 	for _, name := range []string{"NOMAD_MEMORY_MAX_LIMIT", "NOMAD_MEMORY_LIMIT"} {
-		if megabytes, err := strconv.ParseUint(os.Getenv(name), 10, 32); err == nil {
+		if megabytes, err := strconv.ParseUint(os.Getenv(name), 10, 32); err == nil && megabytes > 0 {
 			return megabytes << 20, nil
 		}
 	}
