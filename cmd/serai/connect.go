@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net"
 	"os"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -39,7 +42,7 @@ func connectCommand() *cli.Command {
 			&cli.StringFlag{Name: "proxy-id", Usage: "`ID` of the proxy itself", EnvVars: []string{"CONNECT_PROXY_ID"}},
 			&cli.StringFlag{Name: "gateway", Usage: "`kind` of the gateway that this is: mesh, terminating, ingress or api"},
 			&cli.StringFlag{Name: "admin-bind", Usage: "`address` of the admin interface: /ready, /stats, /metrics; none without it, or what the bootstrap file says"},
-			&cli.StringFlag{Name: "access-log", Usage: "`file` for a line on each exchange and connection, opened again on SIGHUP; - is standard output"},
+			&cli.StringFlag{Name: "access-log", Usage: "`file` for a line on each exchange and connection, opened again on SIGHUP and SIGUSR1; - is standard output"},
 			&cli.StringFlag{Name: "access-log-format", Usage: "text or json (default: text)"},
 			&cli.IntFlag{Name: "metrics-max-series", Usage: "`bound` of what metrics tell apart", DefaultText: "10000"},
 			&cli.StringFlag{
@@ -60,8 +63,8 @@ func connectCommand() *cli.Command {
 func connectSubcommands() []*cli.Command {
 	all := []*cli.Command{connectExplainCommand(), connectDiffCommand(), connectTapCommand()}
 	for _, sub := range all {
-		sub.OnUsageError = func(_ *cli.Context, err error, _ bool) error {
-			return &usageError{command: "connect " + sub.Name, err: err}
+		sub.OnUsageError = func(c *cli.Context, err error, _ bool) error {
+			return &usageError{command: "connect " + sub.Name, err: plain(c, err)}
 		}
 	}
 	return all
@@ -72,7 +75,7 @@ func runConnect(c *cli.Context) error {
 		return err
 	}
 	level := &slog.LevelVar{}
-	if err := errors.Join(checkEnvoyVersion(c.String("envoy-version")), checkMode(c)); err != nil {
+	if err := errors.Join(checkEnvoyVersion(c.String("envoy-version")), checkMode(c), checkAdminBind(c)); err != nil {
 		return err
 	}
 	log, file, err := setUpAt(c, level)
@@ -148,6 +151,22 @@ func checkMode(c *cli.Context) error {
 		return nil
 	}
 	return &usageError{command: "connect", err: err}
+}
+
+// checkAdminBind looks at the form alone: whether it can be bound, its port says.
+func checkAdminBind(c *cli.Context) error {
+	address := c.String("admin-bind")
+	if address == "" || strings.HasPrefix(address, "unix://") {
+		return nil
+	}
+	_, port, err := net.SplitHostPort(address)
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
+	if err != nil {
+		return &usageError{command: "connect", err: fmt.Errorf("-admin-bind %q: write it as host:port or unix:///path", address)}
+	}
+	return nil
 }
 
 // drainDelay is below 0 if the user says that there shall be none.

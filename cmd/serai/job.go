@@ -33,8 +33,8 @@ func jobCommand() *cli.Command {
 	}
 	for _, sub := range command.Subcommands {
 		sub.BashComplete = completeSpecs
-		sub.OnUsageError = func(_ *cli.Context, err error, _ bool) error {
-			return &usageError{command: "job " + sub.Name, err: err}
+		sub.OnUsageError = func(c *cli.Context, err error, _ bool) error {
+			return &usageError{command: "job " + sub.Name, err: plain(c, err)}
 		}
 	}
 	return command

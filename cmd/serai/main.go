@@ -50,15 +50,6 @@ func run(ctx context.Context, args []string) int {
 	return code
 }
 
-// usageError is a command line that is not understood.
-type usageError struct {
-	command string
-	err     error
-}
-
-func (e *usageError) Error() string { return e.err.Error() }
-func (e *usageError) Unwrap() error { return e.err }
-
 func app() *cli.App {
 	app := cli.NewApp()
 	app.Name = "serai"
@@ -78,19 +69,15 @@ func app() *cli.App {
 	}
 	app.Action = func(c *cli.Context) error {
 		if name := c.Args().First(); name != "" {
-			return &usageError{err: fmt.Errorf("there is no command %q", name)}
+			var names []string
+			for _, command := range c.App.Commands {
+				names = append(names, command.Name)
+			}
+			return &usageError{err: fmt.Errorf("there is no command %q%s", name, meant(name, names))}
 		}
 		return cli.ShowAppHelp(c)
 	}
 	return app
-}
-
-func usage(c *cli.Context, err error, _ bool) error {
-	name := ""
-	if c.Command != nil && c.Command.Name != c.App.Name {
-		name = c.Command.Name
-	}
-	return &usageError{command: name, err: err}
 }
 
 // noArguments refuses what stands after the flags: a forgotten dash, mostly.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -21,8 +22,11 @@ func observe(c *cli.Context, log *slog.Logger) (seen *telemetry.Observer, reopen
 	}
 	accessLog := telemetry.NewAccessLog(os.Stdout, log)
 	var config *telemetry.AccessLogConfig
-	if path := c.String("access-log"); path != "" {
-		config = &telemetry.AccessLogConfig{Path: path, Format: c.String("access-log-format")}
+	switch path, format := c.String("access-log"), c.String("access-log-format"); {
+	case path != "":
+		config = &telemetry.AccessLogConfig{Path: path, Format: format}
+	case format != "":
+		return nil, nil, &usageError{command: c.Command.Name, err: errors.New("-access-log-format goes with -access-log")}
 	}
 	commit, err := accessLog.Prepare(config)
 	if err != nil {
