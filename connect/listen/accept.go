@@ -31,7 +31,6 @@ func (l *listener) run() {
 		switch {
 		case err == nil:
 			pause = 0
-			l.accepted.Add(1)
 			l.take(conn)
 		case errors.Is(err, net.ErrClosed):
 			return
@@ -88,10 +87,8 @@ func (l *listener) wait(pause time.Duration) bool {
 // take chooses the chain of a connection and serves it. When the accept loop
 // has ended, the drains know of all that was accepted.
 func (l *listener) take(conn net.Conn) {
-	if l.active.Add(1) > int64(l.config.MaxConnections) {
-		l.gone()
-		l.overflow.Add(1)
-		conn.Close()
+	if l.open.Add(1) > int64(l.config.MaxConnections) {
+		l.refuse(conn, &l.overflow)
 		return
 	}
 	peer := &wire.Peer{Addr: addrPort(conn.RemoteAddr()), Local: addrPort(conn.LocalAddr())}
@@ -109,12 +106,6 @@ func (l *listener) take(conn net.Conn) {
 	}
 }
 
-// gone counts a connection that is one of l no more.
-func (l *listener) gone() {
-	l.active.Add(-1)
-	l.destroyed.Add(1)
-}
-
 // unmatched tells of a connection that no chain is for.
 func (l *listener) unmatched(peer *wire.Peer) {
 	if tell := l.spec.Load().Unmatched; tell != nil {
@@ -126,7 +117,7 @@ func (l *listener) unmatched(peer *wire.Peer) {
 func (l *listener) refuse(conn net.Conn, count *atomic.Int64) {
 	count.Add(1)
 	conn.Close()
-	l.gone()
+	l.open.Add(-1)
 }
 
 // hold registers a connection with its chain; nil if there is none for it. A
@@ -140,6 +131,8 @@ func (l *listener) hold(held *holder, a *Arrival) *Chain {
 		}
 		chain.drain.Add(held)
 		if l.spec.Load() == spec {
+			l.accepted.Add(1)
+			l.active.Add(1)
 			return chain
 		}
 		chain.drain.Remove(held)
@@ -148,7 +141,11 @@ func (l *listener) hold(held *holder, a *Arrival) *Chain {
 
 // serve takes one connection through the handshake to its handler.
 func (l *listener) serve(conn net.Conn, peer *wire.Peer, chain *Chain, held *holder) {
-	defer l.gone()
+	defer func() {
+		l.open.Add(-1) // first: who sees the end may come again
+		l.active.Add(-1)
+		l.destroyed.Add(1)
+	}()
 	defer chain.drain.Remove(held)
 	if chain.TLS != nil {
 		secured := l.handshake(conn, chain.TLS(), peer)

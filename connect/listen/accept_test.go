@@ -199,7 +199,7 @@ func TestLimits(t *testing.T) {
 		mustTalk(t, first)
 		mustTalk(t, second)
 		mustBeClosed(t, dial(t, address))
-		if got := only(t, s); got.Overflow != 1 || got.Active != 2 || got.Accepted != 3 {
+		if got := only(t, s); got.Overflow != 1 || got.Active != 2 || got.Accepted != 2 || got.Destroyed != 0 {
 			t.Errorf("%+v", got)
 		}
 		first.Close()

@@ -1,6 +1,7 @@
 package listen_test
 
 import (
+	"fmt"
 	"net"
 	"net/netip"
 	"testing"
@@ -34,7 +35,7 @@ func TestShutdownHandOff(t *testing.T) {
 		killed := startShutdown(t.Context(), s, 0)
 		eventually(t, "the socket closes", func() bool { return refuses(address) })
 		send(t, conn, headerOf(proxyproto.V2))
-		eventually(t, "handed off", func() bool { return stats(t, s, from.Name).Active == 0 && stats(t, s, to.Name).Pending == 1 })
+		eventually(t, "handed off", func() bool { return stats(t, s, from.Name).Pending == 0 && stats(t, s, to.Name).Pending == 1 })
 		mustTalk(t, conn)
 		mustGoOn(t, killed)
 		conn.Close()
@@ -76,30 +77,24 @@ func TestHandshakesAreShared(t *testing.T) {
 		spec.Name = spec.Address.String()
 	}
 	s := newSet(t, listen.Config{MaxHandshakes: most}, one, two, quiet)
-	flood := func(name string) (left int64) {
+	flood := func(name string, places int64) {
+		t.Helper()
 		for range most {
 			dial(t, stats(t, s, name).Address)
 		}
-		eventually(t, "all are taken or refused", func() bool {
+		eventually(t, fmt.Sprintf("%s has %d of %d places", name, places, most), func() bool {
 			got := stats(t, s, name)
-			left = got.Pending
-			return got.Accepted >= most && got.Pending == got.Active && got.Overflow+got.Active >= most
+			return got.Pending == places && got.Overflow == most-places
 		})
-		return left
 	}
-	if n := flood(one.Name); n != most/2 {
-		t.Errorf("one that is flooded has %d of %d places", n, most)
-	}
-	if n := flood(two.Name); n != 3 { // it leaves as many
-		t.Errorf("the second one has %d places", n)
-	}
+	flood(one.Name, most/2)
+	flood(two.Name, 3) // it leaves as many
 	conn := dial(t, stats(t, s, quiet.Name).Address)
 	send(t, conn, headerOf(proxyproto.V2))
 	mustTalk(t, conn)
 	conn.Close()
-	if n := flood(quiet.Name) + stats(t, s, one.Name).Pending + stats(t, s, two.Name).Pending; n > most {
-		t.Errorf("%d of %d places are taken", n, most)
-	}
+	eventually(t, "its place is free", func() bool { return stats(t, s, quiet.Name).Destroyed == 1 })
+	flood(quiet.Name, 2) // and one is left
 }
 
 // Connections that are handed off count for the limit of who gets them.
@@ -113,13 +108,17 @@ func TestHandOffOverTheLimit(t *testing.T) {
 		conn := dial(t, stats(t, s, from.Name).Address)
 		send(t, conn, headerOf(proxyproto.V2))
 		conns = append(conns, conn)
-		eventually(t, "it has come", func() bool { return stats(t, s, to.Name).Accepted == int64(len(conns)) })
+		eventually(t, "it has come", func() bool { got := stats(t, s, to.Name); return got.Active+got.Overflow == int64(len(conns)) })
 	}
 	mustTalk(t, conns[0])
 	mustTalk(t, conns[1])
 	mustBeClosed(t, conns[2])
-	eventually(t, "it has left", func() bool { return stats(t, s, to.Name).Active == 2 })
-	if got := stats(t, s, to.Name); got.Overflow != 1 || got.Destroyed != 1 {
+	conns[0].Close()
+	eventually(t, "there is room again", func() bool { return stats(t, s, to.Name).Destroyed == 1 })
+	again := dial(t, stats(t, s, from.Name).Address)
+	send(t, again, headerOf(proxyproto.V2))
+	mustTalk(t, again)
+	if got := stats(t, s, to.Name); got.Overflow != 1 || got.Accepted != 3 || got.Active != 2 {
 		t.Errorf("%+v", got)
 	}
 }

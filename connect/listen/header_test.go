@@ -147,8 +147,8 @@ func TestProxyHeaderMissing(t *testing.T) {
 	// Who comes and leaves is nobody's business.
 	s := newSet(t, listen.Config{}, behind(&listen.ProxyHeader{}, chain(h)))
 	dial(t, only(t, s).Address).Close()
-	eventually(t, "gone", func() bool { got := only(t, s); return got.Accepted == 1 && got.Active == 0 })
-	if got := only(t, s); got.BadProxyHeaders != 0 {
+	eventually(t, "gone", func() bool { return only(t, s).Left == 1 })
+	if got := only(t, s); got.BadProxyHeaders != 0 || got.Accepted != 0 {
 		t.Errorf("%+v", got)
 	}
 }
@@ -160,11 +160,11 @@ func TestProxyHeaderPending(t *testing.T) {
 	s := newSet(t, listen.Config{MaxHandshakes: 3}, behind(&listen.ProxyHeader{}, chain(h)))
 	address := only(t, s).Address
 	quick, slow := dial(t, address), dial(t, address)
-	eventually(t, "accepted", func() bool { return only(t, s).Active == 2 })
+	eventually(t, "accepted", func() bool { return only(t, s).Pending == 2 })
 	eventually(t, "one too many", func() bool {
 		conn := dial(t, address)
 		defer conn.Close()
-		eventually(t, "accepted", func() bool { return only(t, s).Active >= 2 })
+		eventually(t, "accepted", func() bool { return only(t, s).Pending >= 2 })
 		return only(t, s).Overflow > 0
 	})
 	ctx, cancel := context.WithCancel(t.Context())
@@ -175,7 +175,7 @@ func TestProxyHeaderPending(t *testing.T) {
 	mustTalk(t, quick)
 	mustGoOn(t, killed)
 	quick.Close()
-	eventually(t, "one is left", func() bool { return only(t, s).Active == 1 })
+	eventually(t, "one is left", func() bool { got := only(t, s); return got.Active == 0 && got.Pending == 1 })
 	mustGoOn(t, killed)
 	cancel()
 	mustKill(t, killed, 1)

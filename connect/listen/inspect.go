@@ -40,7 +40,7 @@ func (l *listener) arrive(conn net.Conn, a *Arrival, held *holder) {
 		}
 		if at != l {
 			switch next := at.spec.Load(); {
-			case at.active.Load() > int64(at.config.MaxConnections):
+			case at.open.Load() > int64(at.config.MaxConnections):
 				same, count = nil, &at.overflow
 			case next.looksFirst():
 				same, count = at.find(same, a, next)
@@ -70,7 +70,7 @@ func (l *listener) handOff(address netip.AddrPort, held *holder) *listener {
 		return l
 	}
 	l.pending.Remove(held)
-	l.gone()
+	l.open.Add(-1)
 	return other
 }
 

@@ -123,15 +123,15 @@ func TestInspectLeft(t *testing.T) {
 	s := newSet(t, listen.Config{}, looking(mesh.Inspect{TLS: true, HTTP: true}, listen.Single(chain(h))))
 	conn := dial(t, only(t, s).Address)
 	conn.Close()
-	eventually(t, "the check has left", func() bool { return only(t, s).Active == 0 && only(t, s).Accepted == 1 })
+	eventually(t, "the check has left", func() bool { return only(t, s).Left == 1 })
 	got := only(t, s)
-	if got.Left != 1 || got.FilterErrors != 0 || got.FilterTimeouts != 0 || got.NoChain != 0 || h.served.Load() != 0 {
+	if got.Accepted != 0 || got.FilterErrors != 0 || got.FilterTimeouts != 0 || got.NoChain != 0 || h.served.Load() != 0 {
 		t.Errorf("%+v", got)
 	}
 	broken := dial(t, got.Address)
 	send(t, broken, []byte{22, 3, 1, 1, 0, 1})
 	broken.Close()
-	eventually(t, "the broken one is closed", func() bool { return only(t, s).FilterErrors == 1 && only(t, s).Active == 0 })
+	eventually(t, "the broken one is closed", func() bool { return only(t, s).FilterErrors == 1 && only(t, s).Pending == 0 })
 }
 
 func TestInspectTooLarge(t *testing.T) {

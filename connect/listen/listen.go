@@ -154,10 +154,9 @@ type Stats struct {
 	StatName string
 	// Bound is false while the address cannot be bound.
 	Bound bool
-	// Accepted counts connections, Active are those that live.
-	Accepted, Active int64
-	// Destroyed have ended, for whatever reason.
-	Destroyed int64
+	// Accepted counts connections that have found a chain, of which Active live and
+	// Destroyed have ended, for whatever reason. As with Envoy others count below alone.
+	Accepted, Active, Destroyed int64
 	// Overflow were closed for a limit, NoChain since no chain matched,
 	// BadHandshakes since TLS failed, but not those that left without a word,
 	// BadProxyHeaders for a header of the PROXY protocol that was missing, broken or
@@ -217,6 +216,8 @@ type listener struct {
 	places  *places // of the set
 	shaking int     // of the places, those that are taken here
 
+	// open are all sockets, those without a chain included
+	open                             atomic.Int64
 	accepted, active, destroyed      atomic.Int64
 	overflow, noChain, badHandshakes atomic.Int64
 	secured                          mtls.Handshakes

@@ -49,7 +49,7 @@ func (s *Set) settle() {
 	for _, l := range s.past {
 		switch name := l.statName(); {
 		case !living[name]:
-		case l.active.Load() > 0:
+		case l.open.Load() > 0:
 			left = append(left, l)
 		default:
 			one := l.stats()

@@ -219,8 +219,7 @@ func (s *Set) receive(address netip.AddrPort, from *listener, held *holder) *lis
 	if l == nil || l == from {
 		return nil
 	}
-	l.accepted.Add(1)
-	l.active.Add(1)
+	l.open.Add(1)
 	l.pending.Add(held)
 	return l
 }
