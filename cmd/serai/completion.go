@@ -11,6 +11,7 @@ const bashCompletion = `_serai() {
   cur="${COMP_WORDS[COMP_CWORD]}"
   if [[ "$cur" == -* ]]; then
     opts=$("${COMP_WORDS[@]:0:$COMP_CWORD}" "$cur" --generate-bash-completion 2>/dev/null)
+    [[ "$cur" == --* ]] || opts="${opts//--/-}"
   else
     opts=$("${COMP_WORDS[@]:0:$COMP_CWORD}" --generate-bash-completion 2>/dev/null)
   fi
@@ -21,14 +22,28 @@ complete -o default -F _serai serai
 
 const zshCompletion = "autoload -U +X bashcompinit && bashcompinit\n" + bashCompletion
 
-const fishCompletion = `complete -c serai -f -a '(set -l words (commandline -opc); $words --generate-bash-completion 2>/dev/null)'
+const fishCompletion = `function __serai
+  set -l words (commandline -opc)
+  set -l word (commandline -ct)
+  switch $word
+    case '--*'
+      $words $word --generate-bash-completion 2>/dev/null
+    case '-*'
+      $words $word --generate-bash-completion 2>/dev/null | string replace -r '^--' '-'
+    case '*'
+      $words --generate-bash-completion 2>/dev/null
+  end
+end
+complete -c serai -f -a '(__serai)'
 `
 
 func completionCommand() *cli.Command {
 	return &cli.Command{
-		Name:      "completion",
-		Usage:     "print the shell completion script",
-		ArgsUsage: "bash|zsh|fish",
+		Name:            "completion",
+		Usage:           "print the shell completion script",
+		ArgsUsage:       "bash|zsh|fish",
+		HideHelpCommand: true,
+		BashComplete:    func(c *cli.Context) { fmt.Fprintln(c.App.Writer, "bash\nzsh\nfish") },
 		Description: "Examples:\n\n" +
 			"  source <(serai completion bash)\n" +
 			"  serai completion fish > ~/.config/fish/completions/serai.fish",
