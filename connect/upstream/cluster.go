@@ -22,8 +22,8 @@ type Cluster struct {
 	// named keeps connections that are made for names of requests.
 	named named
 
-	// lookedUp is when names were last looked up, in Unix nanoseconds; 0 means
-	// that they should be at once.
+	// lookedUp is when names were last looked up, in Unix nanoseconds, negative as long
+	// as they are being; 0 means that they should be at once.
 	lookedUp atomic.Int64
 	names    names
 	checks   checks

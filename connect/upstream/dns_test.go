@@ -3,10 +3,12 @@ package upstream_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -280,6 +282,67 @@ func TestDNSIsAwaited(t *testing.T) {
 		cancel()
 		if err := <-done; err != nil {
 			t.Error(err)
+		}
+	})
+}
+
+// A name that comes, or takes the place of another, is looked up at once, whatever Run
+// is at.
+func TestDNSAtOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		z := &zone{hosts: map[string][]string{"a": {"10.0.0.1"}, "b": {"10.0.0.2"}}}
+		s := newSet(t)
+		s.Resolve(z.lookup)
+		run(t, s)
+		began := time.Now()
+		for n := range 50 {
+			var all []*mesh.Cluster
+			for i := range 200 { // as likely before it as behind
+				all = append(all, static(fmt.Sprintf("%d/%d", n, i), at("10.0.0.3:1")))
+			}
+			host, want := "a", "10.0.0.1:1"
+			if n%2 == 1 {
+				host, want = "b", "10.0.0.2:1"
+			}
+			named := dns(mesh.ClusterStrictDNS, host+":1")
+			if named.Name = "named"; n%4 < 2 {
+				named.Name = "other"
+			}
+			commit(t, s, append(all, named)...)
+			synctest.Wait()
+			if got := s.Cluster(named.Name).Schedule(); len(got) != 1 || got[0] != want {
+				t.Fatalf("%d: %v, want %s", n, got, want)
+			}
+		}
+		if time.Since(began) != 0 {
+			t.Error("time has gone by")
+		}
+	})
+}
+
+// A lookup that takes long is waited for before there is another one.
+func TestDNSOneLookup(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var asked atomic.Int64
+		s := newSet(t)
+		s.Resolve(func(ctx context.Context, _, _ string) ([]netip.Addr, error) {
+			asked.Add(1)
+			<-ctx.Done()
+			return nil, ctx.Err()
+		})
+		definition := dns(mesh.ClusterStrictDNS, "a:1")
+		definition.DNS.Refresh = time.Second
+		commit(t, s, definition)
+		run(t, s)
+		<-time.After(4500 * time.Millisecond)
+		if n := asked.Load(); n != 1 {
+			t.Errorf("%d lookups while the first is under way", n)
+		}
+		<-time.After(3 * time.Second)
+		if n := asked.Load(); n != 2 {
+			t.Errorf("%d lookups, the first of which is over", n)
 		}
 	})
 }

@@ -136,16 +136,17 @@ func (n *names) known() {
 
 // refresh starts a lookup if it is time.
 func (r *resolver) refresh(ctx context.Context, c *Cluster, now time.Time) {
+	last, began := c.lookedUp.Load(), now.UnixNano()
 	cfg := c.config.Load()
-	if !cfg.named() {
+	every := c.names.every(&cfg.DNS)
+	if !cfg.named() || last < 0 || began >= last && began-last < int64(every) || !c.lookedUp.CompareAndSwap(last, -began) {
 		return
 	}
-	every := c.names.every(&cfg.DNS)
-	last := c.lookedUp.Load()
-	if now.UnixNano()-last < int64(every) || !c.lookedUp.CompareAndSwap(last, now.UnixNano()) {
+	if cfg = c.config.Load(); !cfg.named() { // whoever changes it from now on asks for a lookup of his own
 		return
 	}
 	r.running.Go(func() {
+		defer c.lookedUp.CompareAndSwap(-began, began)
 		patience, cancel := context.WithTimeout(ctx, max(every, defaultRefresh))
 		defer cancel()
 		by, servers := r.set.lookup, (*nameservers)(nil)

@@ -181,12 +181,17 @@ func (s *Set) commit(next map[string]*mesh.Cluster, compiled map[string]*config)
 		}
 	}
 	var left []string // sets of endpoints that somebody has used
+	look := false
 	for name, fresh := range compiled {
 		c := clusters[name]
 		left = s.use(c, c.config.Load(), fresh, left)
 		s.configure(c, fresh)
+		look = look || fresh.named() || fresh.Check != nil
 	}
 	s.clusters.Store(&clusters)
+	if look {
+		s.nudge() // now that Run finds those that are new
+	}
 	for name, gone := range current {
 		if clusters[name] == nil {
 			left = s.use(gone, gone.config.Load(), nil, left)
@@ -257,7 +262,6 @@ func (s *Set) configure(c *Cluster, fresh *config) {
 		c.setEndpoints(nil, keep)
 		c.names.anew()
 		c.lookedUp.Store(0)
-		s.nudge()
 	}
 }
 

@@ -1,7 +1,6 @@
 package upstream_test
 
 import (
-	"context"
 	"encoding/pem"
 	"fmt"
 	"io"
@@ -11,7 +10,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -283,29 +281,6 @@ func TestDNSRemoved(t *testing.T) {
 	if n := len(c.Hosts()); n != 0 {
 		t.Errorf("%d hosts", n)
 	}
-}
-
-// The first lookup does not wait for the next tick, and later ones for theirs.
-func TestDNSAtOnce(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		s := newSet(t)
-		ctx, cancel := context.WithCancel(t.Context())
-		defer cancel()
-		ended := make(chan error)
-		go func() { ended <- s.Run(ctx) }()
-		synctest.Wait()
-		begin := time.Now()
-		commit(t, s, dns(mesh.ClusterStrictDNS, "127.0.0.1:1"))
-		eventually(t, "an address", func() bool { return s.Cluster("c").Healthy() == 1 })
-		if waited := time.Since(begin); waited > 100*time.Millisecond {
-			t.Errorf("found after %v", waited)
-		}
-		cancel()
-		if err := <-ended; err != nil {
-			t.Error(err)
-		}
-	})
 }
 
 func TestHostAddress(t *testing.T) {
