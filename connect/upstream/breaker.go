@@ -171,13 +171,13 @@ func (q *queue) wake(h *Host, shared bool, o offer) bool {
 	return false
 }
 
-// places tells the first n that wait for a shared connection of h to look. They are
-// taken at one time, so that who has looked in vain and waits again is not told twice.
-func (q *queue) places(h *Host, n int) {
+// places tells the first n that wait for a connection of h, shared or not, to look. They
+// are taken at one time, so that who has looked in vain and waits again is not told twice.
+func (q *queue) places(h *Host, shared bool, n int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.all = slices.DeleteFunc(q.all, func(w *waiter) bool {
-		if n <= 0 || w.host != h || !w.shared {
+		if n <= 0 || w.host != h || w.shared != shared {
 			return false
 		}
 		n--

@@ -2,6 +2,7 @@ package upstream_test
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net/http"
@@ -156,5 +157,41 @@ func TestNegotiatedOthers(t *testing.T) {
 	req.Authority = "a.example.com"
 	if got := do(t, c, req); got.Body != "HTTP/2.0" {
 		t.Errorf("by its name: %+v", got)
+	}
+}
+
+// Who waits for a connection, of which there may be one, has a place on it when that turns
+// out to be shared.
+func TestNegotiatedQueue(t *testing.T) {
+	t.Parallel()
+	gate := make(chan struct{})
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, r.Proto) }))
+	server.EnableHTTP2 = true
+	server.TLS = &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+		<-gate
+		return nil, nil //nolint:nilnil // as it is
+	}}
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	definition := limited(1, 10, at(server.Listener.Addr().String()))
+	definition.Protocol = mesh.Negotiated
+	definition.TLS = &mesh.UpstreamTLS{Roots: roots(t), AnyPeer: true}
+	c := newSet(t, definition).Cluster("c")
+	var asking sync.WaitGroup
+	for range 4 {
+		asking.Go(func() {
+			x := newExchange()
+			defer x.Done(time.Now())
+			x.Deadline = time.Now().Add(time.Minute)
+			if got := finish(t, x, c, request(http.MethodGet, "")); got.Body != "HTTP/2.0" {
+				t.Errorf("%+v", got)
+			}
+		})
+	}
+	eventually(t, "three to wait for the first", func() bool { return c.Queued() == 3 })
+	close(gate)
+	asking.Wait()
+	if s := c.Stats(); s.Connects != 1 || s.Pending != 0 || s.Active != 0 {
+		t.Errorf("%+v", s)
 	}
 }

@@ -252,6 +252,9 @@ func (c *Cluster) connectFor(x *wire.Exchange, host *Host) (*lease, error) {
 		var o offer
 		err := c.patiently(x, func(ctx context.Context) (err error) {
 			o, err = c.wait(ctx, host, false, func() (offer, bool) {
+				if host.spoken.Load() == 2 {
+					return offer{}, true
+				}
 				if l := host.pool.get(time.Time{}, false); l != nil {
 					return offer{lease: l}, true
 				}
@@ -261,6 +264,9 @@ func (c *Cluster) connectFor(x *wire.Exchange, host *Host) (*lease, error) {
 		})
 		if err != nil || o.lease != nil {
 			return o.lease, err
+		}
+		if !o.slot {
+			return nil, errShared
 		}
 	}
 	cfg := c.config.Load()
@@ -280,8 +286,8 @@ func (c *Cluster) connectFor(x *wire.Exchange, host *Host) (*lease, error) {
 	return c.lease(cfg, host, made, peer), nil
 }
 
-// errShared: the connection that was made for one exchange is one of HTTP/2, on which
-// there are places now.
+// errShared: the connection that was made for one exchange, or that one waited for, is one
+// of HTTP/2, on which there are places.
 var errShared = errors.New("it is shared")
 
 // agreed is the protocol that TLS has agreed on; "" for none.

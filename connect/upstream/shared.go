@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/http"
 	"slices"
@@ -184,7 +185,7 @@ func (c *Cluster) makeFor(ctx context.Context, host *Host, d *dialing, use bool)
 	if s.closed {
 		conn.Retire() // who holds a place may still begin
 	} else if c.queue.waiting.Load() > 0 {
-		c.queue.places(host, cmp.Or(cfg.HTTP2Options.MaxStreams, http2.DefaultMaxStreams))
+		c.queue.places(host, true, cmp.Or(cfg.HTTP2Options.MaxStreams, http2.DefaultMaxStreams))
 	}
 	return conn, nil
 }
@@ -232,7 +233,8 @@ func (c *Cluster) adopt(cfg *config, host *Host, made net.Conn, peer *wire.Peer)
 	if s.closed {
 		conn.Retire()
 	} else if c.queue.waiting.Load() > 0 {
-		c.queue.places(host, cmp.Or(cfg.HTTP2Options.MaxStreams, http2.DefaultMaxStreams))
+		c.queue.places(host, false, math.MaxInt) // there are none but shared ones
+		c.queue.places(host, true, cmp.Or(cfg.HTTP2Options.MaxStreams, http2.DefaultMaxStreams))
 	}
 }
 
