@@ -268,8 +268,10 @@ type checks struct {
 	attempt, success, failure, network, verify atomic.Int64
 
 	mu sync.Mutex // guards:
-	// first is closed when all hosts were asked once; nil if they were.
+	// first is closed when a host may be used, or all were asked once; nil if so.
 	first chan struct{}
+	// opening says that not all were asked once since none had been.
+	opening bool
 }
 
 // await lets wait who finds no host, if none was asked yet.
@@ -279,18 +281,22 @@ func (s *checks) await(all []*Host) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.opening = true
 	if s.first == nil {
 		s.first = make(chan struct{})
 	}
 }
 
-// settle lets go on who waits, if all were asked.
-func (s *checks) settle(all []*Host) {
-	if !diagnosed(all) {
+// settle lets go on who waits, if by the plan in force a host may be used, or all were
+// asked.
+func (s *checks) settle(plan *hosts) {
+	all := diagnosed(plan.all)
+	if !all && plan.usable == 0 {
 		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.opening = s.opening && !all
 	if s.first != nil {
 		close(s.first)
 		s.first = nil
@@ -301,6 +307,13 @@ func (s *checks) unknown() <-chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.first
+}
+
+// open tells whether not all hosts were asked once since none had been.
+func (s *checks) open() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.opening
 }
 
 // CheckStats are the counters of health checks.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/serai-net/serai/connect/mesh"
 	"github.com/serai-net/serai/connect/upstream"
+	"github.com/serai-net/serai/connect/wire"
 )
 
 func checked(c *mesh.Cluster) *mesh.Cluster {
@@ -60,6 +61,30 @@ func TestChecks(t *testing.T) {
 	}
 	commit(t, s, static("c", at(address)))
 	eventually(t, "nobody to ask", healthy(1))
+}
+
+// A host that does not answer its first check holds nobody up while another one has passed.
+func TestFirstChecks(t *testing.T) {
+	t.Parallel()
+	definition := checked(static("c", at(silent(t)), at(named(t, "other"))))
+	definition.Check.Timeout = time.Hour
+	definition.ConnectTimeout = time.Hour
+	definition.PanicPercent = 50
+	s := newSet(t, definition)
+	run(t, s)
+	for range 10 {
+		x := newExchange()
+		x.Deadline = time.Now().Add(time.Minute)
+		if got := finish(t, x, s.Cluster("c"), request(http.MethodGet, "")); got.Body != "other " {
+			t.Errorf("%+v", got)
+		}
+		x.Done(time.Now())
+	}
+	conn, host, err := s.Cluster("c").Dial(t.Context(), wire.Choice{})
+	if err != nil || host.Address() != s.Cluster("c").Hosts()[1].Address() {
+		t.Fatalf("dial: %v, %v", host, err)
+	}
+	conn.Close()
 }
 
 // TestRaceInTurn has families take turns.

@@ -74,21 +74,6 @@ func (c *Cluster) Healthy() int {
 	return anyOf(members).hosts.Load().usable
 }
 
-// unknown is closed when it is known what hosts there are and how they are; nil if it is,
-// or if nobody is to wait for it.
-func (c *Cluster) unknown() <-chan struct{} {
-	cfg := c.config.Load()
-	if cfg.Check == nil && (!cfg.named() || cfg.DNS.NoWait) {
-		return nil
-	}
-	if cfg.named() && !cfg.DNS.NoWait {
-		if first := c.names.unknown(); first != nil {
-			return first
-		}
-	}
-	return c.checks.unknown()
-}
-
 // maxDepth bounds aggregates in aggregates.
 const maxDepth = 4
 

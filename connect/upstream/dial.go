@@ -59,8 +59,8 @@ func (c *Cluster) dialAny(ctx context.Context, p preference, http2 bool) (net.Co
 	var asked *Host
 	for n := range maxTries {
 		host := c.pick(time.Now(), p, tried[:n])
-		if host == nil && n == 0 && c.unknown() != nil && c.awaitHosts(ctx) == nil {
-			host = c.pick(time.Now(), p, nil)
+		if host == nil && n == 0 && c.awaitHosts(ctx) == nil {
+			host = c.pick(time.Now(), p, nil) // also if there was nothing to wait for: they may have come since
 		}
 		if host == nil {
 			break

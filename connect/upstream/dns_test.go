@@ -253,35 +253,44 @@ func TestDNSRetries(t *testing.T) {
 	}
 }
 
-// What comes before the first answer of DNS waits for it, and not for ever.
+// What comes before the first answer of DNS waits for it, and not for ever; how long a
+// connection may take says nothing of it.
 func TestDNSIsAwaited(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		z := &zone{hosts: map[string][]string{"a": {"127.0.0.1"}}, gate: make(chan struct{})}
 		s := newSet(t)
-		s.Resolve(z.lookup)
+		s.Resolve(func(ctx context.Context, network, host string) ([]netip.Addr, error) {
+			return z.lookup(context.WithoutCancel(ctx), network, host)
+		})
 		definition := dns(mesh.ClusterStrictDNS, "a:1")
 		definition.ConnectTimeout = time.Second
 		commit(t, s, definition)
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan error, 1)
-		go func() { done <- s.Run(ctx) }()
+		run(t, s)
 		began := time.Now()
-		if _, _, err := s.Cluster("c").Dial(ctx, wire.Choice{}); wire.AsFault(err).Flag != wire.FlagNoHealthyUpstream || time.Since(began) != time.Second {
+		if _, _, err := s.Cluster("c").Dial(t.Context(), wire.Choice{}); wire.AsFault(err).Flag != wire.FlagNoHealthyUpstream || time.Since(began) != 5*time.Second {
 			t.Errorf("after %v: %v", time.Since(began), err)
 		}
-		if got := do(t, s.Cluster("c"), request(http.MethodGet, "")); got.Status != 503 || got.Flag != wire.FlagNoHealthyUpstream || time.Since(began) != 2*time.Second {
+		if got := do(t, s.Cluster("c"), request(http.MethodGet, "")); got.Status != 503 || got.Flag != wire.FlagNoHealthyUpstream || time.Since(began) != 10*time.Second {
 			t.Errorf("after %v: %+v", time.Since(began), got)
 		}
-		time.AfterFunc(time.Second/2, func() { close(z.gate) })
+		late := newExchange()
+		late.Deadline = time.Now().Add(time.Second)
+		if got := finish(t, late, s.Cluster("c"), request(http.MethodGet, "")); got.Status != 504 || got.Flag != wire.FlagUpstreamTimeout || time.Since(began) != 11*time.Second {
+			t.Errorf("after %v: %+v", time.Since(began), got)
+		}
+		late.Done(time.Now())
+		gone := newExchange()
+		time.AfterFunc(time.Second, func() { gone.Abort(wire.ErrClientGone) })
+		if got := finish(t, gone, s.Cluster("c"), request(http.MethodGet, "")); got.Flag != wire.FlagDownstreamReset {
+			t.Errorf("without its client: %+v", got)
+		}
+		gone.Done(time.Now())
+		time.AfterFunc(3*time.Second, func() { close(z.gate) })
 		began = time.Now()
 		// Nobody is there, which is what was to be found out.
-		if got := do(t, s.Cluster("c"), request(http.MethodGet, "")); got.Flag != wire.FlagUpstreamConnect || time.Since(began) != time.Second/2 {
+		if got := do(t, s.Cluster("c"), request(http.MethodGet, "")); got.Flag != wire.FlagUpstreamConnect || time.Since(began) != 3*time.Second {
 			t.Errorf("after %v: %+v", time.Since(began), got)
-		}
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
 		}
 	})
 }

@@ -77,7 +77,6 @@ func (c *Cluster) setEndpoints(set *mesh.EndpointSet, keep bool) {
 	}
 	c.checks.await(all)
 	c.plan(all, now)
-	c.checks.settle(all) // the last that nobody had asked may be gone
 	if len(fresh) > 0 && c.config.Load().Check != nil {
 		c.checks.on.Store(true)
 		c.set.nudge()
@@ -97,7 +96,7 @@ func (c *Cluster) plan(all []*Host, now time.Time) {
 		where = c.set.where
 	}
 	panicPercent := c.config.Load().PanicPercent
-	if c.config.Load().Check != nil && c.checks.unknown() != nil && !diagnosed(all) {
+	if c.config.Load().Check != nil && c.checks.open() && !diagnosed(all) {
 		panicPercent = 0 // it is not known that they are unhealthy: they are waited for
 	}
 	next.plan(&c.config.Load().Balance, cmp.Or(c.factor, overprovision), where, panicPercent, now)
@@ -108,6 +107,7 @@ func (c *Cluster) plan(all []*Host, now time.Time) {
 		c.panics.Add(1)
 	}
 	c.hosts.Store(next)
+	c.checks.settle(next)
 }
 
 // set is the endpoints as they were given.

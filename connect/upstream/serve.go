@@ -40,7 +40,10 @@ func (c *Cluster) Serve(x *wire.Exchange, req *wire.Request) (*wire.Response, er
 		now := time.Now()
 		host := c.pick(now, prefer, passed)
 		if host == nil && last == nil {
-			host = c.pickNamed(x, prefer)
+			var err error
+			if host, err = c.pickFirst(x, prefer); err != nil {
+				return nil, err
+			}
 		}
 		if host == nil {
 			return nil, c.without(last)
@@ -78,37 +81,6 @@ func (c *Cluster) Serve(x *wire.Exchange, req *wire.Request) (*wire.Response, er
 			passed = append(passed, host)
 		}
 		c.repeats.Add(1)
-	}
-}
-
-// pickNamed waits for names that were never looked up, and hosts that were never asked
-// for their health, and picks a host then; nil if there is still none, or nothing to
-// wait for.
-func (c *Cluster) pickNamed(x *wire.Exchange, p preference) *Host {
-	if c.unknown() == nil {
-		return nil
-	}
-	err := c.patiently(x, func(ctx context.Context) error { return c.awaitHosts(ctx) })
-	if err != nil {
-		return nil
-	}
-	return c.pick(time.Now(), p, nil)
-}
-
-// awaitHosts waits until the hosts are known, for as long as a connection may take.
-func (c *Cluster) awaitHosts(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, c.config.Load().connectTimeout())
-	defer cancel()
-	for {
-		first := c.unknown()
-		if first == nil {
-			return nil
-		}
-		select {
-		case <-first:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
 	}
 }
 

@@ -347,9 +347,7 @@ func (s *Set) sweep(ctx context.Context, lookups *resolver, now time.Time) {
 		c.examine(now)
 		if c.stale.Swap(false) || hs.ramping {
 			s.mu.Lock()
-			all := c.hosts.Load().all
-			c.plan(all, now)
-			c.checks.settle(all)
+			c.plan(c.hosts.Load().all, now)
 			s.mu.Unlock()
 		}
 	}
