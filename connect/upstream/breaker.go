@@ -16,7 +16,9 @@ import (
 //
 //	requests     exchanges under way with the cluster (max_requests)
 //	connections  to all hosts; one host may always have one for HTTP/1 and one for
-//	             HTTP/2, else those of one would keep the other waiting (max_connections)
+//	             HTTP/2, else those of one would keep the other waiting (max_connections).
+//	             Where connections are for one name, it is one for all names, which
+//	             clients make up: those that are idle make room for other names
 //	pending      exchanges without a connection: it is being made, or there are
 //	             max_connections and they wait for one, in order (max_pending_requests)
 //	retries      by a policy, under way (max_retries, or the budget)
@@ -61,12 +63,17 @@ func (c *Cluster) reserve(h *Host, shared bool) bool {
 			return true
 		}
 	}
-	if h.connsOf(shared).CompareAndSwap(0, 1) {
-		c.conns.Add(1) // one it may have
-		h.counted(1)
-		return true
+	// One it may have.
+	if h.parent != nil {
+		if !h.parent.byName.CompareAndSwap(0, 1) {
+			return false
+		}
+		h.connsOf(shared).Add(1)
+	} else if !h.connsOf(shared).CompareAndSwap(0, 1) {
+		return false
 	}
-	return false
+	c.conns.Add(1)
+	return true
 }
 
 // freed counts a connection that is no more, or that was not made after all.
@@ -150,18 +157,22 @@ func (q *queue) removeLocked(w *waiter) bool {
 	return true
 }
 
-// hand gives an idle connection to the first that waits for its host.
+// hand gives an idle connection to the first that waits for its host. One that serves one
+// name is given only to who is the first of all.
 func (q *queue) hand(h *Host, l *lease) bool {
 	return q.wake(h, false, offer{lease: l})
 }
 
 // place tells the first that waits for a shared connection of h to look.
-func (q *queue) place(h *Host) { q.wake(h, true, offer{}) }
+func (q *queue) place(h *Host) bool { return q.wake(h, true, offer{}) }
 
 func (q *queue) wake(h *Host, shared bool, o offer) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for _, w := range q.all {
+	for i, w := range q.all {
+		if h.parent != nil && !shared && i > 0 {
+			break
+		}
 		if w.host == h && w.shared == shared {
 			q.removeLocked(w)
 			w.got <- o
@@ -214,6 +225,9 @@ func (c *Cluster) wait(ctx context.Context, h *Host, shared bool, look func() (o
 		}
 		return o, nil
 	}
+	if h.parent != nil {
+		c.named.makeRoom()
+	}
 	select {
 	case o := <-w.got:
 		return o, nil
@@ -253,6 +267,6 @@ func (c *Cluster) giveBack(h *Host, shared bool, o offer) {
 	case o.slot:
 		c.freed(h, shared)
 	default:
-		c.queue.place(h)
+		h.vacant()
 	}
 }

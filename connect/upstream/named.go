@@ -11,7 +11,7 @@ import (
 )
 
 // maxNames bounds the names for which a cluster has connections of their own, on all of
-// its hosts: each may have one more than limits allow.
+// its hosts.
 const maxNames = 1024
 
 // named keeps the connections of a cluster where they are made for the names that
@@ -149,6 +149,18 @@ func (n *named) sweep(limit, oldest, now time.Time) (idle int64) {
 		}
 	}
 	return idle
+}
+
+// makeRoom closes an idle connection of the name that was not asked for the longest and has
+// one, so that another may have it.
+func (n *named) makeRoom() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for e := n.order.Back(); e != nil; e = e.Prev() {
+		if at, ok := e.Value.(*byName); ok && (at.host.pool.makeRoom() || at.host.shared.makeRoom()) {
+			return
+		}
+	}
 }
 
 // close closes what of h is idle, and the rest when it becomes so.

@@ -195,3 +195,41 @@ func TestNegotiatedQueue(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 }
+
+// However many names clients make up, there are no more connections than there may be: who
+// asks for another name has the place of one that is idle, or waits.
+func TestNamesLimit(t *testing.T) {
+	t.Parallel()
+	for _, protocol := range []mesh.Protocol{mesh.HTTP1, mesh.HTTP2, mesh.Negotiated} {
+		server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, r.TLS.ServerName) }))
+		server.EnableHTTP2 = true
+		server.StartTLS()
+		t.Cleanup(server.Close)
+		definition := limited(2, 1000, at(server.Listener.Addr().String()))
+		definition.Protocol = protocol
+		definition.TLS = &mesh.UpstreamTLS{Roots: roots(t), AnyPeer: true, AutoSNI: true}
+		c := newSet(t, definition).Cluster("c")
+		var asking sync.WaitGroup
+		for n := range 8 {
+			asking.Go(func() {
+				for range 10 {
+					x := newExchange()
+					x.Deadline = time.Now().Add(time.Minute)
+					req := request(http.MethodGet, "")
+					req.Authority = fmt.Sprintf("name-%d.example", n)
+					if got := finish(t, x, c, req); got.Body != req.Authority {
+						t.Errorf("protocol %d: %+v", protocol, got)
+					}
+					x.Done(time.Now())
+					if n := c.Stats().Conns; n > 2 {
+						t.Errorf("protocol %d: %d connections", protocol, n)
+					}
+				}
+			})
+		}
+		asking.Wait()
+		if s := c.Stats(); s.Pending != 0 || s.Active != 0 || c.Queued() != 0 {
+			t.Errorf("protocol %d: %+v", protocol, s)
+		}
+	}
+}

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -71,15 +72,30 @@ func (l *lease) close(ours bool) {
 
 // give puts an idle connection to use: for an exchange that waits, or for one to come.
 func (h *Host) give(l *lease) {
-	if c := h.cluster; c.queue.waiting.Load() == 0 || !c.queue.hand(h, l) {
-		h.pool.put(l)
-		// One that began to wait meanwhile may not have seen it.
-		if c.queue.waiting.Load() > 0 {
-			if l = h.pool.get(time.Time{}, false); l != nil && !c.queue.hand(h, l) {
-				h.pool.put(l)
-			}
+	c := h.cluster
+	if c.queue.waiting.Load() > 0 && h.offer(l) {
+		return
+	}
+	h.pool.put(l)
+	// One that began to wait meanwhile may not have seen it.
+	if c.queue.waiting.Load() > 0 {
+		if l = h.pool.get(time.Time{}, false); l != nil && !h.offer(l) {
+			h.pool.put(l)
 		}
 	}
+}
+
+// offer gives an idle connection to who waits, if it is of use to him: if not by itself,
+// then by its end where it serves one name and there may be one for another instead.
+func (h *Host) offer(l *lease) bool {
+	if h.cluster.queue.hand(h, l) {
+		return true
+	}
+	if h.parent == nil {
+		return false
+	}
+	l.close(true)
+	return true
 }
 
 // pool keeps idle HTTP/1 connections; the one used last is taken first, so that
@@ -131,6 +147,21 @@ func (p *pool) put(l *lease) {
 	if full {
 		l.close(true)
 	}
+}
+
+// makeRoom closes the connection that was used last but the longest ago, and tells whether
+// there was one.
+func (p *pool) makeRoom() bool {
+	p.mu.Lock()
+	if len(p.idle) == 0 {
+		p.mu.Unlock()
+		return false
+	}
+	l := p.idle[0].lease
+	p.idle = slices.Delete(p.idle, 0, 1)
+	p.mu.Unlock()
+	l.close(true)
+	return true
 }
 
 // sweep closes connections that nobody has used since limit, or that were made

@@ -259,9 +259,30 @@ func (c *Cluster) shared(cfg *config, host *Host, made net.Conn, peer *wire.Peer
 // released is called when an exchange has given its place back. It must not wait.
 func (h *Host) released() {
 	h.busy(-1)
-	if q := &h.cluster.queue; q.waiting.Load() > 0 {
-		q.place(h)
+	if h.cluster.queue.waiting.Load() > 0 {
+		h.vacant()
 	}
+}
+
+// vacant tells who waits that there is a place on a shared connection of h. It does not
+// wait.
+func (h *Host) vacant() {
+	if !h.cluster.queue.place(h) && h.parent != nil {
+		go h.shared.makeRoom() // they wait for leave, for other names
+	}
+}
+
+// makeRoom ends a connection that nobody uses, and tells whether there was one.
+func (s *shared) makeRoom() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, conn := range s.conns {
+		if !conn.IdleSince().IsZero() && !conn.Gone() {
+			conn.Retire()
+			return true
+		}
+	}
+	return false
 }
 
 // sweep closes connections that nobody has used since limit, those that were made
