@@ -153,7 +153,7 @@ func (c *config) sameNames(other *config) bool {
 
 // samePeers tells whether connections made for c may be used for other: to whom
 // they go is decided when they are made. Our leaf and the roots may change
-// under a connection, as in a rotation.
+// under a connection, as in a rotation; a list of whom is revoked may not.
 func (c *config) samePeers(other *config) bool {
 	if c.ProxyProtocol != other.ProxyProtocol || c.Pool.Bind != other.Pool.Bind {
 		return false // one begins as the other side does not expect it, or from elsewhere
@@ -165,5 +165,5 @@ func (c *config) samePeers(other *config) bool {
 	return a.AutoSNI == b.AutoSNI && a.AutoSAN == b.AutoSAN && a.NameHeader == b.NameHeader && c.Protocol == other.Protocol &&
 		a.ServerName == b.ServerName && a.HostSNI == b.HostSNI && a.VerifySNI == b.VerifySNI && a.AnyPeer == b.AnyPeer &&
 		slices.Equal(a.URIs, b.URIs) && slices.Equal(a.DNSNames, b.DNSNames) && slices.Equal(a.Names, b.Names) &&
-		slices.Equal(a.Pins.Certificates, b.Pins.Certificates) && slices.Equal(a.Pins.Keys, b.Pins.Keys)
+		a.Chains == b.Chains && slices.Equal(a.Pins.Certificates, b.Pins.Certificates) && slices.Equal(a.Pins.Keys, b.Pins.Keys)
 }

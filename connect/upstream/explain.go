@@ -35,7 +35,9 @@ type Description struct {
 type EndpointDescription struct {
 	Address  string `json:"address"`
 	Hostname string `json:"hostname,omitempty"`
-	// Health is what the control plane says, or "ejected" by outlier detection.
+	// Health is what the control plane says, or what keeps an endpoint out that is
+	// healthy for it: "ejected" by outlier detection, "not checked yet", "failing its
+	// health check", or "degraded by its health check".
 	Health   string `json:"health"`
 	Weight   uint32 `json:"weight"`
 	Priority uint32 `json:"priority"`
@@ -90,7 +92,7 @@ func (h *Host) describe(in *level, now time.Time) EndpointDescription {
 		Active: int(h.active.Load()), Connections: h.allConns(),
 	}
 	if e.Health == mesh.Healthy && !h.healthy() {
-		d.Health = "ejected"
+		d.Health = h.ailment()
 	}
 	switch {
 	case in == nil:
@@ -103,6 +105,20 @@ func (h *Host) describe(in *level, now time.Time) EndpointDescription {
 		d.LoadPercent, d.Candidate = in.load, true
 	}
 	return d
+}
+
+// ailment is why a host is not healthy that the control plane says is.
+func (h *Host) ailment() string {
+	switch verdict(h.verdict.Load()) {
+	case passed:
+		return "ejected"
+	case unchecked:
+		return "not checked yet"
+	case degradedByCheck:
+		return "degraded by its health check"
+	default:
+		return "failing its health check"
+	}
 }
 
 func kindName(k mesh.ClusterKind) string {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/serai-net/serai/connect/mesh"
+	"github.com/serai-net/serai/connect/stats"
 	"github.com/serai-net/serai/connect/upstream"
 	"github.com/serai-net/serai/connect/wire"
 )
@@ -231,5 +232,32 @@ func TestNamesLimit(t *testing.T) {
 		if s := c.Stats(); s.Pending != 0 || s.Active != 0 || c.Queued() != 0 {
 			t.Errorf("protocol %d: %+v", protocol, s)
 		}
+	}
+}
+
+// What is counted goes by what is spoken, where that is up to TLS.
+func TestNegotiatedCounts(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }))
+	server.EnableHTTP2 = true
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	definition := static("c", at(server.Listener.Addr().String()))
+	definition.Protocol = mesh.Negotiated
+	definition.TLS = &mesh.UpstreamTLS{Roots: roots(t), AnyPeer: true}
+	s := newSet(t, definition)
+	if got := do(t, s.Cluster("c"), request(http.MethodPost, "x")); got.Status != 502 && got.Status != 503 {
+		t.Errorf("%+v", got)
+	}
+	all := s.Clusters()
+	resets := int64(-1)
+	all[0].Each("", func(one stats.Stat) bool {
+		if one.Name == "upstream_rq_rx_reset" {
+			resets = one.Value
+		}
+		return true
+	})
+	if resets != 1 {
+		t.Errorf("%d resets", resets)
 	}
 }

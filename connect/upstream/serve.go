@@ -65,11 +65,13 @@ func (c *Cluster) Serve(x *wire.Exchange, req *wire.Request) (*wire.Response, er
 			}
 			return resp, nil
 		}
+		a := &x.Attempts[len(x.Attempts)-1]
+		a.End = time.Now()
 		repeat := n < maxTries && mayRepeat(x, req, err) && again(req, replay)
 		if wire.AsFault(err).Flag == wire.FlagUpstreamProtocol {
 			c.answers.protocolErrors.Add(1)
 		}
-		c.answers.lost(wire.AsFault(err), c.config.Load().isHTTP2(req))
+		c.answers.lost(wire.AsFault(err), a.Proto == 2)
 		if !repeat || !reused {
 			c.faulted(host, err)
 			host.answers.broke(err)
@@ -174,10 +176,7 @@ func (c *Cluster) try(
 	if cfg.perName() {
 		named := host.forName(cfg.nameOf(req), now)
 		if named == nil {
-			err = c.overflowed()
-			a.Flag, a.End = wire.AsFault(err).Flag, time.Now()
-			a.Fail(err)
-			return false, nil, err
+			return false, nil, unconnected(a, c.overflowed())
 		}
 		defer named.asked.Add(-1)
 		host = named
@@ -196,9 +195,7 @@ func (c *Cluster) try(
 			return c.tryShared(x, a, req, host)
 		}
 		if err != nil {
-			a.Flag, a.End = wire.AsFault(err).Flag, time.Now()
-			a.Fail(err)
-			return false, nil, err
+			return false, nil, unconnected(a, err)
 		}
 		a.Reused, a.Connected = l.served > 0, time.Now() // served: it was waited for
 	}
@@ -206,10 +203,15 @@ func (c *Cluster) try(
 	host.busy(1)
 	c.preconnect(cfg, host)
 	c.answers.requests.Add(1)
-	if resp, err = l.conn.RoundTrip(x, a, req); err != nil {
-		a.End = time.Now()
-	}
+	resp, err = l.conn.RoundTrip(x, a, req)
 	return reused, resp, err
+}
+
+// unconnected notes why a try has no connection, and returns it.
+func unconnected(a *wire.Attempt, err error) error {
+	a.Flag = wire.AsFault(err).Flag
+	a.Fail(err)
+	return err
 }
 
 // connectFor makes a connection for x, or waits for one that comes back if there

@@ -205,6 +205,7 @@ func TestDefinitionChanges(t *testing.T) {
 		{"more names", func(u *mesh.UpstreamTLS) { u.DNSNames = append(u.DNSNames, "other.example") }, false, 200},
 		{"another name", func(u *mesh.UpstreamTLS) { u.DNSNames = []string{"other.example"} }, false, 503},
 		{"a URI", func(u *mesh.UpstreamTLS) { u.DNSNames, u.URIs = nil, []string{"spiffe://td/x"} }, false, 503},
+		{"revocations", func(u *mesh.UpstreamTLS) { u.Chains.MaxDepth, u.Chains.HasMaxDepth = 9, true }, false, 200},
 		{"server name", func(u *mesh.UpstreamTLS) { u.ServerName = "www.example.com" }, false, 200},
 	}
 	for _, tt := range tests {

@@ -61,9 +61,7 @@ func (c *Cluster) tryShared(x *wire.Exchange, a *wire.Attempt, req *wire.Request
 			c.pending.Add(-1)
 		}
 		if err != nil {
-			a.Flag = wire.AsFault(err).Flag
-			a.Fail(err)
-			return false, nil, err
+			return false, nil, unconnected(a, err)
 		}
 	}
 	a.Connected, a.Peer, a.Proto = time.Now(), conn.peer, 2

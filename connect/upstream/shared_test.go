@@ -187,7 +187,7 @@ func TestSharedDial(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 20 {
 		wg.Go(func() {
-			if got := do(t, s.Cluster("c"), request("GET", "")); got.Status != 503 || got.Flag != wire.FlagUpstreamConnect {
+			if got := do(t, s.Cluster("c"), request("GET", "")); got.Status != 503 || got.Flag != wire.FlagUpstreamConnect || got.Attempts[0].End.IsZero() {
 				t.Errorf("got %+v", got)
 			}
 		})

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/serai-net/serai/connect/mesh"
 	"github.com/serai-net/serai/connect/upstream"
 )
@@ -170,5 +172,23 @@ func TestPlacesForChecks(t *testing.T) {
 	}
 	if gone != 5 || p.Waiting(&dead) != 0 {
 		t.Errorf("%d went without a place, %d still wait", gone, p.Waiting(&dead))
+	}
+}
+
+// What keeps an endpoint out is told.
+func TestWhyNotHealthy(t *testing.T) {
+	t.Parallel()
+	s := newSet(t, checked(static("c", at(port(1)), at(port(2)), at(port(3)))))
+	c := s.Cluster("c")
+	c.Hosts()[0].Ask()(true)
+	c.Hosts()[1].Ask()(false)
+	c.Hosts()[2].Ask() // which says nothing yet
+	s.Sweep(t.Context(), time.Now())
+	var got []string
+	for _, e := range c.Describe(time.Now()).Endpoints {
+		got = append(got, e.Health)
+	}
+	if diff := cmp.Diff([]string{"healthy", "failing its health check", "not checked yet"}, got); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
 	}
 }
