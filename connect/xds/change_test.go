@@ -10,6 +10,8 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/serai-net/serai/connect/mesh"
+	"github.com/serai-net/serai/connect/xds"
 	"github.com/serai-net/serai/connect/xds/resource"
 )
 
@@ -67,6 +69,33 @@ func TestChangesShowNoSecret(t *testing.T) {
 			t.Error(got)
 		}
 	})
+}
+
+// Of what nobody may read, neither what was nor what is is shown.
+func TestDifferencesShowNoSecret(t *testing.T) {
+	t.Parallel()
+	listener := func(secret string) *mesh.Listener {
+		return &mesh.Listener{Chains: []*mesh.FilterChain{{
+			TLS: &mesh.DownstreamTLS{Leaves: []mesh.Leaf{{KeyPEM: secret}}, Resume: mesh.Resumption{Keys: []string{secret}}},
+			HTTP: &mesh.HTTP{
+				Filters: []mesh.HTTPFilter{
+					{Lambda: &mesh.Lambda{SecretKey: secret, Session: secret}},
+					{ExtAuthz: &mesh.ExtAuthz{Service: mesh.AuthzService{Metadata: []mesh.HeaderValue{{Name: "authorization", Value: secret}}}}},
+				},
+				AccessLogs: []*mesh.AccessLog{{OTLP: &mesh.LogOTLP{Metadata: []mesh.Pair{{Name: "x-token", Value: secret}}}}},
+				Tracing:    &mesh.Tracing{Provider: &mesh.TraceProvider{Metadata: []mesh.Pair{{Name: "x-token", Value: secret}}}},
+			},
+		}}}
+	}
+	lines := xds.Differences(listener("SECRET-1"), listener("SECRET-2"))
+	for _, line := range lines {
+		if strings.Contains(line, "SECRET") {
+			t.Error(line)
+		}
+	}
+	if len(lines) != 7 {
+		t.Errorf("%d differences: %q", len(lines), lines)
+	}
 }
 
 func TestChangesAreBounded(t *testing.T) {

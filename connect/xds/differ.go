@@ -132,7 +132,7 @@ func show(path string, v reflect.Value) string {
 	switch {
 	case text == "":
 		return `""`
-	case strings.HasSuffix(path, ".keyPEM"):
+	case isSecret(path):
 		return "(key " + hashOf(text) + ")"
 	case strings.Contains(text, "-----BEGIN"):
 		return "(PEM " + hashOf(text) + ")"
@@ -140,6 +140,20 @@ func show(path string, v reflect.Value) string {
 		return fmt.Sprintf("%.60q... (%d bytes, %s)", text, len(text), hashOf(text))
 	default:
 		return fmt.Sprintf("%q", text)
+	}
+}
+
+// isSecret tells whether a field of the nouns holds what nobody may read: keys of
+// certificates, of tickets and of AWS, and what is told to services of ours beside a
+// call, where their tokens stand.
+func isSecret(path string) bool {
+	switch field := path[strings.LastIndexByte(path, '.')+1:]; field {
+	case "keyPEM", "secretKey", "session":
+		return true
+	case "value":
+		return strings.Contains(path, ".metadata[")
+	default:
+		return strings.HasPrefix(field, "keys[") && strings.Contains(path, ".resume.")
 	}
 }
 

@@ -28,3 +28,6 @@ func WriteState(path string, n int) error {
 		}
 	})
 }
+
+// Differences says which fields of two nouns differ.
+func Differences[T any](before, now *T) []string { return differences(before, now) }
