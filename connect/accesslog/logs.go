@@ -74,10 +74,8 @@ func (l *logger) log(in *format.Input) {
 		line = append(l.json.AppendKnown(line, in), '\n')
 	case l.json != nil:
 		line = append(l.json.Append(line, in), '\n')
-	case l.known:
-		line = l.text.AppendKnown(line, in)
 	default:
-		line = l.text.Append(line, in)
+		line = l.text.AppendLine(line, in, l.known)
 	}
 	l.out.Commit(line)
 }

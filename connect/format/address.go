@@ -60,7 +60,12 @@ func downstreamOperator(name string) (definition, bool) {
 	case "CONNECTION_ID":
 		return plainly(count(func(in *Input) int64 { return int64(in.Exchange.Peer.Number) })) //nolint:gosec // it counts up from 1
 	case "REQUESTED_SERVER_NAME":
-		return plainly(word(func(in *Input) string { return in.Exchange.Peer.ServerName }))
+		return plainly(func(dst []byte, in *Input) ([]byte, kind) {
+			start := len(dst)
+			dst, k := appendWord(dst, in.Exchange.Peer.ServerName)
+			hostName(dst[start:])
+			return dst, k
+		})
 	case "FILTER_CHAIN_NAME":
 		return plainly(word(func(in *Input) string { return in.Chain }))
 	case "DOWNSTREAM_TRANSPORT_FAILURE_REASON", "TLS_JA3_FINGERPRINT", "TLS_JA4_FINGERPRINT":
@@ -90,6 +95,18 @@ func bytesOperator(name string) (definition, bool) {
 		return plainly(count(func(in *Input) int64 { return sent(in) + in.Exchange.BytesOut }))
 	}
 	return definition{}, false
+}
+
+// hostName makes underscores of what no name of a host has, as Envoy does: a client may
+// write anything into its ClientHello.
+func hostName(name []byte) {
+	for i, c := range name {
+		switch {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', c == '.':
+		default:
+			name[i] = '_'
+		}
+	}
 }
 
 // upstreamOperator are those of the last try upstream.

@@ -1,7 +1,10 @@
 package format
 
 import (
+	"bytes"
+
 	"github.com/serai-net/serai/connect/wire"
+	"github.com/serai-net/serai/connect/wire/grammar"
 )
 
 // Input is what a text is written from. It is only read.
@@ -114,28 +117,62 @@ func (t *Text) Plain() (plain string, ok bool) {
 
 // Append appends the text; what is not known is "-".
 func (t *Text) Append(dst []byte, in *Input) []byte {
-	return t.append(dst, in, false)
+	return t.append(dst, in, false, false)
 }
 
 // AppendKnown appends the text without anything for what is not known
 // (omit_empty_values).
 func (t *Text) AppendKnown(dst []byte, in *Input) []byte {
-	return t.append(dst, in, true)
+	return t.append(dst, in, true, false)
 }
 
-func (t *Text) append(dst []byte, in *Input, omit bool) []byte {
+// AppendLine appends the text as a line of a log, or a part of one: no value can end
+// it, or reach the terminal on which it is read, whatever a client has said. omit is as
+// for AppendKnown.
+func (t *Text) AppendLine(dst []byte, in *Input, omit bool) []byte {
+	return t.append(dst, in, omit, true)
+}
+
+// AppendField appends the text as the value of a field, as AppendKnown does: it is one
+// whatever is in it (RFC 9110 section 5.5).
+func (t *Text) AppendField(dst []byte, in *Input) []byte {
+	start := len(dst)
+	dst = t.append(dst, in, true, false)
+	if !grammar.IsValue(dst[start:]) {
+		blank(dst[start:])
+	}
+	n := copy(dst[start:], bytes.Trim(dst[start:], " \t"))
+	return dst[:start+n]
+}
+
+// append appends the text, if clean with spaces in place of the control characters that
+// values have.
+func (t *Text) append(dst []byte, in *Input, omit, clean bool) []byte {
 	for i := range t.parts {
 		p := &t.parts[i]
 		if p.op == nil {
 			dst = append(dst, p.plain...)
 			continue
 		}
+		start := len(dst)
 		var k kind
 		if dst, k = p.append(dst, in, true); k == absent && !omit {
 			dst = append(dst, unknown)
 		}
+		if clean && !grammar.IsValue(dst[start:]) {
+			blank(dst[start:])
+		}
 	}
 	return dst
+}
+
+// blank makes spaces of control characters, but tabs.
+func blank(value []byte) {
+	for i, c := range value {
+		if c < ' ' && c != '\t' || c == 0x7f {
+			value[i] = ' '
+		}
+	}
 }
 
 // single is the only part, if it is an operator.

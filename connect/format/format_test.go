@@ -259,6 +259,9 @@ func TestAppendAllocatesNothing(t *testing.T) {
 	if n := testing.AllocsPerRun(100, func() { buf = text.Append(buf[:0], in) }); n != 0 {
 		t.Errorf("a text allocates %v times", n)
 	}
+	if n := testing.AllocsPerRun(100, func() { buf = text.AppendLine(buf[:0], in, true) }); n != 0 {
+		t.Errorf("a line allocates %v times", n)
+	}
 	if n := testing.AllocsPerRun(100, func() { buf = j.Append(buf[:0], in) }); n != 0 {
 		t.Errorf("JSON allocates %v times", n)
 	}
@@ -273,5 +276,32 @@ func BenchmarkAppend(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		buf = text.Append(buf[:0], in)
+	}
+}
+
+// No value ends a line of a log, or the field of a head, and none reaches the terminal.
+func TestAppendClean(t *testing.T) {
+	t.Parallel()
+	in := input()
+	in.Exchange.Request.Path = "/?q=%0d%0aforged:%201%1b[2J&tab=a%09b&space=%20x%0a"
+	in.Exchange.Metadata.Set("ns", "claim", "a\nb\x7f")
+	in.Exchange.Peer.ServerName = "a\nb_c.test-1"
+	for source, want := range map[string][2]string{
+		"[%QUERY_PARAM(q)%]\n":                   {"[  forged: 1 [2J]\n", "[  forged: 1 [2J]"},
+		"%QUERY_PARAM(tab)%":                     {"a\tb", "a\tb"},
+		"%QUERY_PARAM(space)%":                   {" x ", "x"},
+		"%DYNAMIC_METADATA(ns:claim)%|%REQ(no)%": {"a b |-", "a b |"},
+		"%REQUESTED_SERVER_NAME%":                {"a_b_c.test-1", "a_b_c.test-1"},
+	} {
+		text, err := format.Compile(source)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := string(text.AppendLine([]byte(">"), in, false)); got != ">"+want[0] {
+			t.Errorf("line %q: %q", source, got)
+		}
+		if got := string(text.AppendField([]byte(">"), in)); got != ">"+want[1] {
+			t.Errorf("field %q: %q", source, got)
+		}
 	}
 }

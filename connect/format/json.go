@@ -128,7 +128,7 @@ func (t *Text) appendJSON(dst []byte, in *Input, omit bool) []byte {
 	if p := t.single(); p != nil {
 		dst, k = p.append(dst, in, false)
 	} else {
-		dst = t.append(dst, in, omit)
+		dst = t.append(dst, in, omit, false)
 	}
 	switch k {
 	case absent:

@@ -129,14 +129,9 @@ func (s *setting) value(in *format.Input, h *wire.Header) (value string, want bo
 		return s.plain, true
 	}
 	var memory [256]byte
-	made := s.text.AppendKnown(memory[:0], in)
+	made := s.text.AppendField(memory[:0], in)
 	if len(made) == 0 && !s.keepEmpty {
 		return "", false
-	}
-	for i, c := range made {
-		if c == '\r' || c == '\n' || c == 0 {
-			made[i] = ' ' // from metadata, which may have anything in it
-		}
 	}
 	return string(made), true
 }

@@ -70,7 +70,7 @@ func (f *filter) askHTTP(ctx context.Context, to wire.Service, x *wire.Exchange,
 	for i, h := range f.http.Add {
 		value := h.Value
 		if text := f.http.texts[i]; text != nil {
-			value = string(text.AppendKnown(nil, &format.Input{Exchange: x}))
+			value = string(text.AppendField(nil, &format.Input{Exchange: x}))
 		}
 		if value != "" {
 			r.Header.Set(h.Name, value)
