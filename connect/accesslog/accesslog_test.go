@@ -124,7 +124,8 @@ func TestFilters(t *testing.T) {
 		{"nothing", &mesh.LogFilter{HasPercent: true}, false},
 		{"no health check", &mesh.LogFilter{NoHealthCheck: true}, true},
 		{"a health check", &mesh.LogFilter{NoHealthCheck: true}, false},
-		{"traced", &mesh.LogFilter{Traced: true}, false},
+		{"traced by chance", &mesh.LogFilter{Traced: true}, false},
+		{"traced by force", &mesh.LogFilter{Traced: true}, true},
 		{"grpc", &mesh.LogFilter{GRPC: []int{14}}, true},
 		{"not grpc", &mesh.LogFilter{GRPC: []int{14}, Exclude: true}, false},
 		{"type", &mesh.LogFilter{Types: []string{"DownstreamEnd"}}, true},
@@ -145,6 +146,7 @@ func TestFilters(t *testing.T) {
 		x.Request.Header.Add("content-type", "application/grpc")
 		x.Metadata.Set("n", "k", "v")
 		x.Metadata.Set("n", "b", true)
+		x.TraceID, x.TraceForced = "0123456789abcdef", row.name == "traced by force"
 		x.HealthCheck = row.name == "a health check"
 		s.Compile([]*mesh.AccessLog{{Path: path, Text: "x\n", Filter: row.filter}}).At(accesslog.Exchanges, "").End(x)
 		s.Close()

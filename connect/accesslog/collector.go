@@ -46,6 +46,7 @@ type collector struct {
 	attributes []attribute
 	resource   *resourcev1.Resource
 	records    *call.Batches[*logsv1.LogRecord]
+	told       bool // owned by export
 
 	written, dropped, failed atomic.Int64
 }
@@ -200,10 +201,22 @@ func (o *collector) export(ctx context.Context, records []*logsv1.LogRecord, _ b
 	}
 	if err != nil {
 		o.failed.Add(int64(len(records)))
-		o.log.Warn("access log not taken by its collector", "cluster", o.config.Cluster, "records", len(records), "err", err)
+		o.tell(ctx, len(records), err)
 		return
 	}
+	o.told = false
 	o.written.Add(int64(len(records)))
+}
+
+// tell says once that a collector takes nothing, until it does.
+func (o *collector) tell(ctx context.Context, records int, err error) {
+	level := slog.LevelWarn
+	if o.told {
+		level = slog.LevelDebug
+	}
+	o.told = true
+	o.log.Log(ctx, level, "records of an access log are lost as long as their collector does not take them: look at its cluster",
+		"cluster", o.config.Cluster, "records", records, "err", err)
 }
 
 func (o *collector) send(ctx context.Context, message []byte) error {

@@ -49,7 +49,8 @@ func CompileFilter(f *mesh.LogFilter) (Filter, error) {
 	case f.NoHealthCheck:
 		return func(in *format.Input) bool { return !in.Exchange.HealthCheck }, nil
 	case f.Traced:
-		return func(in *format.Input) bool { return in.TraceID != "" }, nil
+		// Envoy's name says more than it does: those by chance are none.
+		return func(in *format.Input) bool { return in.Exchange.TraceForced && !in.Exchange.HealthCheck }, nil
 	case f.Metadata != nil:
 		return compileMetadata(f.Metadata)
 	case f.Types != nil:

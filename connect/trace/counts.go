@@ -1,9 +1,6 @@
 package trace
 
-import (
-	"github.com/serai-net/serai/connect/stats"
-	"github.com/serai-net/serai/connect/wire"
-)
+import "github.com/serai-net/serai/connect/stats"
 
 // Counts tells of requests why they were traced, by Envoy's names below
 // http.<stat_prefix>.tracing. The zero value is ready for use, by any goroutine.
@@ -38,14 +35,10 @@ func (t *Tracer) Count(c *Counts) *Tracer {
 	return t
 }
 
-// count reads from x-request-id what was decided, here or by the proxies before us.
-func (c *Counts) count(h *wire.Header) {
+// count notes what was decided, here or by the proxies before us.
+func (c *Counts) count(reason byte) {
 	if c == nil {
 		return
-	}
-	reason := byte(notTraced)
-	if id, ok := h.Lookup(requestID); ok && len(id) == uuidLength {
-		reason = id[reasonAt]
 	}
 	switch reason {
 	case clientAsked:

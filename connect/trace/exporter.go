@@ -26,6 +26,9 @@ const (
 	flushEvery = time.Second
 	// exportTimeout is how long a collector may take for all that wait.
 	exportTimeout = 5 * time.Second
+	// lastHold is how long an exporter that no configuration names is kept for who has
+	// found it just before, and is about to hold it.
+	lastHold = time.Second
 )
 
 // Stats are counters of spans since the start.
@@ -46,6 +49,9 @@ type exporter struct {
 	log      *slog.Logger
 	spans    *call.Batches[*span]
 	used     bool // guarded by Tracers.mu
+	told     bool // owned by flush
+	// holders are what is under way, and the configuration.
+	holders atomic.Int64
 
 	sent, dropped, failed                         atomic.Int64
 	reports, reportsFailed, skipped, timerFlushed atomic.Int64
@@ -53,6 +59,7 @@ type exporter struct {
 
 func newExporter(p *mesh.TraceProvider, node string, find call.Find, log *slog.Logger) *exporter {
 	e := &exporter{provider: p, service: cmp.Or(p.Service, node), find: find, log: log}
+	e.holders.Store(1)
 	e.spans = call.NewBatches(call.Batching[*span]{
 		Enough: batch * each, Most: maxWaiting, Wait: flushEvery, Timeout: exportTimeout, Send: e.flush,
 	})
@@ -67,6 +74,17 @@ func (s *span) size() int {
 	}
 	return n
 }
+
+func (e *exporter) hold() { e.holders.Add(1) }
+
+func (e *exporter) release() {
+	if e.holders.Add(-1) == 0 {
+		e.spans.Close()
+	}
+}
+
+// leave is told that no configuration names the exporter any more.
+func (e *exporter) leave() { time.AfterFunc(lastHold, e.release) }
 
 func (e *exporter) add(s *span) {
 	if !e.spans.Add(s, s.size()) {
@@ -88,12 +106,24 @@ func (e *exporter) flush(ctx context.Context, spans []*span, timer bool) {
 			} else {
 				e.reportsFailed.Add(1)
 			}
-			e.log.Warn("spans not taken by their collector", "cluster", e.provider.Cluster, "spans", n, "err", err)
+			e.tell(ctx, n, err)
 		} else {
 			e.sent.Add(n)
 			e.reports.Add(1)
+			e.told = false
 		}
 	}
+}
+
+// tell says once that a collector takes nothing, until it does.
+func (e *exporter) tell(ctx context.Context, spans int64, err error) {
+	level := slog.LevelWarn
+	if e.told {
+		level = slog.LevelDebug
+	}
+	e.told = true
+	e.log.Log(ctx, level, "spans are lost as long as their collector does not take them: look at its cluster",
+		"cluster", e.provider.Cluster, "spans", spans, "err", err)
 }
 
 func (e *exporter) send(ctx context.Context, spans []*span) error {

@@ -58,3 +58,68 @@ func TestSlowCollector(t *testing.T) {
 		}
 	})
 }
+
+// What is under way when a configuration names another collector is still told to the
+// one where it began, and counted; then that one ends.
+func TestCollectorIsLeft(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ts := trace.New(nil, "web-1", "web", func(string) wire.Service {
+			return wire.ServiceFunc(func(*wire.Exchange, *wire.Request) (*wire.Response, error) { return &wire.Response{Status: 202}, nil })
+		}, slog.New(slog.DiscardHandler))
+		config := always()
+		config.Provider = &mesh.TraceProvider{Kind: mesh.Zipkin, Cluster: "collector", Path: "/"}
+		service := wire.Stack(wire.ServiceFunc(func(*wire.Exchange, *wire.Request) (*wire.Response, error) {
+			return &wire.Response{Status: 200}, nil
+		}), ts.Compile(&config, false).Layer())
+		x := &wire.Exchange{}
+		x.Reset(nil, &wire.Peer{}, time.Now())
+		req := &wire.Request{Method: "GET", Header: *header(strings.Replace(uuid, "-4c5e", "-ac5e", 1))}
+		x.Request = req
+		if _, err := service.Serve(x, req); err != nil {
+			t.Fatal(err)
+		}
+		if !x.TraceForced {
+			t.Error("nobody has forced it")
+		}
+		ts.Begin()
+		ts.Sweep()
+		time.Sleep(time.Minute) //nolint:forbidigo // of a bubble
+		x.Done(time.Now())
+		time.Sleep(time.Minute) //nolint:forbidigo // as above
+		if got := ts.Stats(mesh.Zipkin); got.Sent != 1 {
+			t.Errorf("%+v", got)
+		}
+		ts.Close() // which waits for none
+	})
+}
+
+// Texts of an exchange that are no UTF-8 cost no batch.
+func TestSpansAreUTF8(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ts := trace.New(nil, "web-1", "web", func(string) wire.Service {
+			return wire.ServiceFunc(func(*wire.Exchange, *wire.Request) (*wire.Response, error) { return &wire.Response{Status: 202}, nil })
+		}, slog.New(slog.DiscardHandler))
+		config := always()
+		config.Spawn = true
+		config.Provider = &mesh.TraceProvider{Kind: mesh.OpenTelemetry, Cluster: "collector", Path: "/"}
+		service := wire.Stack(wire.ServiceFunc(func(x *wire.Exchange, _ *wire.Request) (*wire.Response, error) {
+			x.Cluster, x.Observed, x.Authority = "c\xff", "o\xff", "a\xff"
+			x.NewAttempt("c\xff", time.Now()).Endpoint = "e\xff"
+			return &wire.Response{Status: 200}, nil
+		}), ts.Compile(&config, true).Layer())
+		x := &wire.Exchange{}
+		x.Reset(nil, &wire.Peer{}, time.Now())
+		req := &wire.Request{Method: "GET", Header: *header(uuid)}
+		x.Request = req
+		if _, err := service.Serve(x, req); err != nil {
+			t.Fatal(err)
+		}
+		x.Done(time.Now())
+		ts.Close()
+		if got := ts.Stats(mesh.OpenTelemetry); got.Sent != 2 || got.Failed != 0 {
+			t.Errorf("%+v", got)
+		}
+	})
+}

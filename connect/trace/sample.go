@@ -56,6 +56,14 @@ func decide(t *mesh.Tracing, x *wire.Exchange, h *wire.Header) bool {
 	return traced
 }
 
+// reasonOf is what x-request-id says.
+func reasonOf(h *wire.Header) byte {
+	if id, ok := h.Lookup(requestID); ok && len(id) == uuidLength {
+		return id[reasonAt]
+	}
+	return notTraced
+}
+
 const million = 1_000_000
 
 func chance(millionths uint32) bool {

@@ -94,10 +94,14 @@ func naming(text string) (*format.Text, error) {
 // named is what a text says of x, or otherwise where there is none.
 func named(text *format.Text, x *wire.Exchange, otherwise string) string {
 	if text == nil {
-		return otherwise
+		return kept(otherwise)
 	}
-	return strings.ToValidUTF8(string(text.AppendKnown(nil, &format.Input{Exchange: x})), "\ufffd")
+	return kept(string(text.AppendKnown(nil, &format.Input{Exchange: x})))
 }
+
+// kept is a text of an exchange in memory of its own, and as UTF-8: a collector would
+// take nothing of a batch for one that is none.
+func kept(text string) string { return strings.ToValidUTF8(strings.Clone(text), "\ufffd") }
 
 // Layer traces each exchange. It stands within what makes x-request-id. A nil Tracer
 // does nothing.
@@ -110,6 +114,7 @@ func (t *Tracer) Layer() wire.Layer {
 			s := t.begin(x, req)
 			x.TraceID = s.own.id()
 			if s.own.Sampled {
+				t.out.hold()
 				x.OnEnd(s)
 			}
 			return next.Serve(x, req)
@@ -130,7 +135,9 @@ var _ wire.End = (*active)(nil)
 // begin makes the span of a request and hands it on.
 func (t *Tracer) begin(x *wire.Exchange, req *wire.Request) *active {
 	traced := decide(t.config, x, &req.Header) || t.provider.AlwaysOn
-	t.counts.count(&req.Header)
+	reason := reasonOf(&req.Header)
+	t.counts.count(reason)
+	x.TraceForced = reason == forced
 	from, asked := t.extract(&req.Header)
 	s := &active{tracer: t, shared: t.shares()}
 	s.own = from
@@ -209,17 +216,18 @@ func (t *Tracer) extract(h *wire.Header) (c Context, asked bool) {
 // End implements [wire.End]: it tells the collector.
 func (s *active) End(x *wire.Exchange) {
 	t := s.tracer
+	defer t.out.release()
 	if x.HealthCheck {
 		return
 	}
 	out := &span{
-		Context: s.own, client: t.egress, shared: s.shared, name: strings.Clone(x.Authority), begin: x.Start, took: x.Finish.Sub(x.Start),
+		Context: s.own, client: t.egress, shared: s.shared, name: x.Authority, begin: x.Start, took: x.Finish.Sub(x.Start),
 		failed: x.Status == 0 || x.Status >= 500, tags: t.tagsOf(x),
 	}
 	if t.provider.Kind != mesh.Zipkin {
 		out.name = "ingress"
 		if t.egress {
-			out.name = "egress " + strings.Clone(x.Authority)
+			out.name = "egress " + x.Authority
 		}
 	}
 	out.name = named(t.operation, x, out.name)
@@ -237,8 +245,8 @@ func (s *active) End(x *wire.Exchange) {
 	child := *out
 	child.Context, child.client, child.shared, child.begin = s.upstream, true, false, last.Begin
 	child.took = x.Finish.Sub(last.Begin)
-	child.name, child.notes = named(t.upstream, x, "router "+strings.Clone(x.Cluster)+" egress"), nil
-	child.tags = append([]tag{{"upstream_address", strings.Clone(last.Endpoint)}}, t.outcome(x, nil)...)
+	child.name, child.notes = named(t.upstream, x, "router "+x.Cluster+" egress"), nil
+	child.tags = append([]tag{{"upstream_address", kept(last.Endpoint)}}, t.outcome(x, nil)...)
 	t.out.add(&child)
 }
 
@@ -270,7 +278,7 @@ func notesOf(x *wire.Exchange) []note {
 func (t *Tracer) tagsOf(x *wire.Exchange) []tag {
 	all := make([]tag, 0, 20+len(t.tags))
 	add := func(name, value string) {
-		all = append(all, tag{name, strings.ToValidUTF8(strings.Clone(value), "\ufffd")})
+		all = append(all, tag{name, kept(value)})
 	}
 	if req := x.Request; req != nil {
 		if id := req.Header.Get(requestID); id != "" {
@@ -327,8 +335,7 @@ func (t *Tracer) outcome(x *wire.Exchange, all []tag) []tag {
 		tag{"response_flags", string(x.AppendFlags(flags[:0], false))},
 	)
 	if x.Cluster != "" {
-		cluster := strings.Clone(x.Cluster)
-		all = append(all, tag{"upstream_cluster", cluster}, tag{"upstream_cluster.name", cmp.Or(strings.Clone(x.Observed), cluster)})
+		all = append(all, tag{"upstream_cluster", kept(x.Cluster)}, tag{"upstream_cluster.name", kept(cmp.Or(x.Observed, x.Cluster))})
 	}
 	if x.Status == 0 || x.Status >= 500 {
 		all = append(all, tag{"error", "true"})

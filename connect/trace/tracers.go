@@ -21,9 +21,10 @@ type Tracers struct {
 	log      *slog.Logger
 
 	mu sync.Mutex // guards:
-	// exporters by what their providers say, told are refusals that were told; lost
-	// counts of exporters that are gone.
+	// exporters by what their providers say; running are also those that only what is
+	// under way holds, gone is what others have counted. told are refusals that were told.
 	exporters map[string]*exporter
+	running   map[*exporter]struct{}
 	// providers are the exporters by what they were made of, as long as that is in use;
 	// round counts calls of Begin.
 	providers map[*mesh.TraceProvider]use
@@ -38,7 +39,7 @@ type Tracers struct {
 // and service say who we are; find gives the clusters of collectors.
 func New(fallback *mesh.TraceProvider, node, service string, find call.Find, log *slog.Logger) *Tracers {
 	return &Tracers{
-		fallback: fallback, node: node, service: service, find: find, log: log, exporters: map[string]*exporter{},
+		fallback: fallback, node: node, service: service, find: find, log: log, exporters: map[string]*exporter{}, running: map[*exporter]struct{}{},
 		providers: map[*mesh.TraceProvider]use{}, told: map[string]bool{}, gone: map[mesh.TraceKind]Stats{},
 	}
 }
@@ -57,7 +58,8 @@ func (t *Tracers) Begin() {
 	}
 }
 
-// Sweep ends the exporters that the configuration does not ask for.
+// Sweep ends the exporters that the configuration does not ask for, once nothing is
+// under way that they will be told of.
 func (t *Tracers) Sweep() {
 	if t == nil {
 		return
@@ -67,8 +69,7 @@ func (t *Tracers) Sweep() {
 	for key, e := range t.exporters {
 		if !e.used {
 			delete(t.exporters, key)
-			e.spans.Close()
-			t.gone[e.provider.Kind] = sum(t.gone[e.provider.Kind], e.stats())
+			e.leave()
 		}
 	}
 	for p, u := range t.providers {
@@ -166,7 +167,14 @@ func (t *Tracers) exporter(p *mesh.TraceProvider) *exporter {
 		}
 		e = newExporter(p, t.service, t.find, t.log)
 		t.exporters[string(key)] = e
-		t.group.Go(e.spans.Run)
+		t.running[e] = struct{}{}
+		t.group.Go(func() {
+			e.spans.Run()
+			t.mu.Lock()
+			defer t.mu.Unlock()
+			delete(t.running, e)
+			t.gone[e.provider.Kind] = sum(t.gone[e.provider.Kind], e.stats())
+		})
 	}
 	e.used = true
 	t.providers[p] = use{e, t.round}
@@ -195,7 +203,7 @@ func (t *Tracers) Stats(kind mesh.TraceKind) Stats {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	all := t.gone[kind]
-	for _, e := range t.exporters {
+	for e := range t.running {
 		if e.provider.Kind == kind {
 			all = sum(all, e.stats())
 		}
@@ -246,7 +254,7 @@ func (t *Tracers) asked(kind mesh.TraceKind) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	_, ok := t.gone[kind]
-	for _, e := range t.exporters {
+	for e := range t.running {
 		ok = ok || e.provider.Kind == kind
 	}
 	return ok
@@ -260,7 +268,7 @@ func (t *Tracers) Close() {
 	}
 	t.mu.Lock()
 	t.closed = true
-	for _, e := range t.exporters {
+	for e := range t.running {
 		e.spans.Close()
 	}
 	t.mu.Unlock()

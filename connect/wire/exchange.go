@@ -118,6 +118,9 @@ type Exchange struct {
 	// TraceID is that of the trace that the exchange is a part of, in hexadecimal; ""
 	// if it is not traced.
 	TraceID string
+	// TraceForced says that somebody has asked for this request to be traced, whatever
+	// the share of those that are.
+	TraceForced bool
 	// HealthCheck says that a filter has seen that the request only asks whether we
 	// are well: it is not traced, and logs may leave it out.
 	HealthCheck bool
@@ -229,7 +232,7 @@ func (x *Exchange) Reset(control Control, peer *Peer, start time.Time) {
 	x.Choice, x.Pinned, x.Finalizer, x.Reached = Choice{}, nil, nil, 0
 	x.Metadata.Reset()
 	x.Request, x.Response, x.Details, x.Termination, x.Rule = nil, nil, "", "", ""
-	x.Remote, x.Tries, x.Exhausted, x.small, x.TraceID = netip.AddrPort{}, 0, false, 0, ""
+	x.Remote, x.Tries, x.Exhausted, x.small, x.TraceID, x.TraceForced = netip.AddrPort{}, 0, false, 0, "", false
 	x.HealthCheck, x.drawn = false, 0
 	clear(x.attempts0[:])
 	clear(x.ends0[:])
