@@ -29,6 +29,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/net/netutil"
+
 	"github.com/serai-net/serai/connect/stats"
 	"github.com/serai-net/serai/connect/wire/socket"
 )
@@ -74,6 +76,9 @@ type Options struct {
 type Extra struct {
 	// Help says in a line what it is for.
 	Help string
+	// Streams says that it answers for as long as it is asked; of all others a few are
+	// served at a time.
+	Streams bool
 	http.Handler
 }
 
@@ -207,7 +212,7 @@ func (s *Server) Run(ctx context.Context) error {
 	errs := make([]error, len(s.serving))
 	for i, one := range s.serving {
 		running.Go(func() {
-			if err := one.server.Serve(one.listener); !errors.Is(err, http.ErrServerClosed) {
+			if err := one.server.Serve(netutil.LimitListener(one.listener, maxConnections)); !errors.Is(err, http.ErrServerClosed) {
 				errs[i] = fmt.Errorf("admin interface at %s: %w", one.listener.Addr(), err)
 			}
 		})

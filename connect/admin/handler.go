@@ -1,10 +1,9 @@
 package admin
 
 import (
+	"bytes"
 	"fmt"
 	"net/http"
-	"net/http/httptest"
-	"regexp"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -18,6 +17,9 @@ type handler struct {
 	Options
 	start time.Time
 	paths map[string]endpoint
+	// reading has an element for each who reads what may be large.
+	reading chan struct{}
+	origin  *http.CrossOriginProtection
 }
 
 // endpoint is one path.
@@ -29,7 +31,7 @@ type endpoint struct {
 }
 
 func newHandler(o *Options) http.Handler {
-	h := &handler{Options: *o, start: time.Now()}
+	h := &handler{Options: *o, start: time.Now(), reading: make(chan struct{}, maxReading), origin: http.NewCrossOriginProtection()}
 	h.paths = map[string]endpoint{
 		"/":            {"Admin home page", false, h.home},
 		"/help":        {"print out list of admin commands", false, h.help},
@@ -58,8 +60,18 @@ func newHandler(o *Options) http.Handler {
 	}
 	h.planePaths()
 	h.actionPaths()
+	large := []string{"/stats", "/stats/prometheus", "/reset_counters", "/memory", "/config_dump", "/clusters", "/listeners", "/certs"}
 	for path, extra := range h.Extra {
 		h.paths[path] = endpoint{extra.Help, false, extra.ServeHTTP}
+		if !extra.Streams {
+			large = append(large, path)
+		}
+	}
+	for _, path := range large {
+		if one, ok := h.paths[path]; ok {
+			one.serve = h.inTurn(one.serve)
+			h.paths[path] = one
+		}
 	}
 	return h
 }
@@ -88,7 +100,12 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		header.Set("Allow", "GET, HEAD, POST")
 		w.WriteHeader(http.StatusMethodNotAllowed)
 		fmt.Fprintf(w, "Method %s not allowed.", method(r.Method))
+	case h.origin.Check(r) != nil:
+		http.Error(w, "a page of another origin may not ask for this", http.StatusForbidden)
 	default:
+		if r.Body != nil && r.Body != http.NoBody { // which nobody wants, and net/http waits for
+			http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout)) //nolint:errcheck // then it comes at once
+		}
 		one.serve(w, r)
 	}
 }
@@ -196,9 +213,6 @@ func (h *handler) stats(w http.ResponseWriter, r *http.Request) {
 	_ = err // the client is gone
 }
 
-// maxFilter bounds a filter, in bytes.
-const maxFilter = 4096
-
 func statsQuery(query map[string][]string) (stats.Query, error) {
 	get := func(name string) string {
 		if values := query[name]; len(values) > 0 {
@@ -209,11 +223,8 @@ func statsQuery(query map[string][]string) (stats.Query, error) {
 	_, used := query["usedonly"]
 	q := stats.Query{Used: used}
 	if text := get("filter"); text != "" {
-		if len(text) > maxFilter {
-			return q, fmt.Errorf("filter: longer than %d bytes", maxFilter)
-		}
 		var err error
-		if q.Filter, err = regexp.Compile(text); err != nil {
+		if q.Filter, err = Pattern(text); err != nil {
 			return q, fmt.Errorf("filter: Invalid re2 regex: %w", err)
 		}
 	}
@@ -249,12 +260,22 @@ func (h *handler) prometheus(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	// In the same format, whatever the client would take.
-	plain := httptest.NewRecorder()
-	h.Metrics.ServeHTTP(plain, &http.Request{Method: http.MethodGet, URL: r.URL, Header: http.Header{}})
-	if plain.Code == http.StatusOK {
-		w.Write(plain.Body.Bytes()) //nolint:errcheck // the client is gone
+	plain := kept{header: http.Header{}}
+	h.Metrics.ServeHTTP(&plain, &http.Request{Method: http.MethodGet, URL: r.URL, Header: http.Header{}})
+	if plain.status == 0 || plain.status == http.StatusOK {
+		w.Write(plain.Bytes()) //nolint:errcheck // the client is gone
 	}
 }
+
+// kept is an answer that is kept. The zero status is 200.
+type kept struct {
+	bytes.Buffer
+	header http.Header
+	status int
+}
+
+func (k *kept) Header() http.Header    { return k.header }
+func (k *kept) WriteHeader(status int) { k.status = status }
 
 // Version is that of the module that was built; "" if it is not known.
 func Version() string {

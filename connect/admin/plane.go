@@ -135,32 +135,30 @@ func limitsOf(l *mesh.Limits) (connections, pending, requests, retries uint32) {
 }
 
 func (h *handler) clusterText(w http.ResponseWriter, c *upstream.ClusterStats) {
-	line := func(format string, args ...any) {
-		fmt.Fprintf(w, c.Name+"::"+strings.ReplaceAll(format, "%n", c.Name)+"\n", args...)
-	}
-	fmt.Fprintf(w, "%s::observability_name::%s\n", c.Name, c.StatName())
+	line := func(name string, value any) { fmt.Fprintf(w, "%s::%s::%v\n", c.Name, name, value) }
+	line("observability_name", c.StatName())
 	if o := c.Outlier; o != nil {
-		line("outlier::success_rate_average::%g", o.Average)
-		line("outlier::success_rate_ejection_threshold::%g", o.Threshold)
-		line("outlier::local_origin_success_rate_average::%g", o.LocalAverage)
-		line("outlier::local_origin_success_rate_ejection_threshold::%g", o.LocalThreshold)
+		line("outlier::success_rate_average", o.Average)
+		line("outlier::success_rate_ejection_threshold", o.Threshold)
+		line("outlier::local_origin_success_rate_average", o.LocalAverage)
+		line("outlier::local_origin_success_rate_ejection_threshold", o.LocalThreshold)
 	}
 	connections, pending, requests, retries := limitsOf(&c.Definition.Limits)
 	for _, priority := range []string{"default", "high"} {
 		if priority == "high" {
 			connections, pending, requests, retries = 1024, 1024, 1024, 3
 		}
-		line("%s_priority::max_connections::%d", priority, connections)
-		line("%s_priority::max_pending_requests::%d", priority, pending)
-		line("%s_priority::max_requests::%d", priority, requests)
-		line("%s_priority::max_retries::%d", priority, retries)
+		line(priority+"_priority::max_connections", connections)
+		line(priority+"_priority::max_pending_requests", pending)
+		line(priority+"_priority::max_requests", requests)
+		line(priority+"_priority::max_retries", retries)
 	}
-	line("added_via_api::%t", !h.Plane.Static(c.Name))
+	line("added_via_api", !h.Plane.Static(c.Name))
 	if c.Definition.EndpointName != "" {
-		line("eds_service_name::%s", c.Definition.EndpointName)
+		line("eds_service_name", c.Definition.EndpointName)
 	}
 	if c.Definition.Refusal != "" {
-		line("refused::%s", c.Definition.Refusal)
+		line("refused", c.Definition.Refusal)
 	}
 	for i := range c.Endpoints {
 		e := &c.Endpoints[i]
@@ -188,7 +186,7 @@ func (h *handler) clusterText(w http.ResponseWriter, c *upstream.ClusterStats) {
 			{"success_rate", e.SuccessRate},
 			{"local_origin_success_rate", e.LocalSuccessRate},
 		} {
-			line("%s::%s::%v", address, one.name, one.value)
+			line(address+"::"+one.name, one.value)
 		}
 	}
 }

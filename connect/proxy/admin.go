@@ -4,7 +4,6 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
-	"regexp"
 	"strings"
 	"time"
 
@@ -75,21 +74,21 @@ func (p *Proxy) drainListeners(graceful, inbound, stay bool) {
 	}
 }
 
-// maxPattern bounds the expressions of a query, in bytes.
-const maxPattern = 4096
+// maxMask bounds the mask of a query, in bytes.
+const maxMask = 4096
 
 // dump is /config_dump.
 func (p *Proxy) dump(query url.Values) ([]byte, error) {
 	q := xds.DumpQuery{Resource: query.Get("resource"), Endpoints: query.Has("include_eds")}
 	if text := query.Get("name_regex"); text != "" {
-		name, err := regexp.Compile("^(?:" + text + ")$")
-		if err != nil || len(text) > maxPattern {
+		name, err := admin.Pattern("^(?:" + text + ")$")
+		if err != nil {
 			return nil, &admin.QueryError{Status: http.StatusBadRequest, Text: "Error while parsing name_regex from " + text[:min(len(text), 80)]}
 		}
 		q.Name = name
 	}
 	if mask := query.Get("mask"); mask != "" {
-		if len(mask) > maxPattern {
+		if len(mask) > maxMask {
 			return nil, &admin.QueryError{Status: http.StatusBadRequest, Text: "mask is too long"}
 		}
 		q.Mask = strings.Split(mask, ",")

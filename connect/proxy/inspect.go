@@ -25,7 +25,7 @@ func (p *Proxy) inspection() map[string]admin.Extra {
 	return map[string]admin.Extra{
 		ExplainPath: {Help: "tell what would become of a request, and why", Handler: http.HandlerFunc(p.serveExplain)},
 		ChangesPath: {Help: "print what the last updates have changed", Handler: http.HandlerFunc(p.serveChanges)},
-		TapPath:     {Help: "stream what passes", Handler: http.HandlerFunc(p.serveTap)},
+		TapPath:     {Help: "stream what passes", Streams: true, Handler: http.HandlerFunc(p.serveTap)},
 	}
 }
 
