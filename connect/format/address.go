@@ -61,10 +61,10 @@ func downstreamOperator(name string) (definition, bool) {
 		return plainly(count(func(in *Input) int64 { return int64(in.Exchange.Peer.Number) })) //nolint:gosec // it counts up from 1
 	case "REQUESTED_SERVER_NAME":
 		return plainly(func(dst []byte, in *Input) ([]byte, kind) {
-			start := len(dst)
-			dst, k := appendWord(dst, in.Exchange.Peer.ServerName)
-			hostName(dst[start:])
-			return dst, k
+			if name := in.Exchange.Peer.ServerName; name != "" {
+				return appendHost(dst, name), text
+			}
+			return dst, absent
 		})
 	case "FILTER_CHAIN_NAME":
 		return plainly(word(func(in *Input) string { return in.Chain }))
@@ -97,16 +97,25 @@ func bytesOperator(name string) (definition, bool) {
 	return definition{}, false
 }
 
-// hostName makes underscores of what no name of a host has, as Envoy does: a client may
-// write anything into its ClientHello.
-func hostName(name []byte) {
-	for i, c := range name {
+// appendHost appends the name of a host. A client may write anything into its
+// ClientHello: what no such name has is an underscore, and that there was any is said in
+// front, as Envoy does.
+func appendHost(dst []byte, name string) []byte {
+	const invalid = "invalid:"
+	start := len(dst)
+	dst = append(append(dst, invalid...), name...)
+	bad := false
+	for i, c := range dst[start+len(invalid):] {
 		switch {
 		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', c == '.':
 		default:
-			name[i] = '_'
+			dst[start+len(invalid)+i], bad = '_', true
 		}
 	}
+	if !bad {
+		return append(dst[:start], name...)
+	}
+	return dst
 }
 
 // upstreamOperator are those of the last try upstream.

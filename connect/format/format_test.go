@@ -291,7 +291,7 @@ func TestAppendClean(t *testing.T) {
 		"%QUERY_PARAM(tab)%":                     {"a\tb", "a\tb"},
 		"%QUERY_PARAM(space)%":                   {" x ", "x"},
 		"%DYNAMIC_METADATA(ns:claim)%|%REQ(no)%": {"a b |-", "a b |"},
-		"%REQUESTED_SERVER_NAME%":                {"a_b_c.test-1", "a_b_c.test-1"},
+		"%REQUESTED_SERVER_NAME%":                {"invalid:a_b_c.test-1", "invalid:a_b_c.test-1"},
 	} {
 		text, err := format.Compile(source)
 		if err != nil {
