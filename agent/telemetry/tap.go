@@ -163,6 +163,19 @@ func begins(name, part string) bool {
 	return ok && (rest == "" || rest[0] == ':' || rest[0] == '.')
 }
 
+// IsStatus tells whether text may be the Status of a TapFilter.
+func IsStatus(text string) bool {
+	if len(text) != 3 || text[0] < '1' || text[0] > '9' {
+		return false
+	}
+	for _, c := range text[1:] {
+		if c != 'x' && (c < '0' || c > '9') {
+			return false
+		}
+	}
+	return true
+}
+
 // statusIs tells whether a status is a code such as "404" or of a class such as
 // "4xx".
 func statusIs(status int, want string) bool {

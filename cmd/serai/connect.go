@@ -63,6 +63,7 @@ func connectCommand() *cli.Command {
 func connectSubcommands() []*cli.Command {
 	all := []*cli.Command{connectExplainCommand(), connectDiffCommand(), connectTapCommand()}
 	for _, sub := range all {
+		sub.HideHelpCommand = true
 		sub.OnUsageError = func(c *cli.Context, err error, _ bool) error {
 			return &usageError{command: "connect " + sub.Name, err: plain(c, err)}
 		}

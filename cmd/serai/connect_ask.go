@@ -1,15 +1,20 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/url"
+	"os"
+	"reflect"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/urfave/cli/v2"
 )
@@ -18,7 +23,7 @@ import (
 func askFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{
-			Name: "admin-addr", Value: "127.0.0.1:19000", EnvVars: []string{"SERAI_ADMIN_ADDR"},
+			Name: "admin-addr", Value: adminAddress(os.Environ()), EnvVars: []string{"SERAI_ADMIN_ADDR"},
 			Usage: "`address` of the sidecar's admin interface, host:port or unix:///path",
 		},
 		&cli.StringFlag{Name: "format", Value: "text", Usage: "text or json"},
@@ -37,8 +42,39 @@ func wantsJSON(c *cli.Context) (bool, error) {
 	}
 }
 
+// adminAddress is where the sidecar of a Nomad allocation is asked by who is inside, if
+// there is one, else where `consul connect envoy` puts it.
+func adminAddress(environment []string) string {
+	found := ""
+	for _, one := range environment {
+		name, value, _ := strings.Cut(one, "=")
+		if !strings.HasPrefix(name, "NOMAD_ENVOY_ADMIN_ADDR_") || value == "" {
+			continue
+		}
+		if found != "" && found != value {
+			return consulAdmin
+		}
+		found = value
+	}
+	return cmp.Or(found, consulAdmin)
+}
+
+const consulAdmin = "127.0.0.1:19000"
+
+// passingFlags choose what passes a sidecar, in the same words for all commands.
+func passingFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "listener", Usage: "`name` of the listener, with or without its address"},
+		&cli.StringFlag{Name: "upstream", Usage: "`service` that the sidecar's own application calls"},
+		&cli.StringFlag{Name: "from", Aliases: []string{"peer"}, Usage: "who calls: a `service`, or a SPIFFE ID"},
+	}
+}
+
 // maxAnswer bounds what is read of an answer.
 const maxAnswer = 64 << 20
+
+// answerTimeout is how long the beginning of an answer may take.
+const answerTimeout = 30 * time.Second
 
 // ask gets a path of the sidecar's admin interface. Who calls closes the answer.
 func ask(ctx context.Context, c *cli.Context, path string, query url.Values) (io.ReadCloser, error) {
@@ -50,7 +86,7 @@ func ask(ctx context.Context, c *cli.Context, path string, query url.Values) (io
 		return nil, &usageError{command: "connect " + c.Command.Name, err: fmt.Errorf("-admin-addr %q: write it as host:port or unix:///path", address)}
 	}
 	client := &http.Client{Transport: &http.Transport{
-		DisableKeepAlives: true,
+		DisableKeepAlives: true, ResponseHeaderTimeout: answerTimeout,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return (&net.Dialer{Timeout: 5 * time.Second}).DialContext(ctx, network, target)
 		},
@@ -64,7 +100,7 @@ func ask(ctx context.Context, c *cli.Context, path string, query url.Values) (io
 		if unwrapped := errors.Unwrap(err); unwrapped != nil {
 			err = unwrapped
 		}
-		return nil, fmt.Errorf("no admin interface at %s: does the sidecar run, with -admin-bind? (%w)", address, err)
+		return nil, fmt.Errorf("no admin interface at %s: does the sidecar run with -admin-bind, or is it elsewhere (-admin-addr)? (%w)", address, err)
 	}
 	if resp.StatusCode == http.StatusOK && strings.Contains(resp.Header.Get("Content-Type"), "json") {
 		return struct {
@@ -80,5 +116,51 @@ func ask(ctx context.Context, c *cli.Context, path string, query url.Values) (io
 	if resp.StatusCode == http.StatusNotFound || resp.StatusCode == http.StatusOK {
 		return nil, fmt.Errorf("the admin interface at %s does not know this question: is it that of another program, or of an older serai?", address)
 	}
-	return nil, errors.New(strings.TrimSpace(string(text)))
+	return nil, errors.New(safe(strings.TrimSpace(string(text))))
+}
+
+// read decodes an answer for people.
+func read(answer io.Reader, into any) error {
+	if err := json.NewDecoder(io.LimitReader(answer, maxAnswer)).Decode(into); err != nil {
+		return fmt.Errorf("answer of the admin interface: %w", err)
+	}
+	printable(reflect.ValueOf(into))
+	return nil
+}
+
+// printable makes all texts in v such as a terminal only shows: what peers, callers and
+// upstreams have said stands among them.
+func printable(v reflect.Value) {
+	switch v.Kind() {
+	case reflect.Pointer, reflect.Interface:
+		if !v.IsNil() {
+			printable(v.Elem())
+		}
+	case reflect.Struct:
+		for _, field := range v.Fields() {
+			printable(field)
+		}
+	case reflect.Slice, reflect.Array:
+		for i := range v.Len() {
+			printable(v.Index(i))
+		}
+	case reflect.String:
+		if v.CanSet() {
+			v.SetString(safe(v.String()))
+		}
+	default:
+	}
+}
+
+// safe is a text without what moves the cursor, or turns the direction of writing.
+func safe(text string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r == '\n', r == '\t':
+			return ' '
+		case unicode.IsPrint(r):
+			return r
+		}
+		return unicode.ReplacementChar
+	}, text)
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/url"
@@ -50,8 +49,8 @@ func runConnectDiff(c *cli.Context) error {
 		return err
 	}
 	var all []xds.Change
-	if err := json.NewDecoder(io.LimitReader(answer, maxAnswer)).Decode(&all); err != nil {
-		return fmt.Errorf("answer of the admin interface: %w", err)
+	if err := read(answer, &all); err != nil {
+		return err
 	}
 	if len(all) == 0 {
 		fmt.Fprintln(c.App.Writer, "nothing has changed yet")

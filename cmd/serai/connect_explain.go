@@ -1,7 +1,7 @@
 package main
 
 import (
-	"encoding/json"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -24,22 +24,20 @@ func connectExplainCommand() *cli.Command {
 		ArgsUsage: "[METHOD] [URL]",
 		Description: "It prints the listener, filter chain, intentions, route, clusters and endpoints that a request\n" +
 			"would meet, by the very tables that serve, and why each alternative would not be taken.\n" +
+			"It is asked of the public listener, unless -listener or -upstream says of which.\n" +
 			"Nothing is sent, and filters that would call somebody else are not asked: what is presumed of them\n" +
 			"is said. Tokens given with -H are verified, by keys that the sidecar has.\n\n" +
 			"Examples:\n\n" +
 			"  serai connect explain -from web GET /orders/7          # at our public listener\n" +
 			"  serai connect explain -upstream api GET http://api/v1 -H 'x-canary: 1'\n" +
 			"  serai connect explain -listener db:127.0.0.1:5432      # raw bytes",
-		Flags: append([]cli.Flag{
-			&cli.StringFlag{Name: "listener", Usage: "`name` of the listener, with or without its address (default: the public one)"},
-			&cli.StringFlag{Name: "upstream", Usage: "`service` at whose local listener the request comes"},
-			&cli.StringFlag{Name: "from", Usage: "who calls: a `service`, or a SPIFFE ID"},
+		Flags: append(append(passingFlags(),
 			&cli.StringFlag{Name: "source", Usage: "`address` of who calls"},
 			&cli.StringFlag{Name: "destination", Usage: "`address` before a redirect (transparent proxy)"},
 			&cli.StringFlag{Name: "sni", Usage: "server `name` of the TLS handshake"},
 			&cli.StringSliceFlag{Name: "alpn", Usage: "`protocol` that the TLS handshake offers"},
 			&cli.StringSliceFlag{Name: "header", Aliases: []string{"H"}, Usage: "`field` of the request, as name: value"},
-		}, askFlags()...),
+		), askFlags()...),
 		Action: runConnectExplain,
 	}
 }
@@ -63,10 +61,10 @@ func runConnectExplain(c *cli.Context) error {
 		return err
 	}
 	var e proxy.Explanation
-	if err := json.NewDecoder(io.LimitReader(answer, maxAnswer)).Decode(&e); err != nil {
-		return fmt.Errorf("answer of the admin interface: %w", err)
+	if err := read(answer, &e); err != nil {
+		return err
 	}
-	(&explainer{out: c.App.Writer}).all(&e)
+	(&explainer{out: c.App.Writer, method: cmp.Or(q.Method, "GET")}).all(&e)
 	return nil
 }
 
@@ -109,7 +107,10 @@ func questionOf(c *cli.Context) (proxy.Question, error) {
 }
 
 // explainer writes an explanation for people.
-type explainer struct{ out io.Writer }
+type explainer struct {
+	out    io.Writer
+	method string // of the request that was asked about
+}
 
 func (w *explainer) line(depth int, format string, args ...any) {
 	fmt.Fprintf(w.out, "%s%s\n", strings.Repeat("  ", depth), fmt.Sprintf(format, args...))
@@ -178,7 +179,7 @@ func (w *explainer) intentions(all []rbac.Verdict) {
 }
 
 func (w *explainer) http(e *stack.Explanation) {
-	w.title("request", "%s%s", e.Authority, e.Path)
+	w.title("request", "%s %s%s", w.method, e.Authority, e.Path)
 	for _, f := range e.Filters {
 		w.title("filter", "%s: %s", f.Name, f.Verdict)
 		for _, note := range f.Notes {

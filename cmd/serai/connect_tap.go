@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/url"
 	"os"
+	"reflect"
 	"strconv"
 	"strings"
 	"time"
@@ -24,22 +25,21 @@ func connectTapCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "tap",
 		Usage: "watch the exchanges and connections of a running sidecar as they end",
-		Description: "A line for each, until Ctrl-C. What comes faster than it can be written is dropped, and told.\n\n" +
+		Description: "A line for each, until Ctrl-C: when it began, its direction, who called, what, where it went, how long it\n" +
+			"took, bytes in and out, and what went wrong. What comes faster than it can be written is dropped, and told.\n" +
+			"-from also takes a part of the caller's address, -upstream the name of a cluster.\n\n" +
 			"Examples:\n\n" +
 			"  serai connect tap\n" +
 			"  serai connect tap -upstream api -status 5xx\n" +
-			"  serai connect tap -peer web -min-duration 100ms -format json -n 10",
-		Flags: append([]cli.Flag{
-			&cli.StringFlag{Name: "listener", Usage: "`name` of the listener, with or without its address"},
-			&cli.StringFlag{Name: "upstream", Usage: "`name` of the cluster, or of the service that it begins with"},
+			"  serai connect tap -from web -min-duration 100ms -format json -n 10",
+		Flags: append(append(passingFlags(),
 			&cli.StringFlag{Name: "method", Usage: "`method` of the request"},
 			&cli.StringFlag{Name: "path", Usage: "what the `path` begins with"},
 			&cli.StringFlag{Name: "status", Usage: "`code` of the response, or a class such as 5xx"},
-			&cli.StringFlag{Name: "peer", Usage: "`part` of the caller's SPIFFE ID or address, or of the consumer's name"},
 			&cli.DurationFlag{Name: "min-duration", Usage: "leave out what took less `time`"},
 			&cli.Float64Flag{Name: "sample", Value: 100, Usage: "`percentage` of them that is looked at"},
 			&cli.IntFlag{Name: "n", Usage: "end after so many `lines`", DefaultText: "never"},
-		}, askFlags()...),
+		), askFlags()...),
 		Action: runConnectTap,
 	}
 }
@@ -52,9 +52,14 @@ func runConnectTap(c *cli.Context) error {
 	if name := c.Args().First(); name != "" {
 		return &usageError{command: "connect tap", err: fmt.Errorf("%q is no flag: flags begin with a dash", name)}
 	}
+	if err := checkTap(c); err != nil {
+		return &usageError{command: "connect tap", err: err}
+	}
 	query := url.Values{"sample": {strconv.FormatFloat(c.Float64("sample"), 'g', -1, 64)}}
-	for _, name := range []string{"listener", "upstream", "method", "path", "status", "peer"} {
-		if value := c.String(name); value != "" {
+	for name, flag := range map[string]string{
+		"listener": "listener", "upstream": "upstream", "method": "method", "path": "path", "status": "status", "peer": "from",
+	} {
+		if value := c.String(flag); value != "" {
 			query.Set(name, value)
 		}
 	}
@@ -66,11 +71,30 @@ func runConnectTap(c *cli.Context) error {
 		return err
 	}
 	defer answer.Close()
+	if colours(os.Stderr) {
+		fmt.Fprintln(os.Stderr, "watching "+c.String("admin-addr")+" until Ctrl-C")
+	}
 	err = printTap(c.App.Writer, answer, inJSON, c.Int("n"))
 	if errors.Is(c.Err(), context.Canceled) {
 		return nil // that is how it ends
 	}
 	return err
+}
+
+// checkTap tells what is wrong with the flags.
+func checkTap(c *cli.Context) error {
+	status := c.String("status")
+	switch {
+	case c.Int("n") < 0:
+		return fmt.Errorf("-n %d: it cannot be less than 0", c.Int("n"))
+	case c.Float64("sample") <= 0 || c.Float64("sample") > 100:
+		return fmt.Errorf("-sample %g: it can be more than 0, up to 100", c.Float64("sample"))
+	case c.Duration("min-duration") < 0:
+		return fmt.Errorf("-min-duration %s: it cannot be less than 0", c.Duration("min-duration"))
+	case status != "" && !telemetry.IsStatus(status):
+		return fmt.Errorf("-status %q: write a code such as 404, or a class such as 5xx", status)
+	}
+	return nil
 }
 
 // printTap writes what comes, up to n lines; 0 means no bound.
@@ -91,6 +115,7 @@ func printTap(out io.Writer, in io.Reader, inJSON bool, n int) error {
 		case line.Dropped != nil:
 			fmt.Fprintln(out, paint(os.Stdout, yellow, fmt.Sprintf("%d dropped so far", *line.Dropped)))
 		default:
+			printable(reflect.ValueOf(&line.Tapped))
 			fmt.Fprintln(out, tapLine(&line.Tapped))
 		}
 		if line.Dropped != nil {
@@ -100,7 +125,10 @@ func printTap(out io.Writer, in io.Reader, inJSON bool, n int) error {
 			return nil
 		}
 	}
-	return lines.Err()
+	if err := lines.Err(); err != nil {
+		return fmt.Errorf("the sidecar tells no more: %w", err)
+	}
+	return errors.New("the sidecar tells no more: it has ended")
 }
 
 // tapLine is one exchange for people.

@@ -64,6 +64,8 @@ func asEnvoy(program string) bool { return filepath.Base(program) == "envoy" }
 func fromEnvoy(args []string, warnings io.Writer) []string {
 	var rest []string
 	switch {
+	case len(args) > 1 && asEnvoy(args[0]) && asks(args[1]):
+		return append([]string{args[0], "connect"}, args[1:]...)
 	case len(args) > 0 && asEnvoy(args[0]):
 		rest = args[1:]
 	case len(args) > 1 && args[1] == "connect" && slices.ContainsFunc(args[2:], isBootstrap):
@@ -105,6 +107,12 @@ func fromEnvoy(args []string, warnings io.Writer) []string {
 		}
 	}
 	return out
+}
+
+// asks tells whether a word is one of our commands that ask a proxy, which have no
+// other name in an image where we are called envoy.
+func asks(word string) bool {
+	return slices.ContainsFunc(connectSubcommands(), func(sub *cli.Command) bool { return sub.Name == word })
 }
 
 // isBootstrap tells whether an argument is a flag that names a bootstrap.

@@ -25,6 +25,7 @@ func TestFromEnvoy(t *testing.T) {
 		{"not known, whole", "envoy --new-thing=5 -c b.json", "envoy connect -c b.json", "flag --new-thing=5 is not known"},
 		{"without a bootstrap", "serai connect -sidecar-for web -new-thing", "serai connect -sidecar-for web -new-thing", ""},
 		{"another command", "serai edge -c x", "serai edge -c x", ""},
+		{"a question", "/envoy tap -status 5xx -n 1", "/envoy connect tap -status 5xx -n 1", ""},
 		{"an argument", "envoy what", "envoy connect what", ""},
 	} {
 		t.Run(row.name, func(t *testing.T) {

@@ -153,7 +153,14 @@ func (in index) find(q *Question) (*built, error) {
 	for _, name := range names {
 		all[name] = name
 	}
-	return nil, fmt.Errorf("there is no such listener; there are %s", strings.Join(sorted(all), ", "))
+	asked := "the public listener is not there"
+	switch {
+	case q.Listener != "":
+		asked = fmt.Sprintf("there is no listener %q", q.Listener)
+	case q.Upstream != "":
+		asked = fmt.Sprintf("there is no listener for the upstream %q", q.Upstream)
+	}
+	return nil, fmt.Errorf("%s; there are %s", asked, strings.Join(sorted(all), ", "))
 }
 
 // arrival is the connection that q speaks of.
@@ -186,7 +193,11 @@ func address(text string, port uint16) (netip.AddrPort, error) {
 	if addr, err := netip.ParseAddr(text); err == nil {
 		return netip.AddrPortFrom(addr, port), nil
 	}
-	return netip.ParseAddrPort(text)
+	addr, err := netip.ParseAddrPort(text)
+	if err != nil {
+		err = fmt.Errorf("%q is no address: write it as 10.0.0.1 or 10.0.0.1:80", text)
+	}
+	return addr, err
 }
 
 // identity is a SPIFFE ID, or that of a service in our own trust domain and

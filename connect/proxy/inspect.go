@@ -145,6 +145,9 @@ func tapFilter(v url.Values) (telemetry.TapFilter, error) {
 		Listener: v.Get("listener"), Cluster: v.Get("upstream"), Method: v.Get("method"), PathPrefix: v.Get("path"),
 		Status: v.Get("status"), Peer: v.Get("peer"),
 	}
+	if f.Status != "" && !telemetry.IsStatus(f.Status) {
+		return f, fmt.Errorf("status: %q is neither a code nor a class such as 5xx", f.Status)
+	}
 	var err error
 	if text := v.Get("min_duration"); text != "" {
 		if f.MinDuration, err = time.ParseDuration(text); err != nil {
