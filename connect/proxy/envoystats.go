@@ -72,8 +72,12 @@ func (p *Proxy) countedClusters(yield func(stats.Stat) bool) bool {
 		name := all[i].StatName()
 		byName[name] = append(byName[name], i)
 	}
+	var certs certificates
 	for name, those := range byName {
 		owner := "cluster." + name + "."
+		if !certs.ofClusters(owner, all, those, yield) {
+			return false
+		}
 		gone := p.clusters.Gone(name)
 		if len(those) == 1 && gone == nil {
 			if !all[those[0]].Each(owner, yield) {
@@ -131,7 +135,12 @@ func (p *Proxy) countedListeners(yield func(stats.Stat) bool) bool {
 		prefix := "listener." + stats.Name(all[i].StatName) + "."
 		byName[prefix] = append(byName[prefix], &all[i])
 	}
+	var certs certificates
+	now := p.store.Load()
 	for prefix, those := range byName {
+		if !certs.ofListeners(prefix, now, those, yield) {
+			return false
+		}
 		scoped := func(s stats.Stat) bool {
 			s.Owner = prefix
 			return yield(s)
