@@ -72,6 +72,7 @@ func BenchmarkNames(b *testing.B) {
 			return nil
 		}},
 		{"text", func() error { return view.Text(io.Discard, stats.Query{}) }},
+		{"json", func() error { return view.JSON(io.Discard, stats.Query{}) }},
 		{"prometheus", func() error { return view.Prometheus(io.Discard, stats.Query{}) }},
 	} {
 		b.Run(row.name, func(b *testing.B) {

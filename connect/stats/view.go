@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"unicode/utf8"
 )
 
 // View shows what a Registry counts as a configuration asks for it, in Envoy's
@@ -23,7 +24,7 @@ type View struct {
 	mu sync.Mutex // guards:
 	// before are the counters at the last Reset, but those that were 0.
 	before map[string]int64
-	// last is how many numbers were asked for the last time.
+	// last is how many numbers were asked for the last time, without a filter.
 	last int
 }
 
@@ -78,6 +79,9 @@ func (v *View) collect(q Query) *ordered {
 	v.mu.Lock()
 	before, room := v.before, v.last
 	v.mu.Unlock()
+	if q.Filter != nil {
+		room = 0 // it is for few, as a rule
+	}
 	o := &ordered{all: make([]Stat, 0, room+room/32)}
 	var anew []string
 	var name []byte // the whole one, where it is needed
@@ -102,9 +106,11 @@ func (v *View) collect(q Query) *ordered {
 		}
 	}
 	v.forget(anew)
-	v.mu.Lock()
-	v.last = len(o.all)
-	v.mu.Unlock()
+	if q.Filter == nil {
+		v.mu.Lock()
+		v.last = len(o.all)
+		v.mu.Unlock()
+	}
 	o.arrange()
 	return o
 }
@@ -180,12 +186,8 @@ func summary(r *Reading) string {
 	return strings.Join(parts, " ")
 }
 
-// JSON writes what is asked for as one object.
+// JSON writes what is asked for as one object. Histograms are the last in it.
 func (v *View) JSON(to io.Writer, q Query) error {
-	type number struct {
-		Name  string `json:"name"`
-		Value any    `json:"value"`
-	}
 	type pair struct {
 		Cumulative *float64 `json:"cumulative"`
 		Interval   *float64 `json:"interval"`
@@ -194,18 +196,20 @@ func (v *View) JSON(to io.Writer, q Query) error {
 		Name   string `json:"name"`
 		Values []pair `json:"values"`
 	}
-	all := []any{}
 	histograms, bucketed := []computed{}, []any{}
-	for _, s := range v.Select(q) {
+	out := lines{bufio.NewWriterSize(to, writeSize)}
+	out.put(`{"stats":[`)
+	comma := ""
+	for s := range v.collect(q).each() {
 		switch s.Kind {
-		case KindText:
-			all = append(all, number{s.Name, s.Text})
 		case KindHistogram:
+			named := *s
+			named.whole()
 			if q.Buckets != Quantiles {
-				bucketed = append(bucketed, q.Buckets.object(&s))
+				bucketed = append(bucketed, q.Buckets.object(&named))
 				continue
 			}
-			one := computed{Name: s.Name}
+			one := computed{Name: named.Name}
 			for _, share := range quantiles() {
 				var p pair
 				if value, ok := s.Histogram.Quantile(share); ok {
@@ -214,21 +218,64 @@ func (v *View) JSON(to io.Writer, q Query) error {
 				one.Values = append(one.Values, p)
 			}
 			histograms = append(histograms, one)
+			continue
+		case KindText:
+			out.put(comma, `{"name":`)
+			out.quoted(s.Owner, s.Name)
+			out.put(`,"value":`)
+			out.quoted(s.Text, "")
 		default:
-			all = append(all, number{s.Name, s.Value})
+			out.put(comma, `{"name":`)
+			out.quoted(s.Owner, s.Name)
+			out.put(`,"value":`)
+			out.number(s.Value)
 		}
+		out.put("}")
+		comma = ","
 	}
 	if len(histograms) > 0 {
 		var supported []json.Number
 		for _, share := range quantiles() {
 			supported = append(supported, json.Number(percent(share)))
 		}
-		all = append(all, map[string]any{"histograms": map[string]any{"supported_quantiles": supported, "computed_quantiles": histograms}})
+		out.put(comma)
+		out.value(map[string]any{"histograms": map[string]any{"supported_quantiles": supported, "computed_quantiles": histograms}})
+		comma = ","
 	}
 	if len(bucketed) > 0 {
-		all = append(all, map[string]any{"histograms": bucketed})
+		out.put(comma)
+		out.value(map[string]any{"histograms": bucketed})
 	}
-	return json.NewEncoder(to).Encode(map[string]any{"stats": all})
+	out.put("]}\n")
+	return out.Flush()
+}
+
+// quoted puts two parts of a text as one string of JSON.
+func (l lines) quoted(a, b string) {
+	if plainJSON(a) && plainJSON(b) {
+		l.put(`"`, a, b, `"`)
+		return
+	}
+	l.value(a + b)
+}
+
+// plainJSON tells whether a text stands in a string of JSON as it is.
+func plainJSON(text string) bool {
+	for i := range len(text) {
+		if c := text[i]; c < ' ' || c == '"' || c == '\\' || c >= utf8.RuneSelf {
+			return false
+		}
+	}
+	return true
+}
+
+// value puts a value as JSON.
+func (l lines) value(of any) {
+	text, err := json.Marshal(of)
+	if err != nil { // of numbers that are none, which there are not
+		text = []byte("null")
+	}
+	l.Write(text) //nolint:errcheck // Flush tells
 }
 
 // written are labels as they stand between braces.

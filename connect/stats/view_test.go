@@ -1,6 +1,7 @@
 package stats_test
 
 import (
+	"encoding/json"
 	"regexp"
 	"strings"
 	"testing"
@@ -253,5 +254,40 @@ func TestResetOfWhoComesBack(t *testing.T) {
 		if got := v.Select(stats.Query{}); len(got) != 1 || got[0].Value != row.want {
 			t.Errorf("%d: %v, want %d", row.count, got, row.want)
 		}
+	}
+}
+
+// Whatever names and texts there are, what is shown as JSON is JSON.
+func TestJSONOfOddNames(t *testing.T) {
+	t.Parallel()
+	r := &stats.Registry{}
+	want := map[string]any{}
+	for _, name := range []string{`a"b`, `c\d`, "e\nf", "g\x00", "é", "plain.name"} {
+		r.Scope("cluster." + name + ".").Counter("n").Add(1)
+		want["cluster."+name+".n"] = 1.0
+	}
+	r.Add(func(yield func(stats.Stat) bool) {
+		yield(stats.Stat{Name: "text", Kind: stats.KindText, Text: "<\"\n>"})
+	})
+	want["text"] = "<\"\n>"
+	var out strings.Builder
+	if err := (&stats.View{Registry: r}).JSON(&out, stats.Query{}); err != nil {
+		t.Fatal(err)
+	}
+	var got struct {
+		Stats []struct {
+			Name  string
+			Value any
+		}
+	}
+	if err := json.Unmarshal([]byte(out.String()), &got); err != nil {
+		t.Fatal(err)
+	}
+	all := map[string]any{}
+	for _, one := range got.Stats {
+		all[one.Name] = one.Value
+	}
+	if diff := cmp.Diff(want, all); diff != "" {
+		t.Error(diff)
 	}
 }
