@@ -98,7 +98,7 @@ type served struct {
 func Listen(o Options, log *slog.Logger) (*Server, error) {
 	s := &Server{}
 	all := newHandler(&o)
-	if o.AccessLog != "" {
+	if o.AccessLog != "" && o.AccessLog != os.DevNull { // which is what Consul writes
 		file, err := os.OpenFile(o.AccessLog, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 		if err != nil {
 			return nil, fmt.Errorf("admin interface: access log: %w", err)

@@ -107,11 +107,14 @@ func (l *Writer) follow(d *Destination) {
 	}
 	fresh, err := openFile(d.path)
 	if err != nil {
-		l.log.Warn("log file not opened anew", "path", d.path, "err", err)
+		if !d.told {
+			d.told = true
+			l.log.Warn("a log file that was moved away is not opened anew, lines still go to the old one: let us write into its folder", "path", d.path, "err", err)
+		}
 		return
 	}
 	l.mu.Lock()
-	d.w, d.closer, d.torn = fresh, fresh, false
+	d.w, d.closer, d.torn, d.told = fresh, fresh, false, false
 	l.mu.Unlock()
 	file.Close()
 }

@@ -17,8 +17,9 @@ type Destination struct {
 	path   string
 	looked time.Time
 	rest   []byte // lines that were meant for it when it was swapped out
-	// torn says that the last write broke off within a line.
-	torn bool
+	// torn says that the last write broke off within a line; told that it was told that
+	// the file could not be opened anew.
+	torn, told bool
 }
 
 // Run writes lines until ctx ends, then the rest of them, and closes the file.
