@@ -84,7 +84,10 @@ func TestExposition(t *testing.T) {
 	h1.Rejected.Add(1)
 	h2.Rejected.Add(1)
 	codec := func() (*http1.Stats, *http2.Stats) { return &h1, &h2 }
-	status := maps.All(map[string]int64{"connected": 1, "snapshot_version": 3, "updates": 4})
+	status := maps.All(map[string]int64{ // those of an xds.Status
+		"connected": 1, "snapshot_version": 3, "updates": 4, "restored": 1, "saves": 2, "unsaved": 1, "save_failures": 1, "refusals": 0, "unread": 5,
+		"rejected": 0, "failed": 0, "held": 0, "reconnects": 0, "secrets_changed": 0, "secrets_rejected": 0, "secrets_broken": 0, "secrets_waiting": 0,
+	})
 	for _, source := range []iter.Seq[telemetry.Sample]{
 		telemetry.Ready(func() error { return errors.New("not yet") }),
 		telemetry.Listeners([]listen.Stats{{Name: "a", Bound: true, Accepted: 3}, {Name: "b"}}),
@@ -103,6 +106,10 @@ func TestExposition(t *testing.T) {
 		{"serai_xds_connected", ""}:                             1,
 		{"serai_xds_snapshot_version", ""}:                      3,
 		{"serai_xds_updates_total", ""}:                         4,
+		{"serai_xds_restored", ""}:                              1,
+		{"serai_xds_unsaved", ""}:                               1,
+		{"serai_xds_unread", ""}:                                5,
+		{"serai_xds_save_failures_total", ""}:                   1,
 		{"serai_access_log_written_total", ""}:                  0,
 	} {
 		sum := 0.0

@@ -148,6 +148,16 @@ func ControlPlane(all iter.Seq2[string, int64]) iter.Seq[Sample] {
 				sample.Help, sample.Kind = "Which configuration is in force, counted from 1; 0 before the first.", Gauge
 			case "refusals":
 				sample.Help, sample.Kind = "Parts of the configuration in force that are not understood and refuse their traffic.", Gauge
+			case "restored":
+				sample.Help, sample.Kind = "Whether what is in force was kept on disk, and Consul has said nothing yet.", Gauge
+			case "unsaved":
+				sample.Help, sample.Kind = "Whether more has changed than is kept on disk.", Gauge
+			case "saves":
+				sample.Help = "How often the configuration was to be written to disk."
+			case "save_failures":
+				sample.Help = "How often that failed."
+			case "unread":
+				sample.Help, sample.Kind = "Resources whose bytes cannot be read now; the last good one of the name stays.", Gauge
 			case "updates":
 				sample.Help = "Responses of Consul."
 			case "rejected":
