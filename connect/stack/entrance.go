@@ -65,8 +65,9 @@ func entryOf(chain *mesh.FilterChain, admissions []Admission) (entry, error) {
 	return e, err
 }
 
-// countShadow counts what shadow rules say of who comes.
-func (e *entrance) countShadow(c *entry, peer *wire.Peer) {
+// decide tells whether intentions allow who comes, and counts what they and shadow rules
+// say.
+func (e *entrance) decide(c *entry, peer *wire.Peer) bool {
 	switch {
 	case c.shadow == nil:
 	case allows(c.shadow, peer):
@@ -74,6 +75,12 @@ func (e *entrance) countShadow(c *entry, peer *wire.Peer) {
 	default:
 		e.shadowDenied.Add(1)
 	}
+	if !allows(c.policy, peer) {
+		e.denied.Add(1)
+		return false
+	}
+	e.allowed.Add(1)
+	return true
 }
 
 // pass tells whether a connection may go on, and else why not; if counted it must
@@ -86,12 +93,9 @@ func (e *entrance) pass(ctx context.Context, c *entry, conn net.Conn, peer *wire
 			return false, wire.FlagLimited, nil
 		}
 	}
-	e.countShadow(c, peer)
-	if !allows(c.policy, peer) {
-		e.denied.Add(1)
+	if !e.decide(c, peer) {
 		return counted, wire.FlagDenied, nil
 	}
-	e.allowed.Add(1)
 	if c.limit != nil && !c.limit.First {
 		if counted = e.count(c.limit); !counted {
 			return false, wire.FlagLimited, nil
@@ -247,8 +251,8 @@ func (g *Guarded) Serve(conn net.Conn, peer *wire.Peer, drain *wire.Drain) {
 		g.Next.Serve(conn, peer, drain)
 		return
 	}
-	if c.limit == nil && len(c.admissions) == 0 && c.delay == 0 { // requests are decided on, not the connection
-		g.entrance.countShadow(c, peer)
+	if c.limit == nil && len(c.admissions) == 0 && c.delay == 0 {
+		g.entrance.decide(c, peer) // only counted: requests are decided on, not the connection
 		g.Next.Serve(conn, peer, drain)
 		return
 	}

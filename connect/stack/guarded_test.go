@@ -81,6 +81,25 @@ func TestGuardedCountsShadows(t *testing.T) {
 	}
 }
 
+// What intentions say of a connection is counted, also where its requests are what they
+// decide on.
+func TestGuardedCountsDecisions(t *testing.T) {
+	t.Parallel()
+	for name, want := range map[string][2]int64{"web": {1, 0}, "nobody": {0, 1}} {
+		guard := &stack.Guarded{Next: &keeps{}}
+		commit, err := guard.Prepare(&mesh.FilterChain{Intentions: []*mesh.Intention{intention(mesh.Allow, name)}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		commit()
+		ours, _ := net.Pipe()
+		guard.Serve(ours, web(t), &wire.Drain{})
+		if got := guard.Entrance(); got.Allowed != want[0] || got.Denied != want[1] {
+			t.Errorf("%s: %+v", name, got)
+		}
+	}
+}
+
 // A call of gRPC that never gets to an endpoint is counted for the cluster that was
 // drawn for it, and for no other.
 func TestGRPCStatsOfDrawnCluster(t *testing.T) {
