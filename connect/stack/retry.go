@@ -51,7 +51,7 @@ func retry(cluster *upstream.Cluster, policy *retryPolicy, x *wire.Exchange, req
 	for n := 0; ; n++ {
 		resp, slow, err := serveTry(cluster, policy, x, req)
 		place.succeeded = err == nil && resp.Status < 500
-		if !policy.wants(x.GRPC, resp, err) {
+		if !policy.wants(x.GRPC, resp, err) || !hasTime(x, 0) {
 			return resp, err
 		}
 		if n >= min(policy.Retries, maxRetries) {
@@ -128,9 +128,16 @@ func serveTry(next *upstream.Cluster, policy *retryPolicy, x *wire.Exchange, req
 	}
 	deadline, timeout := x.Deadline, x.Timeout
 	limit(x, time.Now(), perTry)
-	own := deadline.IsZero() || x.Deadline.Before(deadline)
-	defer func() { x.Deadline, x.Timeout = deadline, timeout }()
+	own, by := deadline.IsZero() || x.Deadline.Before(deadline), x.Deadline
 	resp, err = next.Serve(x, req)
+	if own {
+		// As far as the codec has moved ours on, since the request was still being sent, the
+		// outer one counts from later, too.
+		if x.Deadline.After(by) && !deadline.IsZero() {
+			deadline = deadline.Add(max(0, x.Deadline.Add(timeout-perTry).Sub(deadline)))
+		}
+		x.Deadline, x.Timeout = deadline, timeout
+	}
 	if own && err != nil && wire.AsFault(err).Flag == wire.FlagUpstreamTimeout {
 		next.TryTimedOut(perTry == policy.PerTryIdle && perTry != policy.PerTry)
 		slow = true

@@ -295,9 +295,46 @@ func TestRetryPerTry(t *testing.T) {
 	}
 }
 
+// slowly is a body that takes a while.
+type slowly struct {
+	wire.Body
+	pause time.Duration
+}
+
+func (s *slowly) Read(p []byte) (int, error) {
+	<-time.After(s.pause)
+	s.pause = 0
+	return s.Body.Read(p)
+}
+
+// What a client takes for its request is on the account of neither timeout.
+func TestRetryAfterSlowRequest(t *testing.T) {
+	t.Parallel()
+	policy := mesh.Retry{On: mesh.Retry5xx, Retries: 1, PerTry: time.Second}
+	service := compile(t, &mesh.HTTP{Route: toward(func(r *mesh.Rule) { r.Retry, r.Timeout = &policy, 1200*time.Millisecond })},
+		clusters(t, map[string]string{"c": failing(t, 503)}))
+	req := request(http.MethodPost, "/")
+	req.Body, req.ContentLength = &slowly{wire.NewBytes([]byte("body")), 1500 * time.Millisecond}, 4
+	if got := do(t, service, &wire.Peer{}, req); got.Status != 200 || got.Body != "2 body" {
+		t.Errorf("%+v", got)
+	}
+}
+
 func TestRetryEnds(t *testing.T) {
 	t.Parallel()
 	policy := mesh.Retry{On: mesh.Retry5xx, Retries: 10}
+	t.Run("at the deadline of the last try", func(t *testing.T) {
+		t.Parallel()
+		address := backend(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+		x := exchange(&wire.Peer{})
+		x.Deadline = time.Now().Add(time.Second)
+		once := mesh.Retry{On: mesh.Retry5xx, Retries: 1, PerTry: 600 * time.Millisecond}
+		// That is not for want of tries: nobody would have made another.
+		if got := finish(t, retrying(t, once, address), x, request(http.MethodGet, "/")); got.Flag != wire.FlagUpstreamTimeout || x.Exhausted {
+			t.Errorf("%+v, exhausted %t", got, x.Exhausted)
+		}
+		x.Done(time.Now())
+	})
 	t.Run("at the deadline", func(t *testing.T) {
 		t.Parallel()
 		x := exchange(&wire.Peer{})
