@@ -74,6 +74,8 @@ func localReplies() map[string]string {
 		"stats":   httpFilter(statsAny, `"stats_for_all_methods":true`) + "," + httpFilter(bridgeAny, "") + "," + deny,
 		"granted": authz("authz", "") + "," + deny,
 		"behind":  deny + "," + httpFilter(statsAny, `"stats_for_all_methods":true`) + "," + httpFilter(bridgeAny, ""),
+		"mapped":  deny,
+		"direct":  "",
 		"lambda":  deny + "," + httpFilter(lambdaAny, `"arn":"arn:aws:lambda:us-east-1:1:function:f","credentials":{"access_key_id":"a","secret_access_key":"b"}`),
 	}
 }
@@ -121,7 +123,7 @@ func TestLocalRepliesAsEnvoy(t *testing.T) {
 	edits := func(name string) string {
 		return fmt.Sprintf(`"response_headers_to_add":%s,"response_headers_to_remove":["x-gone"]`, settings([3]string{"x-route", name, add}, [3]string{"x-details", "%RESPONSE_CODE_DETAILS%", add}, [3]string{"x-flags", "%RESPONSE_FLAGS%", set}))
 	}
-	routes := fmt.Sprintf(`{"name":"t","validate_clusters":false,%s,"virtual_hosts":[{"name":"v","domains":["app.example"],%s,"routes":[
+	routes := fmt.Sprintf(`{"name":"t","validate_clusters":false,%s,"virtual_hosts":[{"name":"v","domains":["app.example"],"include_attempt_count_in_response":true,%s,"routes":[
 		{"match":{"prefix":"/none"},%s,"route":{"cluster":"nowhere"}},{"match":{"prefix":"/empty"},%s,"route":{"cluster":"empty"}},
 		{"match":{"prefix":"/down"},%s,"route":{"cluster":"down"}},{"match":{"prefix":"/slow"},%s,"route":{"cluster":"app","timeout":"0.2s"}},
 		{"match":{"prefix":"/idle"},%s,"route":{"cluster":"app","timeout":"0s","idle_timeout":"0.2s","prefix_rewrite":"/slow"}},
@@ -131,19 +133,26 @@ func TestLocalRepliesAsEnvoy(t *testing.T) {
 		{"match":{"prefix":"/away"},%s,"redirect":{"host_redirect":"other"}},{"match":{"prefix":"/app"},%s,"route":{"cluster":"app"}}]}]}`,
 		edits("table"), edits("host"), edits("none"), edits("empty"), edits("down"), edits("slow"), edits("idle"), edits("rule"), edits("target"), edits("direct"),
 		settings([3]string{"content-type", "application/json", add}), edits("away"), edits("app"))
+	mapped := `{"mappers":[
+		{"filter":{"status_code_filter":{"comparison":{"op":"EQ","value":{"default_value":403,"runtime_key":"x"}}}},"status_code":401,` + `"headers_to_add":[{"header":{"key":"x-why","value":"%RESPONSE_CODE%"}}]},
+		{"filter":{"status_code_filter":{"comparison":{"op":"EQ","value":{"default_value":404,"runtime_key":"x"}}}},"status_code":410,"body":{"inline_string":"gone"},"body_format_override":{"json_format":{"text":"%LOCAL_REPLY_BODY%"}}},
+		{"filter":{"status_code_filter":{"comparison":{"op":"EQ","value":{"default_value":302,"runtime_key":"x"}}}},"body":{"inline_string":"elsewhere"}}],
+		"body_format":{"text_format_source":{"inline_string":"%RESPONSE_CODE%:%LOCAL_REPLY_BODY%"}}}`
 	twins := staticTwins(t, env, len(names), func(ports []int) (clusters, listeners []json.RawMessage) {
 		for n, name := range names {
 			filters := behind(strings.Join(slices.DeleteFunc([]string{sees("a"), chains[name], keeps("x-seen"), sees("b")}, func(s string) bool { return s == "" }), ","))
-			slashes, lasts := "REJECT_REQUEST", "600s"
+			slashes, lasts, more := "REJECT_REQUEST", "600s", ""
 			switch name {
+			case "mapped", "direct":
+				more = `"local_reply_config":` + mapped + ","
 			case "lua":
 				slashes = "UNESCAPE_AND_REDIRECT"
 			case "short":
 				lasts = "0.1s"
 			}
 			listeners = append(listeners, fmt.Appendf(nil, `{"name":%q,"address":{"socket_address":{"address":"127.0.0.1","port_value":%d}},"filter_chains":[{"filters":[{"name":"hcm",
-				"typed_config":{"@type":%q,"stat_prefix":%q,"normalize_path":true,"path_with_escaped_slashes_action":%q,"common_http_protocol_options":{"max_stream_duration":%q},
-				"http_filters":[%s{"name":"router","typed_config":{"@type":%q}}],"route_config":%s}}]}]}`, name, ports[n], hcmType, name, slashes, lasts, filters, routerAny, routes))
+				"typed_config":{"@type":%q,"stat_prefix":%q,"normalize_path":true,"path_with_escaped_slashes_action":%q,"common_http_protocol_options":{"max_stream_duration":%q},%s
+				"http_filters":[%s{"name":"router","typed_config":{"@type":%q}}],"route_config":%s}}]}]}`, name, ports[n], hcmType, name, slashes, lasts, more, filters, routerAny, routes))
 		}
 		return []json.RawMessage{
 			clusterAt("app", app.Listener.Addr().String()), clusterAt("authz", decides.Listener.Addr().String()), clusterAt("down", nobody),

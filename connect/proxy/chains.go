@@ -289,7 +289,7 @@ func (cs *chains) http(l *mesh.Listener, d *mesh.FilterChain, routes map[string]
 		return nil, err
 	}
 	return wire.Stack(
-		service, named, cs.counter(l, d).Layer, cs.observe.HTTP(cs.place(l)), logs.Layer(d.HTTP.LogMoments.Tunnel), stack.Conduct(conduct), replies,
+		service, named, cs.counter(l, d).Layer, cs.observe.HTTP(cs.place(l)), logs.Layer(d.HTTP.LogMoments.Tunnel), replies, stack.Conduct(conduct),
 		cs.traces.Compile(d.HTTP.Tracing, l.Direction == mesh.Outbound).Count(cs.tracing(d)).Layer(), stack.Connection(policy),
 	), nil
 }

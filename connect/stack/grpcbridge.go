@@ -1,6 +1,7 @@
 package stack
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"net/http"
@@ -183,7 +184,7 @@ func bridgeFault(err error) error {
 		text = http.StatusText(status)
 	}
 	fault.Header = append(append([]wire.Field(nil), fault.Header...),
-		wire.Field{Name: "grpc-status", Value: strconv.Itoa(wire.GRPCStatus(status))},
+		wire.Field{Name: "grpc-status", Value: strconv.Itoa(cmp.Or(fault.GRPCStatus, wire.GRPCStatus(status)))},
 		wire.Field{Name: "grpc-message", Value: wire.GRPCMessage(text)})
 	fault.Err = err
 	return &fault

@@ -9,10 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/serai-net/serai/connect/mesh"
-	"github.com/serai-net/serai/connect/stack"
 	"github.com/serai-net/serai/connect/wire"
 )
 
@@ -76,57 +73,6 @@ func TestStreamDuration(t *testing.T) {
 			t.Errorf("%s: %d, %s", name, got.Status, x.Details)
 		}
 		x.Done(time.Now())
-	}
-}
-
-// The rows are what Envoy 1.36 made of them (integration: TestLocalReplyConfigAsEnvoy).
-func TestLocalReply(t *testing.T) {
-	t.Parallel()
-	layer, err := stack.LocalReply(&mesh.LocalReply{
-		Mappers: []mesh.ReplyMapper{
-			{Filter: &mesh.LogFilter{Status: &mesh.LogComparison{Value: 404}}, Status: 410, HasText: true, Text: "gone", Set: []mesh.HeaderValue{{Name: "x-added", Text: "%RESPONSE_CODE%"}}},
-			{Filter: &mesh.LogFilter{Status: &mesh.LogComparison{Value: 403}}, Body: &mesh.ReplyBody{JSON: map[string]any{"text": "%LOCAL_REPLY_BODY%", "code": "%RESPONSE_CODE%"}, Type: "application/json"}},
-		},
-		Body: &mesh.ReplyBody{Text: "%RESPONSE_CODE%: %LOCAL_REPLY_BODY%", Type: "text/plain"},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	type outcome struct{ Status, Body, Type, Added string }
-	for path, want := range map[string]outcome{
-		"/404":      {"410", "410: gone", "text/plain", "404"},
-		"/403":      {"403", `{"code":403,"text":"no"}` + "\n", "application/json", ""},
-		"/500":      {"500", "500: Internal Server Error", "text/plain", ""},
-		"/upstream": {"404", "own", "", ""},
-	} {
-		service := wire.Stack(wire.ServiceFunc(func(x *wire.Exchange, req *wire.Request) (*wire.Response, error) {
-			switch req.Path {
-			case "/404":
-				return nil, &wire.Fault{Status: 404}
-			case "/403":
-				return nil, &wire.Fault{Status: 403, Text: "no"}
-			case "/upstream":
-				x.Details = "via_upstream"
-				return &wire.Response{Status: 404, Body: wire.NewBytes([]byte("own")), ContentLength: 3}, nil
-			}
-			return nil, io.ErrUnexpectedEOF
-		}), layer)
-		got := do(t, service, &wire.Peer{}, request("GET", path))
-		if diff := cmp.Diff(want, outcome{fmt.Sprint(got.Status), got.Body, got.Header.Get("content-type"), got.Header.Get("x-added")}); diff != "" {
-			t.Errorf("%s: -want +got:\n%s", path, diff)
-		}
-	}
-	for _, bad := range []*mesh.LocalReply{
-		{Body: &mesh.ReplyBody{Text: "%NOPE%"}},
-		{Mappers: []mesh.ReplyMapper{{Filter: &mesh.LogFilter{}}}},
-		{Mappers: []mesh.ReplyMapper{{Filter: &mesh.LogFilter{Traced: true}, Set: []mesh.HeaderValue{{Name: "a", Text: "%NOPE%"}}}}},
-	} {
-		if _, err := stack.LocalReply(bad); err == nil {
-			t.Errorf("%+v: no error", bad)
-		}
-	}
-	if layer, err := stack.LocalReply(nil); layer != nil || err != nil {
-		t.Error("a layer of nothing")
 	}
 }
 

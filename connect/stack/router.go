@@ -85,7 +85,7 @@ func (r *router) Serve(x *wire.Exchange, req *wire.Request) (*wire.Response, err
 		return nil, err
 	}
 	if rule.AnswersItself() {
-		x.Details = "direct_response"
+		x.Details = directResponse
 		settle(x, rule, nil)
 		resp := rule.Answer(x, req)
 		if req.Method == http.MethodConnect && resp.Status/100 == 2 {
@@ -103,12 +103,12 @@ func (r *router) Serve(x *wire.Exchange, req *wire.Request) (*wire.Response, err
 	if x.Details == "" {
 		x.Details = "via_upstream"
 	}
-	rule.EditOf(target).Response(x, resp)
-	for _, edit := range rule.Edits {
-		edit.Response(x, resp)
-	}
+	(&choice{rule, target}).Finalize(x, resp)
 	return resp, nil
 }
+
+// directResponse are the details of a rule's own answer.
+const directResponse = "direct_response"
 
 // finalizing lets the route of a request have its say in answers of filters, if any
 // route has one; else it is nil.
@@ -139,7 +139,7 @@ func (r *router) Finalize(x *wire.Exchange, resp *wire.Response) {
 // settle lets a rule have its say in an answer of our own.
 func settle(x *wire.Exchange, rule *route.Rule, target *mesh.Target) {
 	x.Finalizer = nil
-	if rule.Answers(target) {
+	if rule.Answers(target) || rule.Host.ResponseAttempts {
 		x.Finalizer = &choice{rule, target}
 	}
 }
@@ -151,11 +151,15 @@ type choice struct {
 	target *mesh.Target
 }
 
-// Finalize implements [wire.Finalizer].
+// Finalize implements [wire.Finalizer]. It is what the rule says of a response of an
+// upstream, too.
 func (c *choice) Finalize(x *wire.Exchange, resp *wire.Response) {
 	c.rule.EditOf(c.target).Response(x, resp)
 	for _, edit := range c.rule.Edits {
 		edit.Response(x, resp)
+	}
+	if c.rule.Host.ResponseAttempts && x.Tries > 0 && x.Flag != wire.FlagStreamIdle && x.Flag != wire.FlagDuration { // which are not of the router, for Envoy
+		resp.Header.Set(attemptsField, strconv.Itoa(x.Tries))
 	}
 }
 
@@ -302,9 +306,6 @@ func (r *router) forward(x *wire.Exchange, req *wire.Request, rule *route.Rule, 
 	if !r.conduct.Suppress {
 		tellServiceTime(x, resp)
 	}
-	if rule.Host.ResponseAttempts {
-		resp.Header.Set(attemptsField, strconv.Itoa(max(1, x.Tries)))
-	}
 	return resp, target, nil
 }
 
@@ -348,6 +349,7 @@ func (r *router) serve(
 	x *wire.Exchange, req *wire.Request, rule *route.Rule, cluster *upstream.Cluster, policy *retryPolicy,
 ) (*wire.Response, error) {
 	if rule.Connect && req.Method == http.MethodConnect {
+		x.Tries++
 		return Connect(func() (*upstream.Cluster, error) { return cluster, nil }).Serve(x, req)
 	}
 	return retry(cluster, policy, x, req, telling{rule.Host.RequestAttempts, rule.Host.TimeoutRetry})

@@ -136,8 +136,9 @@ type Exchange struct {
 	// Pinned is the route that a router has chosen ahead of time, since a layer is
 	// about to change the request without a consequence for its route; nil if none.
 	Pinned any
-	// Finalizer has a say in answers of our own; nil if nobody has.
+	// Finalizer and Rewriter have a say in answers of our own; nil if nobody has.
 	Finalizer Finalizer
+	Rewriter  Rewriter
 	// Reached is how far in the chain of filters the request has come; only those that
 	// have not seen it take part in an answer that was made in front of them.
 	Reached int
@@ -229,7 +230,7 @@ func (x *Exchange) Reset(control Control, peer *Peer, start time.Time) {
 	x.Method, x.Authority, x.Path, x.GRPC, x.GRPCType = "", "", "", false, ""
 	x.Status, x.Flag, x.Err = 0, FlagNone, nil
 	x.BytesIn, x.BytesOut, x.CloseDownstream, x.Cut = 0, 0, false, false
-	x.Choice, x.Pinned, x.Finalizer, x.Reached = Choice{}, nil, nil, 0
+	x.Choice, x.Pinned, x.Finalizer, x.Rewriter, x.Reached = Choice{}, nil, nil, nil, 0
 	x.Metadata.Reset()
 	x.Request, x.Response, x.Details, x.Termination, x.Rule = nil, nil, "", "", ""
 	x.Remote, x.Tries, x.Exhausted, x.small, x.TraceID, x.TraceForced = netip.AddrPort{}, 0, false, 0, "", false

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"strconv"
 	"time"
 )
 
@@ -175,19 +174,11 @@ func Reply(x *Exchange, err error) *Response {
 	if fault.Close {
 		x.CloseDownstream = true
 	}
-	text := fault.Text
-	if text == "" {
-		text = http.StatusText(fault.status())
+	l := local{status: fault.status(), text: fault.Text, end: "\n", call: fault.GRPCStatus, modify: func(h *Header) { h.Replace(fault.Header) }}
+	if l.text == "" {
+		l.text = http.StatusText(l.status)
 	}
-	if !x.GRPC {
-		text += "\n"
-	}
-	return Answer(x, fault.status(), text, func(h *Header) {
-		h.Replace(fault.Header)
-		if x.GRPC && fault.GRPCStatus != 0 {
-			h.Set("grpc-status", strconv.Itoa(fault.GRPCStatus))
-		}
-	})
+	return l.answer(x)
 }
 
 // Finalizer has a say in answers of our own: it puts into the head what the route of
@@ -196,31 +187,57 @@ type Finalizer interface {
 	Finalize(x *Exchange, resp *Response)
 }
 
+// Rewriter has the last word on how answers of our own look.
+type Rewriter interface {
+	// Rewrite changes status and head of an answer that is to say text. If ok, it says
+	// body instead, whose content type is kind; "" leaves what the head says of that.
+	Rewrite(x *Exchange, resp *Response, text string) (body, kind string, ok bool)
+}
+
 // Answer makes a response of our own, a local reply as Envoy calls it. modify, which
 // may be nil, changes what the route has put into the head; a body has a content type,
-// plain text unless that says so. A call of gRPC is answered in its own terms, the body
-// being its message, and Status of x is what it would have been, until it is sent.
+// plain text unless that says so. The Rewriter of x comes last. A call of gRPC is
+// answered in its own terms, the body being its message.
 func Answer(x *Exchange, status int, body string, modify func(h *Header)) *Response {
-	resp := &Response{Status: status}
+	return (&local{status: status, text: body, modify: modify}).answer(x)
+}
+
+// local is an answer of our own in the making.
+type local struct {
+	status int
+	// text is what it says, which ends with end unless it is told in the terms of gRPC.
+	text, end string
+	// call is the status for a call of gRPC; 0 means what follows from status.
+	call   int
+	modify func(h *Header) // may be nil
+}
+
+func (l *local) answer(x *Exchange) *Response {
+	resp := &Response{Status: l.status}
 	if x.Finalizer != nil {
 		x.Finalizer.Finalize(x, resp)
 	}
-	if modify != nil {
-		modify(&resp.Header)
+	if l.modify != nil {
+		l.modify(&resp.Header)
+	}
+	text, end := l.text, l.end
+	if x.Rewriter != nil {
+		if body, kind, ok := x.Rewriter.Rewrite(x, resp, text); ok {
+			if text, end = body, ""; kind != "" {
+				resp.Header.Set("content-type", kind)
+			}
+		}
 	}
 	bare := x.Method == http.MethodHead
-	if x.GRPC {
-		x.Status = status
-	}
 	switch {
 	case x.GRPC && bare:
-		resp.grpc(x.GRPCType, "")
+		resp.grpc(x.GRPCType, l.call, "")
 	case x.GRPC:
-		resp.grpc(x.GRPCType, body)
-	case body == "":
+		resp.grpc(x.GRPCType, l.call, text)
+	case text+end == "":
 		resp.Header.Del("content-type")
 	default:
-		resp.text(body, bare)
+		resp.text(text+end, bare)
 	}
 	return resp
 }

@@ -16,15 +16,16 @@ func IsGRPC(h *Header) bool {
 
 // grpc makes a response one that a client of gRPC understands: always 200, and what
 // went wrong in its trailers, which come with the head. Its content type is kind, ""
-// for plain gRPC.
-func (r *Response) grpc(kind, message string) {
+// for plain gRPC; its status is the head's, or else status, 0 for what follows from that
+// of HTTP.
+func (r *Response) grpc(kind string, status int, message string) {
 	h := &r.Header
 	h.Set("content-type", cmp.Or(kind, "application/grpc"))
 	if h.Get("grpc-status") == "" {
-		h.Set("grpc-status", strconv.Itoa(GRPCStatus(r.Status)))
+		h.Set("grpc-status", strconv.Itoa(cmp.Or(status, GRPCStatus(r.Status))))
 	}
-	if message != "" {
-		h.Set("grpc-message", GRPCMessage(message))
+	if message = strings.Trim(GRPCMessage(message), " "); message != "" {
+		h.Set("grpc-message", message)
 	}
 	r.Status = http.StatusOK
 }
