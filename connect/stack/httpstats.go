@@ -318,6 +318,10 @@ func (c *HTTPCounter) End(x *wire.Exchange) {
 		all.lasted.Add(1)
 	case wire.FlagDenied, wire.FlagUnauthenticated, wire.FlagLimited:
 		return // it did not come to the router
+	case wire.FlagDownstreamProtocol:
+		if len(x.Attempts) == 0 {
+			return
+		}
 	case wire.FlagNoRoute:
 		all.noRoute.Add(1)
 	case wire.FlagNoCluster:
@@ -327,8 +331,11 @@ func (c *HTTPCounter) End(x *wire.Exchange) {
 	case wire.FlagStreamIdle:
 		all.idle.Add(1)
 	case wire.FlagNone:
-		if len(x.Attempts) == 0 {
+		switch {
+		case x.Details == directResponse:
 			all.direct.Add(1)
+		case len(x.Attempts) == 0:
+			return // a filter has answered
 		}
 	default:
 	}
