@@ -104,7 +104,7 @@ func (s *Set) compile(definition *mesh.Cluster, old *Cluster) *config {
 		}
 	}
 	secured, err := s.secure(definition.TLS)
-	if err != nil && old != nil && onlyLeafDiffers(old.config.Load().TLS, definition.TLS) {
+	if err != nil && old != nil && old.config.Load().tls != nil && onlyLeafDiffers(old.config.Load().TLS, definition.TLS) {
 		c.security = old.config.Load().security
 		c.behind = "the last certificate stays, since the new one cannot be used: " + err.Error()
 		s.log.Error("a new certificate is not taken, the last one stays", "cluster", definition.Name, "err", err)
