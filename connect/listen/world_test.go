@@ -281,10 +281,11 @@ func secured(t *testing.T) (server, client *tls.Config) {
 	if server, err = l.Server(&mesh.DownstreamTLS{Leaves: []mesh.Leaf{leaf}, Roots: roots, RequireClient: true}); err != nil {
 		t.Fatal(err)
 	}
-	if client, err = l.Client(&mesh.UpstreamTLS{Leaf: leaf, Roots: roots, URIs: []string{identity}, ServerName: "web.example"}); err != nil {
+	upstream, err := l.Client(&mesh.UpstreamTLS{Leaf: leaf, Roots: roots, URIs: []string{identity}, ServerName: "web.example"})
+	if err != nil {
 		t.Fatal(err)
 	}
-	return server, client
+	return server, upstream.Config()
 }
 
 // tlsChain is a chain with mTLS, and how to reach it.

@@ -83,56 +83,69 @@ func (l *Loader) Server(t *mesh.DownstreamTLS) (*tls.Config, error) {
 	return config, nil
 }
 
-// Client returns the configuration for connections that we make. Sessions are
-// kept in a cache of its own, so a new leaf never resumes what an old one began.
-func (l *Loader) Client(t *mesh.UpstreamTLS) (*tls.Config, error) {
-	trust, err := l.upstreamTrust(t)
-	if err != nil {
+// Client is TLS on connections that we make, as one [mesh.UpstreamTLS] asks for it. It
+// holds little as long as there is none: of many upstreams few are called. It is
+// immutable.
+type Client struct {
+	asked       *mesh.UpstreamTLS
+	trust       *trust
+	expected    *expected
+	certificate *tls.Certificate // nil for none
+}
+
+// Client compiles t, which must not be changed afterwards. What cannot be understood is
+// found now.
+func (l *Loader) Client(t *mesh.UpstreamTLS) (*Client, error) {
+	c := &Client{asked: t}
+	var err error
+	if c.trust, err = l.upstreamTrust(t); err != nil {
 		return nil, err
 	}
-	expected, err := expectedOf(t)
-	if err != nil {
+	if c.expected, err = expectedOf(t); err != nil {
 		return nil, err
 	}
+	if err = params(&tls.Config{MinVersion: tls.VersionTLS12}, &t.Params); err != nil {
+		return nil, err
+	}
+	if t.Leaf != (mesh.Leaf{}) {
+		c.certificate, err = l.leaf(t.Leaf)
+	}
+	return c, err
+}
+
+// Config makes a configuration. Sessions are kept in a cache of its own, so a new leaf
+// never resumes what an old one began.
+func (c *Client) Config() *tls.Config {
 	config := &tls.Config{
 		MinVersion:         tls.VersionTLS12,
-		ServerName:         t.ServerName,
+		ServerName:         c.asked.ServerName,
 		InsecureSkipVerify: true, // VerifyConnection below verifies
 		ClientSessionCache: tls.NewLRUClientSessionCache(32),
 		// Records are not begun small: nobody in the mesh renders a page meanwhile.
 		DynamicRecordSizingDisabled: true,
 	}
-	if err := params(config, &t.Params); err != nil {
-		return nil, err
+	if err := params(config, &c.asked.Params); err != nil { // there was none before
+		config.VerifyConnection = func(tls.ConnectionState) error { return err }
+		return config
 	}
-	if t.Leaf != (mesh.Leaf{}) {
-		certificate, err := l.leaf(t.Leaf)
-		if err != nil {
-			return nil, err
-		}
-		config.Certificates = []tls.Certificate{*certificate}
+	if c.certificate != nil {
+		config.Certificates = []tls.Certificate{*c.certificate}
 	}
 	config.VerifyConnection = func(state tls.ConnectionState) error {
-		leaf, err := trust.verify(state.PeerCertificates, x509.ExtKeyUsageServerAuth, time.Now())
+		leaf, err := c.trust.verify(state.PeerCertificates, x509.ExtKeyUsageServerAuth, time.Now())
 		if err != nil {
 			return err
 		}
-		return because(FailureName, expected.check(leaf))
+		return because(FailureName, c.expected.check(leaf))
 	}
-	return config, nil
+	return config
 }
 
-// Signed returns what asks of a peer only that it is signed by whom t trusts: in front of
-// [ForName], which asks for its name.
-func (l *Loader) Signed(t *mesh.UpstreamTLS) (func(tls.ConnectionState) error, error) {
-	trust, err := l.upstreamTrust(t)
-	if err != nil {
-		return nil, err
-	}
-	return func(state tls.ConnectionState) error {
-		_, err := trust.verify(state.PeerCertificates, x509.ExtKeyUsageServerAuth, time.Now())
-		return err
-	}, nil
+// Signed asks of a peer only that it is signed by whom is trusted: in front of [ForName],
+// which asks for its name.
+func (c *Client) Signed(state tls.ConnectionState) error {
+	_, err := c.trust.verify(state.PeerCertificates, x509.ExtKeyUsageServerAuth, time.Now())
+	return err
 }
 
 // ForHost returns config for one endpoint, as t wants it: host is its host name, or

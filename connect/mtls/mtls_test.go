@@ -32,11 +32,11 @@ func serverConfig(t *testing.T, l *mtls.Loader, d *mesh.DownstreamTLS) *tls.Conf
 
 func clientConfig(t *testing.T, l *mtls.Loader, u *mesh.UpstreamTLS) *tls.Config {
 	t.Helper()
-	config, err := l.Client(u)
+	client, err := l.Client(u)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return config
+	return client.Config()
 }
 
 func TestPeers(t *testing.T) {

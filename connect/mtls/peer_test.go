@@ -209,11 +209,11 @@ func TestForName(t *testing.T) {
 	} {
 		u := tt.change
 		u.Roots, u.Leaf = ca.roots, ca.leaf(t, web, nil)
-		config := clientConfig(t, &l, &u)
-		signed, err := l.Signed(&u)
+		compiled, err := l.Client(&u)
 		if err != nil {
 			t.Fatal(err)
 		}
+		config, signed := compiled.Config(), compiled.Signed
 		server := serverConfig(t, &l, &mesh.DownstreamTLS{Leaves: []mesh.Leaf{tt.by.leaf(t, "", named)}})
 		for range 2 { // resumed sessions, too
 			if o := connect(t, mtls.ForHost(config, &u, "10.0.0.1"), server); (o.clientErr == nil) != tt.raw {

@@ -152,7 +152,7 @@ const maxReceived = 64 << 10
 
 func (k *check) askTCP(ctx context.Context, c *mesh.TCPCheck) outcome {
 	cfg := k.cluster.config.Load()
-	conn, err := k.host.dial(ctx, cfg, cfg.raw, &k.cluster.set.bulk)
+	conn, err := k.host.dial(ctx, cfg, cfg.secure.by(rawTLS), &k.cluster.set.bulk)
 	if err != nil {
 		return lost(ctx, err)
 	}
@@ -203,11 +203,11 @@ func (k *check) dial(ctx context.Context, two bool) (*line, error) {
 	}
 	k.hangUp()
 	cfg, set := k.cluster.config.Load(), k.cluster.set
-	secure := cfg.tls
+	purpose := http1TLS
 	if two {
-		secure = cfg.tls2
+		purpose = http2TLS
 	}
-	made, err := k.host.dial(ctx, cfg, secure, &set.bulk)
+	made, err := k.host.dial(ctx, cfg, cfg.secure.by(purpose), &set.bulk)
 	if err != nil {
 		return nil, err
 	}

@@ -22,17 +22,17 @@ const (
 type config struct {
 	*mesh.Cluster
 	metadata *wire.Metadata // for who logs
-	security
-	refusal string
+	secure   *security      // nil for plain connections
+	refusal  string
 	// asks is Check, and the same as before as long as it is equal to that.
 	asks *mesh.ActiveCheck
-	// behind says why tls is not what the definition says; "" if it is.
+	// behind says why secure is not what the definition says; "" if it is.
 	behind string
 }
 
 // scheme is that of its connections.
 func (c *config) scheme() string {
-	if c.tls != nil {
+	if c.secure != nil {
 		return "https"
 	}
 	return "http"
@@ -81,45 +81,21 @@ func (c *config) isHTTP2(req *wire.Request) bool {
 // negotiates tells whether TLS agrees on the protocol.
 func (c *config) negotiates() bool { return c.Protocol == mesh.Negotiated }
 
-// security is TLS by what a connection is for, which differs in ALPN; all is nil without.
-type security struct {
-	// raw is for bytes, and offers what the control plane says; tls is for HTTP/1, tls2
-	// for HTTP/2, and either for what of these the two sides agree on.
-	raw, tls, tls2, either *tls.Config
-	// signed is what the peer of a connection for one name has to be besides, if that
-	// name takes the place of those configured; else nil.
-	signed func(tls.ConnectionState) error
-}
-
-// withALPN makes the others of raw. Where the control plane says nothing of ALPN, HTTP/2
-// is offered all the same, as by Envoy: many a server speaks it only then. HTTP/1.1 needs
-// no such thing.
-func withALPN(raw *tls.Config) security {
-	s := security{raw: raw, tls: raw, tls2: raw.Clone(), either: raw.Clone()}
-	s.tls2.NextProtos = []string{"h2"}
-	s.either.NextProtos = []string{"h2", "http/1.1"}
-	if len(raw.NextProtos) > 0 {
-		s.tls = raw.Clone()
-		s.tls.NextProtos = []string{"http/1.1"}
-	}
-	return s
-}
-
 // forHTTP1 is for a connection that is made for a request of HTTP/1, or for one of which
 // it is not known yet by what it is sent.
 func (c *config) forHTTP1() *tls.Config {
 	if c.negotiates() {
-		return c.either
+		return c.secure.by(eitherTLS)
 	}
-	return c.tls
+	return c.secure.by(http1TLS)
 }
 
 // forHTTP2 is for a connection that is to be one of HTTP/2.
 func (c *config) forHTTP2() *tls.Config {
 	if c.negotiates() {
-		return c.either
+		return c.secure.by(eitherTLS)
 	}
-	return c.tls2
+	return c.secure.by(http2TLS)
 }
 
 func limit(value uint32, has bool) int64 {

@@ -73,11 +73,11 @@ func (c *Cluster) dialAny(ctx context.Context, p preference, http2 bool) (net.Co
 		}
 		c.pendingTotal.Add(1)
 		cfg := c.config.Load()
-		secure := cfg.raw
+		purpose := rawTLS
 		if http2 {
-			secure = cfg.tls2
+			purpose = http2TLS
 		}
-		conn, peer, err := c.dial(ctx, cfg, host, secure)
+		conn, peer, err := c.dial(ctx, cfg, host, cfg.secure.by(purpose))
 		if err == nil {
 			c.connected(host)
 			return conn, peer, host, nil

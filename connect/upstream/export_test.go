@@ -68,7 +68,10 @@ func SpellOver(o *mesh.Outlier, times int, jitter time.Duration, since, now time
 func (c *Cluster) Answered(h *Host, grpc bool, resp *wire.Response) { c.answered(h, grpc, resp) }
 
 // Ejected tells whether the host is.
-func (h *Host) Ejected() bool { return h.outlier.Load().ejected.Load() }
+func (h *Host) Ejected() bool {
+	o := h.outlier.Load()
+	return o != nil && o.ejected.Load()
+}
 
 // Queued is how many exchanges wait for a connection.
 func (c *Cluster) Queued() int { return int(c.queue.waiting.Load()) }
@@ -81,7 +84,7 @@ func (c *Cluster) SetActive(n, pending int64) {
 
 // DialLate dials for an exchange that has waited in the queue until ctx was over.
 func (c *Cluster) DialLate(ctx context.Context, h *Host) error {
-	_, _, err := c.dial(late(ctx), c.config.Load(), h, c.config.Load().tls)
+	_, _, err := c.dial(late(ctx), c.config.Load(), h, c.config.Load().secure.by(http1TLS))
 	return err
 }
 

@@ -33,8 +33,7 @@ const (
 // as endpoint sets name its address.
 type Host struct {
 	cluster  *Cluster
-	address  mesh.Address
-	text     string
+	text     string // its address
 	endpoint atomic.Pointer[mesh.Endpoint]
 	metadata atomic.Pointer[wire.Metadata] // of endpoint
 	pool     pool                          // of HTTP/1
@@ -49,7 +48,7 @@ type Host struct {
 	conns [2]atomic.Int32
 	// since is when the host came or became healthy; guarded by Set.mu.
 	since time.Time
-	// outlier is nil without outlier detection.
+	// outlier is nil without outlier detection, and before the first exchange.
 	outlier atomic.Pointer[outlier]
 	// names keep connections where each is for one name, and are guarded by the lock of
 	// named; byName counts those connections. One of them has a parent and a name, and
@@ -75,6 +74,9 @@ type Host struct {
 
 // Address is the host's address as text.
 func (h *Host) Address() string { return h.text }
+
+// address is that of its endpoint, which stays as long as the host does.
+func (h *Host) address() mesh.Address { return h.endpoint.Load().Address }
 
 // Name is the endpoint's host name; "" if it has none.
 func (h *Host) Name() string { return h.endpoint.Load().Hostname }
@@ -152,16 +154,17 @@ func (h *Host) tlsName() string {
 	if name := h.Name(); name != "" {
 		return name
 	}
-	if h.address.Socket != "" {
+	address := h.address()
+	if address.Socket != "" {
 		return ""
 	}
-	return h.address.AddrPort.Addr().String()
+	return address.AddrPort.Addr().String()
 }
 
 // secured is secure for the connections to h.
 func (h *Host) secured(secure *tls.Config, c *config) *tls.Config {
 	if h.parent != nil {
-		return mtls.ForName(secure, c.TLS, c.signed, h.name)
+		return mtls.ForName(secure, c.TLS, c.secure.Signed, h.name)
 	}
 	return mtls.ForHost(secure, c.TLS, h.tlsName())
 }
@@ -177,13 +180,14 @@ func (h *Host) dial(ctx context.Context, c *config, secure *tls.Config, buffers 
 	}}
 	var conn net.Conn
 	var err error
-	if h.address.Socket != "" {
+	address := h.address()
+	if address.Socket != "" {
 		conn, err = dialer.DialContext(ctx, "unix", h.text)
 	} else {
 		if c.Pool.Bind.IsValid() {
 			dialer.LocalAddr = net.TCPAddrFromAddrPort(c.Pool.Bind)
 		}
-		conn, err = race(ctx, &dialer, h.address.AddrPort, h.endpoint.Load().Others, c.Pool.Race)
+		conn, err = race(ctx, &dialer, address.AddrPort, h.endpoint.Load().Others, c.Pool.Race)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("connect: %w", err)

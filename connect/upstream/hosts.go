@@ -34,10 +34,9 @@ type hosts struct {
 func (c *Cluster) setEndpoints(set *mesh.EndpointSet, keep bool) {
 	gone := map[mesh.Address]*Host{}
 	for _, h := range c.hosts.Load().all {
-		gone[h.address] = h
+		gone[h.address()] = h
 	}
 	now := time.Now()
-	detects := c.config.Load().Outlier != nil
 	var all, fresh []*Host
 	if set != nil {
 		seen := make(map[mesh.Address]bool, len(set.Endpoints))
@@ -49,7 +48,7 @@ func (c *Cluster) setEndpoints(set *mesh.EndpointSet, keep bool) {
 			seen[endpoint.Address] = true
 			h := gone[endpoint.Address]
 			if h == nil || !keep {
-				h = &Host{cluster: c, address: endpoint.Address, text: endpoint.Address.String()}
+				h = &Host{cluster: c, text: endpoint.Address.String()}
 				h.since = now
 				if c.config.Load().Check != nil {
 					h.verdict.Store(uint32(unchecked))
@@ -62,9 +61,6 @@ func (c *Cluster) setEndpoints(set *mesh.EndpointSet, keep bool) {
 				}
 			}
 			h.become(endpoint)
-			if detects && h.outlier.Load() == nil {
-				h.outlier.Store(&outlier{})
-			}
 			all = append(all, h)
 		}
 	}
@@ -82,6 +78,7 @@ func (c *Cluster) setEndpoints(set *mesh.EndpointSet, keep bool) {
 		c.set.nudge()
 	}
 	for _, h := range gone {
+		h.gone.Store(true)
 		c.forget(h)
 		h.close()
 	}

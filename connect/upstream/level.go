@@ -35,7 +35,7 @@ type level struct {
 func levelsOf(all []*Host, factor uint32, where *mesh.Map) []level {
 	var levels []level
 	for _, h := range all {
-		next := level{priority: h.endpoint.Load().Priority, distance: where.Distance(h.address)}
+		next := level{priority: h.endpoint.Load().Priority, distance: where.Distance(h.address())}
 		at, found := slices.BinarySearchFunc(levels, next, func(l, next level) int {
 			return cmp.Or(cmp.Compare(l.priority, next.priority), cmp.Compare(l.distance, next.distance))
 		})

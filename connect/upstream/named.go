@@ -101,7 +101,7 @@ func (n *named) add(h *Host, name string) *list.Element {
 	if h.names == nil {
 		h.names = map[string]*list.Element{}
 	}
-	e := n.order.PushFront(&byName{host: &Host{cluster: h.cluster, address: h.address, text: h.text, parent: h, name: name}})
+	e := n.order.PushFront(&byName{host: &Host{cluster: h.cluster, text: h.text, parent: h, name: name}})
 	h.names[name] = e
 	return e
 }

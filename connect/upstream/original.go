@@ -117,7 +117,7 @@ func reachable(address netip.AddrPort) bool {
 
 func newOriginal(c *Cluster, address netip.AddrPort) *Host {
 	endpoint := &mesh.Endpoint{Address: mesh.Address{AddrPort: address}, Weight: 1}
-	h := &Host{cluster: c, address: endpoint.Address, text: endpoint.Address.String()}
+	h := &Host{cluster: c, text: endpoint.Address.String()}
 	h.become(endpoint)
 	return h
 }

@@ -10,8 +10,8 @@ import (
 	"github.com/serai-net/serai/connect/wire"
 )
 
-// outlier is what outlier detection knows of one host. It lives as long as the
-// host, whatever becomes of configurations.
+// outlier is what outlier detection knows of one host, from the first exchange with it on
+// for as long as there is detection: of many hosts few are called.
 type outlier struct {
 	// failures in a row: answers with 5xx, those of them with 502 to 504, and what
 	// went wrong on our side of the host where that is told apart.
@@ -53,14 +53,30 @@ func (v *volume) take() (all, well uint32) {
 	return uint32(both >> 32), uint32(both)
 }
 
+// watched is what detection knows of a host, and by what it goes; both nil if it is off, or
+// the host is none any more.
+func (c *Cluster) watched(h *Host) (*outlier, *mesh.Outlier) {
+	d, e := c.config.Load().Outlier, c.ejections.Load()
+	if d == nil || e == nil {
+		return nil, nil
+	}
+	if o := h.outlier.Load(); o != nil {
+		return o, d
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	// Whoever has it forgotten has said why before, and waits for the lock.
+	if h.gone.Load() || c.config.Load().Outlier == nil {
+		return nil, nil
+	}
+	h.outlier.CompareAndSwap(nil, &outlier{})
+	return h.outlier.Load(), d
+}
+
 // answered notes the answer of a host.
 func (c *Cluster) answered(h *Host, grpc bool, resp *wire.Response) {
-	o := h.outlier.Load()
+	o, d := c.watched(h)
 	if o == nil {
-		return
-	}
-	d := c.config.Load().Outlier
-	if d == nil {
 		return
 	}
 	if d.SplitLocalOrigin {
@@ -85,9 +101,9 @@ func (o *outlier) connected() {
 
 // connected notes that a host takes connections, of one for raw bytes.
 func (c *Cluster) connected(h *Host) {
-	o, d := h.outlier.Load(), c.config.Load().Outlier
+	o, d := c.watched(h)
 	switch {
-	case o == nil || d == nil:
+	case o == nil:
 	case d.SplitLocalOrigin:
 		o.connected()
 	default:
@@ -98,8 +114,8 @@ func (c *Cluster) connected(h *Host) {
 // faulted notes that a host did not answer. Where detection does not tell the
 // two apart, it counts as the answer that the client gets for it.
 func (c *Cluster) faulted(h *Host, err error) {
-	o, d := h.outlier.Load(), c.config.Load().Outlier
-	if o == nil || d == nil || Waited(err) {
+	o, d := c.watched(h)
+	if o == nil || Waited(err) {
 		return
 	}
 	status := http.StatusServiceUnavailable

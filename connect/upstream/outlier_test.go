@@ -43,6 +43,25 @@ func answering(t *testing.T, status *atomic.Int64) string {
 	return serve(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(int(status.Load())) })
 }
 
+// What comes of an exchange with a host that has gone meanwhile ejects nobody.
+func TestNoEjectionOfTheGone(t *testing.T) {
+	t.Parallel()
+	for name, next := range map[string]*mesh.Cluster{
+		"gone": detecting(nil, at("10.0.0.2:1")), "no detection": static("c", at("10.0.0.1:1")),
+	} {
+		s := newSet(t, detecting(nil, at("10.0.0.1:1")))
+		c := s.Cluster("c")
+		h := c.Hosts()[0]
+		commit(t, s, next)
+		for range 10 {
+			c.Answered(h, false, &wire.Response{Status: http.StatusInternalServerError})
+		}
+		if got := counters(c); len(got) > 0 || h.Ejected() {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}
+
 func TestConsecutive(t *testing.T) {
 	t.Parallel()
 	gateway := func(o *mesh.Outlier) {

@@ -98,14 +98,14 @@ func (s *Set) compile(definition *mesh.Cluster, old *Cluster) *config {
 		return c
 	}
 	if old != nil {
-		if last := old.config.Load(); last.tls != nil && reflect.DeepEqual(last.TLS, definition.TLS) {
-			c.security, c.behind = last.security, last.behind
+		if last := old.config.Load(); last.secure != nil && reflect.DeepEqual(last.TLS, definition.TLS) {
+			c.secure, c.behind = last.secure, last.behind
 			return c
 		}
 	}
-	secured, err := s.secure(definition.TLS)
-	if err != nil && old != nil && old.config.Load().tls != nil && onlyLeafDiffers(old.config.Load().TLS, definition.TLS) {
-		c.security = old.config.Load().security
+	client, err := s.loader.Client(definition.TLS)
+	if err != nil && old != nil && old.config.Load().secure != nil && onlyLeafDiffers(old.config.Load().TLS, definition.TLS) {
+		c.secure = old.config.Load().secure
 		c.behind = "the last certificate stays, since the new one cannot be used: " + err.Error()
 		s.log.Error("a new certificate is not taken, the last one stays", "cluster", definition.Name, "err", err)
 		return c
@@ -115,21 +115,8 @@ func (s *Set) compile(definition *mesh.Cluster, old *Cluster) *config {
 		s.log.Error("cluster refused", "cluster", definition.Name, "err", err)
 		return c
 	}
-	c.security = secured
+	c.secure = &security{Client: client}
 	return c
-}
-
-// secure makes TLS of what is said about it.
-func (s *Set) secure(t *mesh.UpstreamTLS) (security, error) {
-	raw, err := s.loader.Client(t)
-	if err != nil {
-		return security{}, err
-	}
-	made := withALPN(raw)
-	if t.AutoSAN {
-		made.signed, err = s.loader.Signed(t)
-	}
-	return made, err
 }
 
 // onlyLeafDiffers tells whether two definitions ask the same of a peer: then the
@@ -280,9 +267,9 @@ func (s *Set) endpointsOf(c *config) *mesh.EndpointSet {
 	return c.Endpoints
 }
 
-// SetEndpoints swaps the endpoints of one cluster. A set whose cluster is not
-// there yet is kept for it. Hosts that stay keep their connections; those that
-// go finish what is under way.
+// SetEndpoints swaps the endpoints of one cluster for set, which must not be changed
+// afterwards. A set whose cluster is not there yet is kept for it. Hosts that stay keep
+// their connections; those that go finish what is under way.
 func (s *Set) SetEndpoints(set *mesh.EndpointSet) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
