@@ -3,12 +3,17 @@ package integration_test
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/json"
 	"fmt"
+	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+
+	"github.com/serai-net/serai/integration/harness"
 )
 
 // TestAutoOptionsAsEnvoy agrees with a server on the protocol, and asks it for the host of each request.
@@ -81,5 +86,48 @@ func TestAutoOptionsAsEnvoy(t *testing.T) {
 		}
 		w.ask(t, name, request("GET /", "Host: a.example", "X-Name: b.example"))
 		w.ask(t, name, request("GET /", "Host: a.example", "X-Name: stranger.example"))
+	}
+}
+
+// TestRawNamesAsEnvoy makes raw connections by clusters that go by the host of a request: these go by the names that are
+// configured, and by who has signed the certificate where there are none.
+func TestRawNamesAsEnvoy(t *testing.T) {
+	t.Parallel()
+	ca, other := newSigningCA(t, "one"), newSigningCA(t, "other")
+	leaf := ca.issue(t, func(c *x509.Certificate) { c.DNSNames = []string{"a.example"} })
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprintf(w, "sni=%s", r.TLS.ServerName) }))
+	server.TLS = &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{leaf}}
+	server.Config.ErrorLog = log.New(io.Discard, "", 0) // of those who do not believe it
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	named := func(san string) string {
+		return strings.TrimSuffix(trusting(ca), "}") + `,"matchTypedSubjectAltNames":[{"sanType":"DNS","matcher":{"exact":"` + san + `"}}]}`
+	}
+	contexts := []struct {
+		name, validation string
+		believed         bool
+	}{{"none", trusting(ca), true}, {"named", named("a.example"), true}, {"stranger", named("stranger.example"), false}, {"other-ca", trusting(other), false}}
+	twins := staticTwins(t, harness.ForTest(t), len(contexts), func(ports []int) (clusters, listeners []json.RawMessage) {
+		for i, c := range contexts {
+			clusters = append(clusters, clusterOf(c.name, fmt.Sprintf(`"transportSocket":{"name":"tls","typedConfig":{"@type":"type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
+				"sni":"x.example","commonTlsContext":{"validationContext":%s}}},"typedExtensionProtocolOptions":{"envoy.extensions.upstreams.http.v3.HttpProtocolOptions":{"@type":"type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+				"upstreamHttpProtocolOptions":{"autoSni":true,"autoSanValidation":true},"explicitHttpConfig":{"httpProtocolOptions":{}}}}`, c.validation), endpointAt(server.Listener.Addr(), "")))
+			listeners = append(listeners, tcpListener(c.name, ports[i], c.name, ""))
+		}
+		return clusters, listeners
+	})
+	for kind, twin := range twins {
+		for i, c := range contexts {
+			got := ""
+			if conn, err := net.Dial("tcp", local(twin.ports[i])); err == nil { //nolint:noctx // it ends by itself
+				fmt.Fprint(conn, "GET / HTTP/1.1\r\nHost: anybody.example\r\nConnection: close\r\n\r\n")
+				answer, _ := io.ReadAll(conn) //nolint:errcheck // who is not believed is reset
+				got = string(answer)
+				conn.Close()
+			}
+			if strings.HasSuffix(got, "sni=x.example") != c.believed {
+				t.Errorf("%s, %s: %q", kind, c.name, got)
+			}
+		}
 	}
 }

@@ -3,7 +3,6 @@ package integration_test
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -319,14 +318,6 @@ func TestRouteActionsAsEnvoy(t *testing.T) {
 		for _, path := range []string{"/a?b=c", "/z"} {
 			asks = append(asks, routeAsk{2, "GET", host, path, nil, ""}, routeAsk{2, "GET", host, path, []string{"X-Forwarded-Proto: https"}, ""}, routeAsk{2, "GET", host, path, []string{"X-Envoy-Internal: true"}, ""})
 		}
-	}
-	for _, kind := range []string{"serai", "envoy"} { // its names are looked up
-		eventually(t, "a cluster by name", func(context.Context) error {
-			if got := w.put(t, kind, routeAsk{0, "GET", "h", "/xfh/auto", nil, ""}); !strings.HasPrefix(got, "200") {
-				return errors.New(got)
-			}
-			return nil
-		})
 	}
 	said := w.same(t, asks)
 	for ask, want := range map[string]string{
