@@ -211,9 +211,9 @@ func TestNamesLimit(t *testing.T) {
 		definition.TLS = &mesh.UpstreamTLS{Roots: roots(t), AnyPeer: true, AutoSNI: true}
 		c := newSet(t, definition).Cluster("c")
 		var asking sync.WaitGroup
-		for n := range 8 {
+		for n := range 6 {
 			asking.Go(func() {
-				for range 10 {
+				for range 6 {
 					x := newExchange()
 					x.Deadline = time.Now().Add(time.Minute)
 					req := request(http.MethodGet, "")
