@@ -112,7 +112,7 @@ func (b *prefixed) Read(p []byte) (int, error) {
 func (b *prefixed) Buffered() bool { return wire.BodyBuffered(b.Body) }
 
 // AtHand tells whether the next Read will not wait.
-func (b *prefixed) AtHand() bool { return len(b.prefix) > 0 || isAtHand(b.Body) }
+func (b *prefixed) AtHand() bool { return len(b.prefix) > 0 || wire.BodyAtHand(b.Body) }
 
 // readRequest reads a request's body, as long as the exchange lives.
 func readRequest(x *wire.Exchange, body wire.Body) ([]byte, error) {

@@ -93,19 +93,11 @@ func (b *webBody) Trailer() *wire.Header { return nil }
 // Buffered implements [wire.Buffered].
 func (b *webBody) Buffered() bool { return b.ended || wire.BodyBuffered(b.body) }
 
-// AtHand tells whether the next Read will not wait.
-func (b *webBody) AtHand() bool { return b.ended || len(b.rest) > 0 || isAtHand(b.body) }
+// AtHand implements [wire.AtHand].
+func (b *webBody) AtHand() bool { return b.ended || len(b.rest) > 0 || wire.BodyAtHand(b.body) }
 
 // Close implements [wire.Body].
 func (b *webBody) Close() error { return b.body.Close() }
-
-// isAtHand tells whether the next read of body will not wait.
-func isAtHand(body wire.Body) bool {
-	if b, ok := body.(interface{ AtHand() bool }); ok {
-		return b.AtHand()
-	}
-	return wire.BodyBuffered(body)
-}
 
 // textReader decodes a body of base64. A client may pad each of its messages, so
 // padding may stand behind any four characters.

@@ -119,10 +119,5 @@ func (l *listening) Read(p []byte) (int, error) {
 // Buffered implements [wire.Buffered].
 func (l *listening) Buffered() bool { return wire.BodyBuffered(l.Body) }
 
-// AtHand tells whether the next Read will not wait.
-func (l *listening) AtHand() bool {
-	if s, ok := l.Body.(interface{ AtHand() bool }); ok {
-		return s.AtHand()
-	}
-	return wire.BodyBuffered(l.Body)
-}
+// AtHand implements [wire.AtHand].
+func (l *listening) AtHand() bool { return wire.BodyAtHand(l.Body) }

@@ -162,6 +162,14 @@ func Aborted(reason error) *Fault {
 	return &fault
 }
 
+// BrokeOff is the fault of a response body that ended with err; a fault is its own.
+func BrokeOff(err error) *Fault {
+	if fault, ok := errors.AsType[*Fault](err); ok {
+		return fault
+	}
+	return &Fault{Status: http.StatusBadGateway, Flag: FlagUpstreamReset, Text: "upstream response broke off", Err: err}
+}
+
 // Reply is the one place where an error becomes a response. It notes flag and
 // error on the exchange, where access log and metrics find them.
 func Reply(x *Exchange, err error) *Response {

@@ -123,3 +123,18 @@ func BodyBuffered(body Body) bool {
 	b, ok := body.(Buffered)
 	return ok && b.Buffered()
 }
+
+// AtHand is what a Body has that can tell whether its next Read will not wait, as
+// Buffered does of all of them.
+type AtHand interface {
+	// AtHand is true if the next Read will not wait.
+	AtHand() bool
+}
+
+// BodyAtHand tells whether the next Read of body will not wait.
+func BodyAtHand(body Body) bool {
+	if b, ok := body.(AtHand); ok {
+		return b.AtHand()
+	}
+	return BodyBuffered(body)
+}

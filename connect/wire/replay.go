@@ -159,7 +159,7 @@ func (t *try) Buffered() bool {
 	return r.current != t || r.err != nil || !r.reading && BodyBuffered(r.source)
 }
 
-// AtHand tells whether the next Read will not wait.
+// AtHand implements [AtHand].
 func (t *try) AtHand() bool {
 	r := t.replay
 	r.mu.Lock()
@@ -167,10 +167,7 @@ func (t *try) AtHand() bool {
 	if r.current != t || r.err != nil || t.next < len(r.kept) {
 		return true
 	}
-	if s, ok := r.source.(interface{ AtHand() bool }); ok {
-		return !r.reading && s.AtHand()
-	}
-	return !r.reading && BodyBuffered(r.source)
+	return !r.reading && BodyAtHand(r.source)
 }
 
 // Close ends the try. The source is closed, and a Read that waits for it ended,

@@ -128,7 +128,7 @@ func (c *conn) respond(ex *exchange, resp *wire.Response) error {
 	switch {
 	case readErr != nil && !out.headed:
 		x.Status, x.HeadSent, x.Response = 0, time.Time{}, nil
-		return broken(readErr)
+		return wire.BrokeOff(readErr)
 	case readErr != nil || writeErr != nil:
 		c.gaveUp(ex, readErr, writeErr)
 	}
@@ -150,16 +150,12 @@ func (c *conn) depart(ex *exchange) {
 	}
 }
 
-// writeLimit is until when the client may keep its window shut.
-func (ex *exchange) writeLimit() time.Time {
-	d := ex.x.Pause(ex.l.bounds.WriteTimeout)
+// writeLimit implements sending.
+func (ex *exchange) writeLimit(since time.Time) time.Time {
 	if ex.switched {
 		return ex.patience(ex.active)
 	}
-	if d <= 0 {
-		return time.Time{}
-	}
-	return time.Now().Add(d)
+	return endOf(since, ex.x.Pause(ex.l.bounds.WriteTimeout))
 }
 
 // sendHead implements sending.
@@ -244,7 +240,7 @@ func (c *conn) gaveUp(ex *exchange, readErr, writeErr error) {
 		}
 		if reason := x.Aborted(); errors.Is(reason, wire.ErrClientGone) {
 			flag, err = wire.FlagDownstreamReset, reason
-		} else if fault := broken(readErr); fault.Flag != wire.FlagInternal {
+		} else if fault := wire.BrokeOff(readErr); fault.Flag != wire.FlagInternal {
 			flag = fault.Flag
 		}
 	}
@@ -258,14 +254,6 @@ func (c *conn) gaveUp(ex *exchange, readErr, writeErr error) {
 	c.mu.Lock()
 	ex.abandon(code, errBadResponse)
 	c.unlock(false)
-}
-
-// broken is the fault of an upstream's body that broke.
-func broken(err error) *wire.Fault {
-	if fault, ok := errors.AsType[*wire.Fault](err); ok {
-		return fault
-	}
-	return &wire.Fault{Status: http.StatusBadGateway, Flag: wire.FlagUpstreamReset, Text: "upstream response broke off", Err: err}
 }
 
 // tunnel sends the head, then moves bytes both ways until both sides have ended:

@@ -230,6 +230,8 @@ func (k *block) checkRequest() breach {
 		return errMissingPseudo
 	case k.has&pseudoProtocol != 0 && (k.method != "CONNECT" || !grammar.IsToken(k.protocol) || k.authority == ""):
 		return errBadPseudo
+	case strings.EqualFold(k.protocol, "h2c"):
+		return errBadPseudo // behind it nobody could look at requests (and none there is: RFC 9113 section 3.1)
 	case !connect && k.scheme != "https" && k.scheme != "http":
 		return errBadScheme
 	case !connect && !isPath(k.method, k.path):

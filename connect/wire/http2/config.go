@@ -43,8 +43,8 @@ type Bounds struct {
 	// ConnWindow of all bodies of a connection: what a connection can make us
 	// hold. Zero means 256 KiB and 1 MiB; less than 64 KiB - 1 counts as that.
 	StreamWindow, ConnWindow int
-	// MaxResets is how many streams the other side may have cut off at once, by
-	// a reset or by an error of its own, in a burst; it gets 33 a second back.
+	// MaxResets is how many streams of its own the other side may have cut off at
+	// once, by a reset or by an error, in a burst; it gets 33 a second back.
 	// Beyond: GOAWAY with ENHANCE_YOUR_CALM. Zero means 1000.
 	MaxResets int
 	// MaxControl is how many frames that move nothing (PING, SETTINGS, PRIORITY,
@@ -56,7 +56,7 @@ type Bounds struct {
 	// at once, and how long it may keep a stream's window shut. Default 1 minute.
 	WriteTimeout time.Duration
 	// TunnelTimeout is how long both directions of a stream may be silent after
-	// CONNECT. Default 1 hour.
+	// CONNECT; see [wire.Exchange.IdleTimeout]. Default 1 hour.
 	TunnelTimeout time.Duration
 	// PingInterval is how long a connection may be silent before it is asked
 	// with a PING, PingTimeout how long it may take to answer; then it is closed.
@@ -83,7 +83,7 @@ type Config struct {
 	// 5 for gRPC, whose streams live long.
 	BodyIdleTimeout time.Duration
 	// RequestTimeout is how long a request may take from its head to the end of its
-	// body; beyond it: 408. Default: no limit.
+	// body, unless the response begins before; beyond it: 408. Default: no limit.
 	RequestTimeout time.Duration
 	// MaxAge is how long a connection may take requests; then it is drained.
 	// Default: no limit.

@@ -268,10 +268,9 @@ func (c *conn) request(id uint32, p []byte, ended bool, bad breach) error {
 		c.bounds.Buffers.exchanges.Put(ex)
 		return c.reject(id, http.StatusMethodNotAllowed, ended)
 	}
-	left := int64(-1)
-	ex.raw = req.Upgrade != "" || req.Method == http.MethodConnect
-	if !ex.raw && req.ContentLength > 0 {
-		left = req.ContentLength
+	left := req.ContentLength
+	if ex.raw = req.Raw(); ex.raw {
+		left = wire.UnknownLength
 	}
 	ex.open(&c.link, id, left)
 	ex.remoteDone = ended
@@ -301,7 +300,7 @@ func (c *conn) reject(id uint32, status int, ended bool) error {
 		c.sendReset(id, http2.ErrCodeNo)
 	}
 	c.closed.add(id, true)
-	if err := c.misused(); err != nil {
+	if err := c.misused(nil); err != nil {
 		return err
 	}
 	return c.replies()

@@ -158,6 +158,31 @@ func TestConcurrency(t *testing.T) {
 	}
 }
 
+// TestLateFrames sends frames of a stream that was cut off so long ago that nobody
+// remembers it. They cost the client nothing.
+func TestLateFrames(t *testing.T) {
+	checkLeaks(t)
+	s := serve(t, serai.Config{}, wire.ServiceFunc(func(*wire.Exchange, *wire.Request) (*wire.Response, error) {
+		return &wire.Response{Status: http.StatusNoContent}, nil
+	}))
+	r := rawClient(t, s.addr)
+	r.post(1)
+	r.until("RST 1 NO_ERROR")
+	id := uint32(3)
+	for ; id < 201; id += 2 {
+		r.get(id)
+		r.until(fmt.Sprintf("HEADERS %d", id))
+	}
+	for range 2 * serai.DefaultMaxResets {
+		r.fr.WriteData(1, false, []byte("x"))
+	}
+	r.headers(1, true, "x-sum", "1")
+	r.get(id)
+	if got, want := r.until("HEADERS", "RST", "GOAWAY"), fmt.Sprintf("HEADERS %d :status=204 end", id); got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
 // TestWindowShut never opens its window: the response is given up.
 func TestWindowShut(t *testing.T) {
 	checkLeaks(t)

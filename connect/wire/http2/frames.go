@@ -1,6 +1,7 @@
 package http2
 
 import (
+	"bytes"
 	"encoding/binary"
 	"sync/atomic"
 	"time"
@@ -50,8 +51,13 @@ func (l *link) moveless(flood *atomic.Uint64) error {
 	return nil
 }
 
-// misused accounts for a stream that the other side has cut off or spoilt.
-func (l *link) misused() error {
+// misused accounts for a stream that the other side has cut off or spoilt; s is nil if
+// it is no longer. One that we have opened has cost a request of ours, and those who
+// share the connection are not to pay for it.
+func (l *link) misused(s *stream) error {
+	if s != nil && s.trip != nil {
+		return nil
+	}
 	if !l.resets.spend(l.lastRead, 1) {
 		return connError{http2.ErrCodeEnhanceYourCalm, "too many resets"}
 	}
@@ -67,7 +73,7 @@ func (l *link) streamError(id uint32, s *stream, code http2.ErrCode, err error) 
 		l.sendReset(id, code)
 		l.closed.add(id, true)
 	}
-	return l.misused()
+	return l.misused(s)
 }
 
 func (l *link) data(h http2.FrameHeader, p []byte) error {
@@ -168,7 +174,7 @@ func (l *link) headers(h http2.FrameHeader, p []byte) error {
 	}
 	l.pending.id, l.pending.ended, l.pending.bad, l.pending.frames = h.StreamID, ended, bad, 0
 	l.pending.since = l.lastRead
-	l.pending.p = append(l.pending.p[:0], p...)
+	l.pending.p = bytes.Clone(p)
 	l.remindPending()
 	return nil
 }
@@ -186,12 +192,9 @@ func (l *link) continuation(h http2.FrameHeader, p []byte) error {
 	if !h.Flags.Has(http2.FlagContinuationEndHeaders) {
 		return nil
 	}
-	b.id, b.since = 0, time.Time{}
-	err := l.role.head(h.StreamID, b.p, b.ended, b.bad)
-	if cap(b.p) > maxFrame {
-		b.p = nil
-	}
-	return err
+	p = b.p
+	b.id, b.since, b.p = 0, time.Time{}, nil
+	return l.role.head(h.StreamID, p, b.ended, b.bad)
 }
 
 // takeTrailer takes the trailers of s.
@@ -233,6 +236,7 @@ func (l *link) update(h http2.FrameHeader, p []byte) error {
 		if l.sendLeft += n; l.sendLeft > maxWindow {
 			return connError{http2.ErrCodeFlowControl, "the connection's window is too large"}
 		}
+		l.opened = l.lastRead
 		l.wakeWriters()
 		return nil
 	}
@@ -267,5 +271,5 @@ func (l *link) resetFrame(h http2.FrameHeader, p []byte) error {
 	l.frames.ResetsRead.Add(1)
 	l.end(s, &ResetError{binary.BigEndian.Uint32(p)}, false)
 	l.role.cut(s)
-	return l.misused()
+	return l.misused(s)
 }

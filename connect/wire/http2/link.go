@@ -283,12 +283,14 @@ func (c *closedRing) add(id uint32, ours bool) {
 	c.next++
 }
 
-// find tells whether id was closed lately, and by our reset.
+// find tells whether id was closed, and by our reset. What is not remembered any more
+// may have been: what still comes for it was on its way.
 func (c *closedRing) find(id uint32) (found, ours bool) {
 	for i, known := range c.ids {
 		if known == id {
 			return true, c.ours[i]
 		}
 	}
-	return false, false
+	full := c.ids[c.next%64] != 0
+	return full, full
 }

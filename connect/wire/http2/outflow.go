@@ -26,6 +26,8 @@ type outflow struct {
 	out, spare []byte
 	// flushing says that somebody writes, full that somebody waits for room.
 	flushing, full bool
+	// opened is when there was last room, or more of the connection's window.
+	opened time.Time
 	// flushed is told when nobody writes any more.
 	flushed sync.Cond
 	// parting says that the write deadline is the last one.
@@ -91,7 +93,7 @@ func (l *link) flush(rounds int) {
 			l.spare = b
 		}
 		if l.full {
-			l.full = false
+			l.full, l.opened = false, time.Now()
 			l.wakeWriters()
 		}
 		if err != nil {
@@ -211,6 +213,7 @@ func (s *stream) send(p []byte, ended bool) []byte {
 // errStalled.
 func (s *stream) sendAll(p []byte, ended bool, side sending) error {
 	l := s.l
+	var since time.Time // nothing has left since then
 	for {
 		if s.over != nil {
 			return s.over
@@ -225,6 +228,7 @@ func (s *stream) sendAll(p []byte, ended bool, side sending) error {
 			}
 			return nil
 		}
+		before := len(p)
 		if p = s.send(p, ended); len(p) == 0 {
 			return nil
 		}
@@ -234,8 +238,15 @@ func (s *stream) sendAll(p []byte, ended bool, side sending) error {
 			l.mu.Lock()
 			continue
 		}
+		if since.IsZero() || len(p) < before {
+			since = time.Now()
+		}
+		from := since
+		if s.sendLeft > 0 { // it is the connection that takes nothing, or only of others
+			from = later(from, l.opened)
+		}
 		l.full = l.full || len(l.out) >= maxQueued
-		if !s.await(&s.writeUntil, side.writeLimit()) {
+		if !s.await(&s.writeUntil, side.writeLimit(from)) {
 			return errStalled
 		}
 	}

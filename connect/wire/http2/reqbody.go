@@ -57,7 +57,7 @@ func (b *requestBody) Read(p []byte) (int, error) {
 			l.mu.Lock()
 			continue
 		}
-		if until := ex.patience(since); !ex.await(&ex.readUntil, until) && !time.Now().Before(ex.patience(since)) {
+		if !ex.await(&ex.readUntil, ex.patience(since)) && reached(ex.patience(since), time.Now()) {
 			ex.countTimeout()
 			return 0, &wire.Fault{
 				Status: http.StatusRequestTimeout, Flag: wire.FlagDownstreamReset,
@@ -87,23 +87,23 @@ func (ex *exchange) touch() {
 // patience is until when the client may pause, who has since then: what has moved
 // the other way meanwhile counts, too. Zero means for ever. The lock is held.
 func (ex *exchange) patience(since time.Time) time.Time {
-	cfg := &ex.c.srv.cfg
-	d, until := cfg.BodyIdleTimeout, time.Time{}
+	d := ex.c.srv.cfg.BodyIdleTimeout
 	switch {
 	case ex.switched:
-		d, since = ex.l.bounds.TunnelTimeout, ex.active
+		return endOf(ex.active, ex.x.Pause(ex.l.bounds.TunnelTimeout))
 	case ex.x.GRPC && d > 0:
-		d = ex.x.Pause(max(d, DefaultStreamTimeout))
-	default:
-		d = ex.x.Pause(d)
+		d = max(d, DefaultStreamTimeout)
 	}
-	if d > 0 {
-		until = later(since, ex.active).Add(d)
+	return sooner(endOf(later(since, ex.active), ex.x.Pause(d)), ex.wholeBy())
+}
+
+// wholeBy is until when the request has to be whole; zero for never, which it is from
+// the head of the response on. The lock is held.
+func (ex *exchange) wholeBy() time.Time {
+	if ex.headed {
+		return time.Time{}
 	}
-	if d = cfg.RequestTimeout; d > 0 && !ex.switched {
-		until = sooner(until, ex.x.Start.Add(d))
-	}
-	return until
+	return endOf(ex.x.Start, ex.c.srv.cfg.RequestTimeout)
 }
 
 // countTimeout counts a body that has not come in time.
@@ -111,8 +111,7 @@ func (ex *exchange) countTimeout() {
 	if ex.switched {
 		return // a tunnel's
 	}
-	d := ex.c.srv.cfg.RequestTimeout
-	whole := d > 0 && !time.Now().Before(ex.x.Start.Add(d))
+	whole := reached(ex.wholeBy(), time.Now())
 	ex.c.srv.count(func(s *Stats) {
 		if whole {
 			s.RequestTimeouts.Add(1)
@@ -156,7 +155,7 @@ func (b *requestBody) Buffered() bool {
 	return whole
 }
 
-// AtHand tells whether the next Read will not wait.
+// AtHand implements [wire.AtHand].
 func (b *requestBody) AtHand() bool {
 	some, _ := b.ready()
 	return some

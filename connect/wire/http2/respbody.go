@@ -93,14 +93,10 @@ func (b *responseBody) wait(p []byte) (int, error) {
 
 // streamLimit is until when the body may pause. The lock is held.
 func (t *trip) streamLimit() time.Time {
-	d, from := t.x.Pause(t.c.cfg.StreamTimeout), t.watchAt.Add(-watchAfter)
 	if t.tunnel {
-		d, from = t.l.bounds.TunnelTimeout, t.active
+		return endOf(t.active, t.x.Pause(t.l.bounds.TunnelTimeout))
 	}
-	if d <= 0 {
-		return time.Time{}
-	}
-	return later(from, t.active).Add(d)
+	return endOf(later(t.watchAt.Add(-watchAfter), t.active), t.x.Pause(t.c.cfg.StreamTimeout))
 }
 
 // brokeOff ends a trip whose response has not ended well and tells why.
@@ -138,7 +134,7 @@ func (b *responseBody) Buffered() bool {
 	return whole
 }
 
-// AtHand tells whether the next Read will not wait.
+// AtHand implements [wire.AtHand].
 func (b *responseBody) AtHand() bool {
 	some, _ := b.ready()
 	return some

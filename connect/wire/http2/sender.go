@@ -10,25 +10,14 @@ import (
 	"github.com/serai-net/serai/connect/wire"
 )
 
-// atHand is what a body has that can tell whether its next read will not wait.
-type atHand interface {
-	AtHand() bool
-}
-
-func isAtHand(body wire.Body) bool {
-	if b, ok := body.(atHand); ok {
-		return b.AtHand()
-	}
-	return wire.BodyBuffered(body)
-}
-
 // sending is what an exchange and a trip do in their own ways while their body is
 // sent. All methods are called with the lock held.
 type sending interface {
 	// sendHead appends the head.
 	sendHead() error
-	// writeLimit is until when the other side may keep its window shut.
-	writeLimit() time.Time
+	// writeLimit is until when the other side may keep its window shut, which it
+	// does since then.
+	writeLimit(since time.Time) time.Time
 	// touch notes that bytes have moved.
 	touch()
 }
@@ -64,7 +53,7 @@ func (o *sender) begin() error {
 // cleanly; if it breaks before anything was sent, nothing is.
 func (o *sender) copy(body wire.Body) (readErr, writeErr error) {
 	l := o.s.l
-	if !isAtHand(body) && o.have == 0 && !o.ended {
+	if !wire.BodyAtHand(body) && o.have == 0 && !o.ended {
 		l.mu.Lock()
 		writeErr = o.begin()
 		l.unlock(false)
@@ -121,7 +110,7 @@ func (o *sender) gather(body wire.Body) (full bool, err error) {
 				return false, io.ErrNoProgress
 			}
 		}
-		if o.have > 0 && !isAtHand(body) {
+		if o.have > 0 && !wire.BodyAtHand(body) {
 			return false, nil
 		}
 	}

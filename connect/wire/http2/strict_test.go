@@ -123,6 +123,10 @@ func TestStrict(t *testing.T) {
 		{"two lengths", func(r *raw) { r.post(1, "content-length", "5", "content-length", "5") }, "RST 1 PROTOCOL_ERROR"},
 		{"length without body", func(r *raw) { r.get(1, "content-length", "5") }, "RST 1 PROTOCOL_ERROR"},
 		{"body too long", func(r *raw) { r.post(1, "content-length", "1"); r.fr.WriteData(1, false, []byte("ab")) }, "RST 1 PROTOCOL_ERROR"},
+		{"body of length 0", func(r *raw) { r.post(1, "content-length", "0"); r.fr.WriteData(1, false, []byte("a")) }, "RST 1 PROTOCOL_ERROR"},
+		{"switch to HTTP/2", func(r *raw) {
+			r.headers(1, false, ":method", "CONNECT", ":protocol", "H2C", ":scheme", "http", ":path", "/", ":authority", "a")
+		}, "RST 1 PROTOCOL_ERROR"},
 		{"body too short", func(r *raw) { r.post(1, "content-length", "5"); r.fr.WriteData(1, true, []byte("ab")) }, "RST 1 PROTOCOL_ERROR"},
 		{"body too short before trailers", func(r *raw) { r.post(1, "content-length", "5"); r.headers(1, true, "x", "y") }, "RST 1 PROTOCOL_ERROR"},
 		{"protocol without CONNECT", func(r *raw) { r.get(1, ":protocol", "websocket") }, "RST 1 PROTOCOL_ERROR"},

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -109,6 +110,113 @@ func TestBodyTimeout(t *testing.T) {
 		after(t, said, 0, "RST 1 NO_ERROR")
 		r.conn.Close()
 	})
+}
+
+// TestWindowKeptShut leaves the window of a stream shut and goes on to say what wakes
+// all of them. That does not give it more time.
+func TestWindowKeptShut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, said := piped(t, serai.Config{}, wire.ServiceFunc(echo), nil)
+		io.WriteString(r.conn, http2.ClientPreface)
+		r.fr.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0})
+		r.get(1)
+		var awake sync.WaitGroup
+		awake.Go(func() {
+			for range 60 {
+				if r.fr.WriteSettings() != nil || r.fr.WriteWindowUpdate(0, 1) != nil {
+					return
+				}
+				time.Sleep(10 * time.Second)
+			}
+		})
+		after(t, said, time.Minute, "RST 1 CANCEL")
+		r.conn.Close()
+		awake.Wait()
+	})
+}
+
+// TestRequestTimeout gives a request that long to be whole, unless the response has
+// begun before.
+func TestRequestTimeout(t *testing.T) {
+	cfg := serai.Config{RequestTimeout: 10 * time.Second}
+	var upload sync.WaitGroup
+	tick := func(r *raw) {
+		for range 60 {
+			if r.fr.WriteData(1, false, []byte("x")) != nil {
+				return
+			}
+			time.Sleep(time.Second)
+		}
+		r.fr.WriteData(1, true, []byte("y"))
+	}
+	synctest.Test(t, func(t *testing.T) {
+		r, said := piped(t, cfg, wire.ServiceFunc(echo), nil)
+		r.hello()
+		r.post(1)
+		upload.Go(func() { tick(r) })
+		after(t, said, 10*time.Second, "HEADERS 1 :status=408 content-length=21")
+		r.conn.Close()
+		upload.Wait()
+	})
+	synctest.Test(t, func(t *testing.T) {
+		r, said := piped(t, cfg, wire.ServiceFunc(func(_ *wire.Exchange, req *wire.Request) (*wire.Response, error) {
+			return &wire.Response{Status: 200, ContentLength: wire.UnknownLength, Body: req.Body}, nil
+		}), nil)
+		r.hello()
+		r.post(1)
+		upload.Go(func() { tick(r) })
+		after(t, said, 0, `DATA 1 "x"`)
+		for event := range said {
+			if strings.HasSuffix(event, "end") || !strings.HasPrefix(event, "DATA") {
+				if !strings.HasPrefix(event, `DATA 1 "`) {
+					t.Errorf("said %s", event)
+				}
+				break
+			}
+		}
+		r.conn.Close()
+		upload.Wait()
+	})
+}
+
+// TestTunnelPauses lets a tunnel pause for as long as its exchange may.
+func TestTunnelPauses(t *testing.T) {
+	for _, test := range []struct{ idle, want time.Duration }{
+		{0, time.Hour}, {20 * time.Second, 20 * time.Second}, {2 * time.Hour, 2 * time.Hour},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			ended := make(chan error, 1)
+			r, _ := piped(t, serai.Config{Connect: true}, wire.ServiceFunc(func(x *wire.Exchange, req *wire.Request) (*wire.Response, error) {
+				x.IdleTimeout = test.idle
+				return &wire.Response{Status: 200, ContentLength: wire.UnknownLength, Body: listener{req.Body, ended}}, nil
+			}), nil)
+			r.hello()
+			start := time.Now()
+			r.headers(1, false, ":method", "CONNECT", ":authority", "a:1")
+			time.Sleep(5 * time.Second)
+			r.fr.WriteData(1, false, []byte("x"))
+			err := <-ended
+			if fault := wire.AsFault(err); fault.Status != 408 || time.Since(start) != test.want+5*time.Second {
+				t.Errorf("%v after %v, want %v", err, time.Since(start), test.want)
+			}
+			r.conn.Close()
+		})
+	}
+}
+
+// listener is the response of a tunnel that only listens, and ends with what it hears.
+type listener struct {
+	wire.Body
+	ended chan error
+}
+
+func (l listener) Read([]byte) (int, error) {
+	var err error
+	for err == nil {
+		_, err = l.Body.Read(make([]byte, 10))
+	}
+	l.ended <- err
+	return 0, io.EOF
 }
 
 // TestPing closes a connection whose client is gone without a word, but not one

@@ -129,6 +129,14 @@ func (t *trip) extend(now time.Time) (tunnel bool) {
 	return tunnel
 }
 
+// endOf is when d is over that has begun at since; zero for never, if d is none.
+func endOf(since time.Time, d time.Duration) time.Time {
+	if d <= 0 {
+		return time.Time{}
+	}
+	return since.Add(d)
+}
+
 func later(a, b time.Time) time.Time {
 	if b.After(a) {
 		return b
@@ -146,19 +154,12 @@ func shorter(a, b time.Duration) time.Duration {
 
 func reached(t, now time.Time) bool { return !t.IsZero() && !now.Before(t) }
 
-// writeLimit is until when the upstream may keep its window shut. The lock is held.
-func (t *trip) writeLimit() time.Time {
-	d, from := t.x.Pause(t.l.bounds.WriteTimeout), time.Time{}
+// writeLimit implements sending.
+func (t *trip) writeLimit(since time.Time) time.Time {
 	if t.tunnel {
-		d, from = t.l.bounds.TunnelTimeout, t.active
+		return endOf(t.active, t.x.Pause(t.l.bounds.TunnelTimeout))
 	}
-	if d <= 0 {
-		return time.Time{}
-	}
-	if from.IsZero() {
-		from = time.Now()
-	}
-	return from.Add(d)
+	return endOf(since, t.x.Pause(t.l.bounds.WriteTimeout))
 }
 
 // lost ends a trip that has no response and tells why.

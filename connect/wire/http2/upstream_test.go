@@ -188,6 +188,33 @@ func TestUpstreams(t *testing.T) {
 	}
 }
 
+// TestUpstreamResets resets many streams of one connection. Each of them has cost us a
+// request: the others go on.
+func TestUpstreamResets(t *testing.T) {
+	checkLeaks(t)
+	const resets = serai.DefaultMaxResets + 200
+	c := upstream(t, func(r *raw) {
+		for i := range uint32(resets) {
+			r.until(fmt.Sprintf("HEADERS %d ", 2*i+1))
+			if i%2 == 0 {
+				r.fr.WriteRSTStream(2*i+1, http2.ErrCodeInternal)
+			} else {
+				r.headers(2*i+1, true, ":status", "2x0")
+			}
+		}
+		r.until("HEADERS")
+		r.headers(2*resets+1, true, ":status", "204")
+	})
+	for i := range resets {
+		if got, want := get(c, "GET", nil), [...]string{"503 UC repeat 1", "502 UPE repeat 0"}[i%2]; got != want {
+			t.Fatalf("%d: got %s, want %s", i, got, want)
+		}
+	}
+	if got := get(c, "GET", nil); got != "204" {
+		t.Errorf("then %s", got)
+	}
+}
+
 // TestUpstreamFloods sends what costs little: the connection ends.
 func TestUpstreamFloods(t *testing.T) {
 	checkLeaks(t)
