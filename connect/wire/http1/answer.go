@@ -131,6 +131,8 @@ func (c *conn) respond(ex *exchange, resp *wire.Response) (again bool, err error
 	out.head = len(b)
 	out.now = now
 	ex.x.Status, ex.x.HeadSent, ex.x.Response = resp.Status, now, resp
+	c.answering.Store(true)
+	c.snk.timeout = writeTimeout(c.srv.cfg.WriteTimeout, &ex.x)
 	c.mu.Lock()
 	ex.early = !c.watch.bodyDone && !tunnel
 	c.mu.Unlock()
@@ -153,7 +155,7 @@ func (c *conn) respond(ex *exchange, resp *wire.Response) (again bool, err error
 	switch {
 	case readErr != nil && out.wrote == 0:
 		ex.x.Status, ex.x.HeadSent, ex.x.Response = 0, time.Time{}, nil
-		return false, broken(readErr)
+		return false, wire.BrokeOff(readErr)
 	case readErr != nil || writeErr != nil:
 		c.cut(ex, head.frame, readErr, writeErr)
 		return false, nil
@@ -273,7 +275,7 @@ func (c *conn) cut(ex *exchange, f frame, readErr, writeErr error) {
 		flag, err = wire.FlagUpstreamReset, readErr
 		if reason := x.Aborted(); errors.Is(reason, wire.ErrClientGone) {
 			flag, err = wire.FlagDownstreamReset, reason
-		} else if fault := broken(readErr); fault.Flag != wire.FlagInternal {
+		} else if fault := wire.BrokeOff(readErr); fault.Flag != wire.FlagInternal {
 			flag = fault.Flag
 		}
 	}

@@ -80,7 +80,7 @@ func (c *ClientConn) RoundTrip(x *wire.Exchange, a *wire.Attempt, req *wire.Requ
 	t.begin(c, x, a, req)
 	x.Lend(t)
 	if err := x.OnAbort(c); err != nil {
-		return nil, t.fail(aborted(err), true)
+		return nil, t.fail(wire.Aborted(err), true)
 	}
 	if err := t.send(); err != nil {
 		return nil, err

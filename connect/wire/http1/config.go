@@ -38,19 +38,20 @@ type Config struct {
 	// last; beyond it: 408. Default 10 seconds.
 	HeaderTimeout time.Duration
 	// WriteTimeout is how long the client may take to accept what is written at
-	// once (at most 64 KiB). Default 1 minute.
+	// once (at most 64 KiB), unless [wire.Exchange.IdleTimeout] is longer. Default 1
+	// minute.
 	WriteTimeout time.Duration
 	// BodyIdleTimeout is how long a request body may pause while nothing of the
 	// response moves either; see [wire.Exchange.IdleTimeout]. Default 1 minute.
 	BodyIdleTimeout time.Duration
 	// RequestTimeout is how long a request may take from its first byte to the last
-	// of its body; beyond it: 408. Default: no limit.
+	// of its body, unless the response begins before; beyond it: 408. Default: no limit.
 	RequestTimeout time.Duration
 	// MaxAge is how long a connection may take requests; then it closes after the
 	// one under way. Default: no limit.
 	MaxAge time.Duration
 	// TunnelTimeout is how long both directions of a connection may be silent
-	// after 101 or CONNECT. Default 1 hour.
+	// after 101 or CONNECT; see [wire.Exchange.IdleTimeout]. Default 1 hour.
 	TunnelTimeout time.Duration
 	// Connect allows the method CONNECT; without it: 405.
 	Connect bool
@@ -75,13 +76,14 @@ type ClientConfig struct {
 	// response, once the request has left. Default: no limit.
 	HeaderTimeout time.Duration
 	// WriteTimeout is how long the upstream may take to accept what is written
-	// at once (at most 64 KiB). Default 1 minute.
+	// at once (at most 64 KiB), unless [wire.Exchange.IdleTimeout] is longer. Default
+	// 1 minute.
 	WriteTimeout time.Duration
 	// StreamTimeout is how long a response body may pause while nothing of the
 	// request moves either; see [wire.Exchange.IdleTimeout]. Default 5 minutes.
 	StreamTimeout time.Duration
 	// TunnelTimeout is how long both directions may be silent after 101 or
-	// CONNECT. Default 1 hour.
+	// CONNECT; see [wire.Exchange.IdleTimeout]. Default 1 hour.
 	TunnelTimeout time.Duration
 	// ContinueTimeout is how long a request body waits for 100 after
 	// "expect: 100-continue" was sent. Default 1 second.

@@ -41,7 +41,7 @@ type conn struct {
 	rd    deadline
 	phase phase
 	until time.Time     // the end of a wait; zero for none
-	pause time.Duration // until is that long after a read of a body or tunnel begins
+	pause time.Duration // until is that long after a read of a body or tunnel begins; 0 for none
 	slow  time.Duration // how long the head under way made us wait
 	now   time.Time     // a time that is good enough to begin phaseIdle
 	ex    *exchange
@@ -54,6 +54,8 @@ type conn struct {
 	// active is when a tunnel last moved bytes, in nanoseconds since start.
 	start  time.Time
 	active atomic.Int64
+	// answering says that the response has begun, so that the request may take its time.
+	answering atomic.Bool
 
 	mu sync.Mutex // guards:
 	// idle says that no exchange is under way, closing that none may follow.
@@ -115,42 +117,36 @@ func base(nc net.Conn) net.Conn {
 
 // arm implements guard.
 func (c *conn) arm(again bool) {
-	if again || c.phase == phaseIdle {
-		c.rd.early(c.now, c.until)
-		return
+	if !again && c.phase != phaseIdle {
+		c.now = time.Now()
+		switch c.phase {
+		case phaseBody:
+			c.pause = c.ex.x.Pause(c.srv.cfg.BodyIdleTimeout)
+			c.until = endOf(c.now, c.pause)
+		case phaseTunnel:
+			c.pause = c.ex.x.Pause(c.srv.cfg.TunnelTimeout)
+			c.until = endOf(c.now, c.pause)
+		case phaseIdle, phaseHead:
+		}
 	}
-	c.now = time.Now()
-	var pause time.Duration
-	switch c.phase {
-	case phaseBody:
-		pause = c.ex.x.Pause(c.srv.cfg.BodyIdleTimeout)
-	case phaseTunnel:
-		pause = c.srv.cfg.TunnelTimeout
-	default:
-		c.rd.early(c.now, c.until)
-		return
+	c.rd.early(c.now, sooner(c.until, c.wholeBy()))
+}
+
+// wholeBy is until when the request has to be whole; zero for never.
+func (c *conn) wholeBy() time.Time {
+	if c.phase != phaseBody || c.answering.Load() {
+		return time.Time{}
 	}
-	c.until = time.Time{}
-	if c.pause = pause; pause > 0 {
-		c.until = c.now.Add(pause)
-	}
-	if d := c.srv.cfg.RequestTimeout; d > 0 && c.phase == phaseBody {
-		c.until = sooner(c.until, c.ex.x.Start.Add(d))
-	}
-	c.rd.early(c.now, c.until)
+	return endOf(c.ex.x.Start, c.srv.cfg.RequestTimeout)
 }
 
 // expired implements guard.
 func (c *conn) expired() error {
 	c.now = time.Now()
-	active := c.start.Add(time.Duration(c.active.Load()))
-	switch {
-	case c.phase == phaseTunnel:
-		c.until = active.Add(c.srv.cfg.TunnelTimeout)
-	case c.phase == phaseBody && c.pause > 0 && c.srv.cfg.RequestTimeout <= 0:
-		c.until = later(c.until, active.Add(c.pause)) // the response has moved meanwhile
+	if c.phase == phaseTunnel || c.phase == phaseBody { // what goes the other way may have moved meanwhile
+		c.until = later(c.until, endOf(c.start.Add(time.Duration(c.active.Load())), c.pause))
 	}
-	if c.rd.stop.Load() || !c.now.Before(c.until) {
+	if c.rd.stop.Load() || reached(sooner(c.until, c.wholeBy()), c.now) {
 		return os.ErrDeadlineExceeded
 	}
 	return nil
@@ -244,6 +240,8 @@ func (c *conn) begin(ex *exchange, start time.Time) {
 	ex.x.Method, ex.x.Authority, ex.x.Path = req.Method, req.Authority, req.Path
 	ex.x.GRPC = wire.IsGRPC(&req.Header)
 	c.phase = phaseBody
+	c.answering.Store(false)
+	c.snk.timeout = c.srv.cfg.WriteTimeout
 	c.continued = !req.ExpectContinue || len(c.src.unread()) > 0
 	c.mu.Lock()
 	c.watch.begin(req.ContentLength == 0 && req.Upgrade == "" && req.Method != http.MethodConnect)

@@ -86,11 +86,14 @@ type framing struct {
 	hosts            int
 	expect           string
 
-	// options are the values of Connection, named says that they name fields.
+	// options are the values of Connection, named is how many fields they name.
 	options     [4]string
 	optionCount int
-	named       bool
+	named       int
 }
+
+// maxNamed bounds the fields that Connection may name: each is looked for among all.
+const maxNamed = 64
 
 // parseFields reads the field lines of block into header and f.
 func parseFields(block []byte, lim limits, header *wire.Header, f *framing) problem {
@@ -185,10 +188,10 @@ func (f *framing) connection(value string) problem {
 		case !grammar.IsToken(option):
 			return errBadConnection
 		default:
-			f.named = true
+			f.named++
 		}
 	}
-	if f.optionCount == len(f.options) {
+	if f.optionCount == len(f.options) || f.named > maxNamed {
 		return errBadConnection
 	}
 	f.options[f.optionCount] = value
@@ -198,7 +201,7 @@ func (f *framing) connection(value string) problem {
 
 // dropNamed drops the fields that Connection names, but for protected ones.
 func (f *framing) dropNamed(header *wire.Header) {
-	if !f.named {
+	if f.named == 0 {
 		return
 	}
 	header.DelFunc(func(name, _ string) bool {

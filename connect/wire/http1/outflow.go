@@ -28,18 +28,6 @@ const (
 	errUnasked     breach = "bytes that nobody asked for"
 )
 
-// atHand is what a body has that can tell whether its next read will not wait.
-type atHand interface {
-	AtHand() bool
-}
-
-func isAtHand(body wire.Body) bool {
-	if b, ok := body.(atHand); ok {
-		return b.AtHand()
-	}
-	return wire.BodyBuffered(body)
-}
-
 const (
 	chunkPrefix = 10 // room for the size of a chunk and CRLF
 	chunkSuffix = 7  // CRLF, and "0" CRLF CRLF
@@ -72,7 +60,7 @@ type outflow struct {
 // copy reads body to its end and writes it. A body that breaks is never ended
 // cleanly; if it breaks before anything has left, nothing is written.
 func (o *outflow) copy(body wire.Body) (readErr, writeErr error) {
-	if o.head > 0 && !isAtHand(body) {
+	if o.head > 0 && !wire.BodyAtHand(body) {
 		if writeErr = o.flush(0, o.head); writeErr != nil {
 			return nil, writeErr
 		}
@@ -132,7 +120,7 @@ func (o *outflow) gather(body wire.Body) (n int, full bool, err error) {
 				return n, false, io.ErrNoProgress
 			}
 		}
-		if n > 0 && !isAtHand(body) {
+		if n > 0 && !wire.BodyAtHand(body) {
 			return n, false, nil
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -44,6 +45,82 @@ func TestRequestTimeout(t *testing.T) {
 		}
 		conn.Close()
 		writer.Wait()
+	})
+}
+
+// TestRequestTimeoutEnds begins the response before the request is whole, which may
+// take its time from then on, as long as anything moves.
+func TestRequestTimeoutEnds(t *testing.T) {
+	cfg := http1.Config{RequestTimeout: 10 * time.Second, BodyIdleTimeout: 20 * time.Second}
+	var got chan string // made in the bubble
+	duplex := wire.ServiceFunc(func(_ *wire.Exchange, req *wire.Request) (*wire.Response, error) {
+		body := &ticking{left: 60}
+		go func() {
+			all, err := io.ReadAll(req.Body)
+			got <- string(all) + " " + wire.AsFault(err).Text
+		}()
+		return &wire.Response{Status: 200, ContentLength: wire.UnknownLength, Body: body}, nil
+	})
+	inBubble(t, cfg, duplex, func(t *testing.T, conn net.Conn) {
+		got = make(chan string, 1)
+		send(t, conn, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n")
+		time.AfterFunc(50*time.Second, func() { io.WriteString(conn, "x") })
+		if _, body := answer(t, bufio.NewReader(conn), "POST"); len(body) != 60 {
+			t.Errorf("the answer has %d bytes", len(body))
+		}
+		if text := <-got; text != "x " {
+			t.Errorf("the request is %q", text)
+		}
+	})
+}
+
+// TestAgeOfHTTP2 leaves it to the codec of HTTP/2 how old a connection may become that
+// turns out to be one.
+func TestAgeOfHTTP2(t *testing.T) {
+	cfg := http1.Config{MaxAge: time.Second, HTTP2: func(conn net.Conn, _ []byte, _ *wire.Peer, _ *wire.Drain) {
+		time.Sleep(time.Minute)
+		conn.Close()
+	}}
+	synctest.Test(t, func(t *testing.T) {
+		server := http1.NewServer(cfg, nil, quiet(t))
+		near, far := net.Pipe()
+		go io.WriteString(near, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+		server.Serve(far, &wire.Peer{}, nil)
+		if n := server.Stats.Aged.Load(); n != 0 {
+			t.Errorf("%d count as too old", n)
+		}
+	})
+}
+
+// TestUploadPauses lets an upstream take nothing of a request for as long as the exchange
+// may pause.
+func TestUploadPauses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		got := make(chan int, 1)
+		go func() {
+			br := bufio.NewReader(far)
+			req, err := http.ReadRequest(br)
+			if err != nil {
+				return
+			}
+			time.Sleep(4 * time.Minute)
+			body, _ := io.ReadAll(req.Body)
+			io.WriteString(far, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+			got <- len(body)
+		}()
+		c := newClient(t, near, http1.ClientConfig{})
+		c.x.IdleTimeout = 5 * time.Minute
+		body := newStream(strings.Repeat("x", 1000), strings.Repeat("y", 100_000)).end()
+		resp, _, err := c.do(&wire.Request{Method: "POST", Authority: "a", Path: "/", ContentLength: wire.UnknownLength, Body: body})
+		if err != nil || resp.Status != 200 {
+			t.Fatalf("got %v, %v", resp, err)
+		}
+		if n := <-got; n != 101_000 {
+			t.Errorf("the upstream got %d bytes", n)
+		}
+		c.done()
+		far.Close()
 	})
 }
 

@@ -132,8 +132,7 @@ func (c *conn) countTimeout() {
 	if c.phase != phaseBody {
 		return // a tunnel's
 	}
-	d := c.srv.cfg.RequestTimeout
-	whole := d > 0 && !c.now.Before(c.ex.x.Start.Add(d))
+	whole := reached(c.wholeBy(), c.now)
 	c.srv.count(func(s *Stats) {
 		if whole {
 			s.RequestTimeouts.Add(1)
@@ -165,7 +164,7 @@ func (b *requestBody) Buffered() bool {
 	return whole
 }
 
-// AtHand tells whether the next Read will not wait.
+// AtHand implements [wire.AtHand].
 func (b *requestBody) AtHand() bool {
 	some, _ := b.ready()
 	return some
@@ -192,7 +191,7 @@ func (b *requestBody) Close() error {
 		b.c.rd.interrupt()
 		b.mu.Lock()
 		b.torn = true
-		b.c.rd.resume()
+		b.c.recall()
 	}
 	defer b.mu.Unlock()
 	if b.err == nil {

@@ -126,6 +126,7 @@ func TestMalformedRequests(t *testing.T) {
 		{"empty length", "POST / HTTP/1.1\r\n" + host + "Content-Length:\r\n\r\na", 400},
 		{"length overflow", "POST / HTTP/1.1\r\n" + host + "Content-Length: 18446744073709551617\r\n\r\na", 400},
 		{"bad Connection", "GET / HTTP/1.1\r\n" + host + "Connection: a b\r\n\r\n", 400},
+		{"Connection of many names", "GET / HTTP/1.1\r\n" + host + "Connection: " + strings.Repeat("a,", 65) + "\r\n\r\n", 400},
 		{"unknown expectation", "POST / HTTP/1.1\r\n" + host + "Expect: 200-ok\r\nContent-Length: 1\r\n\r\n", 417},
 		{"too many fields", "GET / HTTP/1.1\r\n" + host + strings.Repeat("a: b\r\n", 10) + "\r\n", 431},
 		{"head too large", "GET / HTTP/1.1\r\n" + host + "a: " + strings.Repeat("b", 4000) + "\r\n\r\n", 431},

@@ -63,7 +63,7 @@ func (t *trip) brokeOff(err error) error {
 	reason := t.x.Aborted()
 	switch {
 	case reason != nil:
-		fault = aborted(reason)
+		fault = wire.Aborted(reason)
 	case cause != nil:
 		fault = wire.AsFault(cause)
 	case errors.As(err, &p):
@@ -92,7 +92,7 @@ func (b *responseBody) Buffered() bool {
 	return whole
 }
 
-// AtHand tells whether the next Read will not wait.
+// AtHand implements [wire.AtHand].
 func (b *responseBody) AtHand() bool {
 	some, _ := b.ready()
 	return some

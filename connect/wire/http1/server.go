@@ -58,18 +58,15 @@ func (s *Server) Serve(nc net.Conn, peer *wire.Peer, drain *wire.Drain) {
 	c := newConn(s, nc, peer, drain)
 	drain.Add(c)
 	defer drain.Remove(c)
-	if d := s.cfg.MaxAge; d > 0 {
-		defer time.AfterFunc(d, func() {
-			s.count(func(s *Stats) { s.Aged.Add(1) })
-			c.CloseIdle()
-		}).Stop()
-	}
+	young := s.age(c)
+	defer young()
 	mayHTTP2 := s.cfg.HTTP2 != nil && !agreed(nc)
 	for first := true; c.await(); first = false {
 		if first && mayHTTP2 && c.isHTTP2() {
 			read := bytes.Clone(c.src.unread())
 			c.src.r = c.src.w
 			c.src.forget()
+			young()
 			s.cfg.HTTP2(nc, read, peer, drain)
 			return
 		}
@@ -79,6 +76,18 @@ func (s *Server) Serve(nc net.Conn, peer *wire.Peer, drain *wire.Drain) {
 	}
 	c.end()
 	c.counted()
+}
+
+// age lets a connection end when it has become too old, until stop is called.
+func (s *Server) age(c *conn) (stop func()) {
+	if s.cfg.MaxAge <= 0 {
+		return func() {}
+	}
+	timer := time.AfterFunc(s.cfg.MaxAge, func() {
+		s.count(func(s *Stats) { s.Aged.Add(1) })
+		c.CloseIdle()
+	})
+	return func() { timer.Stop() }
 }
 
 // count counts here, and where else it is to be counted.

@@ -3,13 +3,15 @@ package http1
 import (
 	"net"
 	"time"
+
+	"github.com/serai-net/serai/connect/wire"
 )
 
 // sink writes to a connection. Each write has its own deadline.
 type sink struct {
 	conn     net.Conn
 	deadline deadline
-	timeout  time.Duration // zero means none
+	timeout  time.Duration // of each; zero means none
 	// limit is a deadline over all writes; zero means none.
 	limit time.Time
 	// after, if not nil, is called after each write.
@@ -32,6 +34,16 @@ func (s *sink) write(now time.Time, b []byte) (int, error) {
 		s.after()
 	}
 	return n, err
+}
+
+// writeTimeout is how long the other side may take for one write of x: for a part of a
+// body no less than both may pause.
+func writeTimeout(otherwise time.Duration, x *wire.Exchange) time.Duration {
+	pause := x.Pause(otherwise)
+	if pause == 0 {
+		return 0
+	}
+	return max(pause, otherwise)
 }
 
 // closeWriter is a connection that can end one direction.

@@ -120,26 +120,70 @@ func TestServerTimeouts(t *testing.T) {
 			}
 		})
 	})
-	t.Run("write", func(t *testing.T) {
-		var flags chan wire.Flag // made in the bubble
-		endless := wire.ServiceFunc(func(x *wire.Exchange, _ *wire.Request) (*wire.Response, error) {
-			x.OnEnd(endFunc(func(x *wire.Exchange) { flags <- x.Flag }))
-			s := newStream()
-			for range 100 {
-				s.pieces <- strings.Repeat("x", 1000)
-			}
-			return &wire.Response{Status: 200, ContentLength: wire.UnknownLength, Body: s}, nil
+	for _, test := range []struct{ idle, want time.Duration }{
+		{0, 40 * time.Second}, {20 * time.Second, 40 * time.Second}, {80 * time.Second, 80 * time.Second},
+	} {
+		t.Run("write", func(t *testing.T) {
+			var flags chan wire.Flag // made in the bubble
+			endless := wire.ServiceFunc(func(x *wire.Exchange, _ *wire.Request) (*wire.Response, error) {
+				x.IdleTimeout = test.idle
+				x.OnEnd(endFunc(func(x *wire.Exchange) { flags <- x.Flag }))
+				s := newStream()
+				for range 100 {
+					s.pieces <- strings.Repeat("x", 1000)
+				}
+				return &wire.Response{Status: 200, ContentLength: wire.UnknownLength, Body: s}, nil
+			})
+			inBubble(t, cfg, endless, func(t *testing.T, conn net.Conn) {
+				flags = make(chan wire.Flag, 1)
+				send(t, conn, get("/"))
+				var flag wire.Flag
+				d := took(func() { flag = <-flags })
+				if d < test.want || d > test.want*9/8 || flag != wire.FlagDownstreamReset {
+					t.Errorf("ended after %v with %v, want %v", d, flag, test.want)
+				}
+			})
 		})
-		inBubble(t, cfg, endless, func(t *testing.T, conn net.Conn) {
-			flags = make(chan wire.Flag, 1)
-			send(t, conn, get("/"))
-			var flag wire.Flag
-			d := took(func() { flag = <-flags })
-			if d < 40*time.Second || d > 45*time.Second || flag != wire.FlagDownstreamReset {
-				t.Errorf("ended after %v with %v", d, flag)
+	}
+}
+
+// TestTunnelPauses lets a tunnel pause for as long as its exchange may.
+func TestTunnelPauses(t *testing.T) {
+	for _, test := range []struct{ idle, want time.Duration }{
+		{0, time.Hour}, {20 * time.Second, 20 * time.Second}, {2 * time.Hour, 2 * time.Hour},
+	} {
+		var ended chan error // made in the bubble
+		inBubble(t, http1.Config{Connect: true}, wire.ServiceFunc(func(x *wire.Exchange, req *wire.Request) (*wire.Response, error) {
+			x.IdleTimeout = test.idle
+			return &wire.Response{Status: 200, ContentLength: wire.UnknownLength, Body: listener{req.Body, ended}}, nil
+		}), func(t *testing.T, conn net.Conn) {
+			ended = make(chan error, 1)
+			send(t, conn, "CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n")
+			readHead(bufio.NewReader(conn))
+			time.Sleep(5 * time.Second)
+			send(t, conn, "x")
+			var err error
+			d := took(func() { err = <-ended })
+			if fault := wire.AsFault(err); fault.Status != 408 || d != test.want {
+				t.Errorf("%v after %v, want %v", err, d, test.want)
 			}
 		})
-	})
+	}
+}
+
+// listener is the response of a tunnel that only listens, and ends with what it hears.
+type listener struct {
+	wire.Body
+	ended chan error
+}
+
+func (l listener) Read([]byte) (int, error) {
+	var err error
+	for err == nil {
+		_, err = l.Body.Read(make([]byte, 10))
+	}
+	l.ended <- err
+	return 0, io.EOF
 }
 
 type endFunc func(x *wire.Exchange)

@@ -68,12 +68,11 @@ func (t *trip) begin(c *ClientConn, x *wire.Exchange, a *wire.Attempt, req *wire
 	if t.now = a.Connected; t.now.IsZero() {
 		t.now = time.Now()
 	}
-	t.until, t.pause, t.continueAt = time.Time{}, 0, time.Time{}
-	if t.wait = shorter(c.cfg.HeaderTimeout, x.Pause(0)); t.wait > 0 {
-		t.until = t.now.Add(t.wait)
-	}
+	t.pause, t.continueAt = 0, time.Time{}
+	t.wait = shorter(c.cfg.HeaderTimeout, x.Pause(0))
+	t.until = endOf(t.now, t.wait)
 	c.trip, c.snk.after = t, nil
-	c.snk.limit = time.Time{}
+	c.snk.timeout, c.snk.limit = writeTimeout(c.cfg.WriteTimeout, x), time.Time{}
 	if x.Timeout == 0 {
 		c.snk.limit = x.Deadline
 	}
@@ -247,7 +246,7 @@ func (t *trip) head(minor int) error {
 	t.tunnel = resp.Status == http.StatusSwitchingProtocols || t.req.Method == http.MethodConnect && resp.Status/100 == 2
 	t.until, t.wait, t.pause = time.Time{}, 0, t.x.Pause(t.c.cfg.StreamTimeout)
 	if t.tunnel {
-		t.pause = t.c.cfg.TunnelTimeout
+		t.pause = t.x.Pause(t.c.cfg.TunnelTimeout)
 		t.c.snk.limit = time.Time{}
 		t.c.snk.after = t.c.touch
 		t.c.touch()
@@ -292,7 +291,7 @@ func (t *trip) finish(reusable bool) {
 	clean, _ := t.endPump()
 	reusable = reusable && clean
 	t.x.OnAbort(nil) //nolint:errcheck // taken back
-	reusable = reusable && !c.rd.stop.Load() && len(c.src.unread()) == 0
+	reusable = reusable && !c.rd.stop.Load() && !c.snk.deadline.stop.Load() && len(c.src.unread()) == 0
 	t.memory = c.src.detach()
 	c.trip = nil
 	if !reusable {

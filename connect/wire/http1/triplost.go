@@ -24,7 +24,7 @@ func (t *trip) lost(err error) *wire.Fault {
 	reason := t.x.Aborted()
 	switch {
 	case reason != nil:
-		fault = aborted(reason)
+		fault = wire.Aborted(reason)
 	case cause != nil:
 		fault = wire.AsFault(cause)
 	case errors.As(err, &p):
@@ -51,16 +51,3 @@ func (t *trip) fail(fault *wire.Fault, reusable bool) *wire.Fault {
 	t.finish(reusable)
 	return fault
 }
-
-// aborted is the fault of an exchange that was aborted for reason.
-func aborted(reason error) *wire.Fault {
-	if errors.Is(reason, wire.ErrClientGone) {
-		return &wire.Fault{Status: statusClientGone, Flag: wire.FlagDownstreamReset, Err: reason}
-	}
-	fault := *wire.AsFault(reason)
-	fault.Repeat = wire.RepeatNever
-	return &fault
-}
-
-// statusClientGone is for the log only: nobody is left to see it.
-const statusClientGone = 499

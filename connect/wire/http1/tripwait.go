@@ -76,6 +76,14 @@ func (t *trip) extend(now time.Time) {
 	}
 }
 
+// endOf is when d is over that has begun at since; zero for never, if d is none.
+func endOf(since time.Time, d time.Duration) time.Time {
+	if d <= 0 {
+		return time.Time{}
+	}
+	return since.Add(d)
+}
+
 func later(a, b time.Time) time.Time {
 	if b.After(a) {
 		return b

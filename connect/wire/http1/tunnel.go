@@ -1,8 +1,6 @@
 package http1
 
 import (
-	"errors"
-	"net/http"
 	"time"
 
 	"github.com/serai-net/serai/connect/wire"
@@ -30,12 +28,12 @@ func (c *conn) tunnel(ex *exchange, resp *wire.Response, out *outflow) {
 		return
 	}
 	// The upstream has ended its side; the client may go on with its own.
-	c.awaitOther(ended)
+	c.awaitOther(ended, ex.x.Pause(c.srv.cfg.TunnelTimeout))
 }
 
-// awaitOther waits for the end of the client's side of a tunnel, as long as it moves.
-func (c *conn) awaitOther(ended <-chan struct{}) {
-	most := c.srv.cfg.TunnelTimeout
+// awaitOther waits for the end of the client's side of a tunnel, which may pause for
+// most; 0 is for ever.
+func (c *conn) awaitOther(ended <-chan struct{}, most time.Duration) {
 	if most <= 0 {
 		<-ended
 		return
@@ -66,11 +64,3 @@ func (c *conn) tunnels(x *wire.Exchange) {
 
 // touch notes that a tunnel has moved bytes.
 func (c *conn) touch() { c.active.Store(int64(time.Since(c.start))) }
-
-// broken is the fault of an upstream's body that broke.
-func broken(err error) *wire.Fault {
-	if fault, ok := errors.AsType[*wire.Fault](err); ok {
-		return fault
-	}
-	return &wire.Fault{Status: http.StatusBadGateway, Flag: wire.FlagUpstreamReset, Text: "upstream response broke off", Err: err}
-}

@@ -55,6 +55,26 @@ func (c *conn) stopWatch() {
 	c.rd.resume()
 }
 
+// recall takes an interrupt of a read of the body back, which has returned. If it had
+// ended the body just before, a watcher has begun, and was interrupted in its place:
+// another one takes over.
+func (c *conn) recall() {
+	c.mu.Lock()
+	running := c.watch.running
+	c.mu.Unlock()
+	if running != nil {
+		<-running
+	}
+	c.rd.resume()
+	if running == nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.watch.running = nil
+	c.startWatchLocked()
+}
+
 // readAhead reads the beginning of the next request, if it comes, and aborts x
 // if the connection ends.
 func (c *conn) readAhead(x *wire.Exchange, done chan struct{}) {
