@@ -40,7 +40,7 @@ func Connect(find func() (*upstream.Cluster, error)) wire.Service {
 		host.Note(a, conn)
 		a.Connected = time.Now()
 		a.Head = a.Connected
-		t := &tunnel{conn: conn, down: req.Body, idle: http1.DefaultTunnelTimeout}
+		t := &tunnel{conn: conn, down: req.Body, idle: x.Pause(http1.DefaultTunnelTimeout)}
 		t.touch()
 		if err := x.OnAbort(t); err != nil {
 			t.Close()
@@ -72,7 +72,7 @@ func dialFault(x *wire.Exchange, err error) error {
 type tunnel struct {
 	conn net.Conn
 	down wire.Body
-	idle time.Duration // how long both directions may be silent
+	idle time.Duration // how long both directions may be silent; 0 for ever
 	done chan struct{} // closed when the goroutine has ended; nil before it began
 	// last is when a byte last moved either way, in Unix nanoseconds.
 	last atomic.Int64
@@ -98,7 +98,9 @@ func (t *tunnel) Read(p []byte) (int, error) {
 func (t *tunnel) read(p []byte) (int, error) {
 	for {
 		last := t.last.Load()
-		t.conn.SetReadDeadline(time.Unix(0, last).Add(t.idle)) //nolint:errcheck // the read will tell
+		if t.idle > 0 {
+			t.conn.SetReadDeadline(time.Unix(0, last).Add(t.idle)) //nolint:errcheck // the read will tell
+		}
 		n, err := t.conn.Read(p)
 		if n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) || t.last.Load() == last {
 			return n, err

@@ -80,7 +80,7 @@ type Exchange struct {
 	Timeout time.Duration
 	// IdleTimeout is how long both bodies may pause, and how long the upstream may
 	// take for its head once it has all of the request. Zero means what the codecs
-	// are configured with, negative no limit. It does not hold for a tunnel.
+	// are configured with, negative no limit. A tunnel may pause for as long.
 	IdleTimeout time.Duration
 	// GRPC says that the request is one of gRPC, so that an error is told in its
 	// terms (see Reply). The codec sets it. GRPCType is the content type of such an
