@@ -7,10 +7,10 @@ import (
 
 // Codec is what connections of HTTP/2 have said, of one side.
 type Codec struct {
-	Errors, TooLarge, Unanswered, Refused              uint64
-	resetsRead, resetsSent, partings, trailers         uint64
-	emptyFlood, priorityFlood, updateFlood, replyFlood uint64
-	streams                                            int64
+	Errors, TooLarge, Unanswered, Refused               uint64
+	resetsRead, resetsSent, partings, trailers, stalled uint64
+	emptyFlood, priorityFlood, updateFlood, replyFlood  uint64
+	streams                                             int64
 }
 
 // Add adds what was counted.
@@ -22,6 +22,7 @@ func (c *Codec) Add(f *http2.Frames) {
 	c.resetsSent += f.ResetsSent.Load()
 	c.partings += f.Partings.Load()
 	c.trailers += f.Trailers.Load()
+	c.stalled += f.Stalled.Load()
 	c.emptyFlood += f.EmptyFlood.Load()
 	c.priorityFlood += f.PriorityFlood.Load()
 	c.updateFlood += f.UpdateFlood.Load()
@@ -32,7 +33,7 @@ func (c *Codec) Add(f *http2.Frames) {
 // neverHTTP2 are Envoy's counters for what does not happen here: no field is dropped,
 // no METADATA is read, and what we have to write is bounded in other ways.
 const neverHTTP2 = "http2.dropped_headers_with_underscores http2.headers_cb_no_stream http2.metadata_empty_frames http2.outbound_flood" +
-	" http2.requests_rejected_with_underscores_in_headers http2.tx_flush_timeout"
+	" http2.requests_rejected_with_underscores_in_headers"
 
 // Each yields it all by Envoy's names, which begin with "http2.", and tells whether to
 // go on.
@@ -49,6 +50,7 @@ func (c *Codec) Each(yield func(stats.Stat) bool) (more bool) {
 		{"http2.tx_reset", c.resetsSent},
 		{"http2.goaway_sent", c.partings},
 		{"http2.trailers", c.trailers},
+		{"http2.tx_flush_timeout", c.stalled},
 		{"http2.inbound_empty_frames_flood", c.emptyFlood},
 		{"http2.inbound_priority_frames_flood", c.priorityFlood},
 		{"http2.inbound_window_update_frames_flood", c.updateFlood},

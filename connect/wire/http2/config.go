@@ -161,6 +161,9 @@ type Frames struct {
 	ResetsRead, ResetsSent, Partings, Trailers atomic.Uint64
 	// Streams is how many are open.
 	Streams atomic.Int64
+	// Stalled counts streams that were given up since the other side kept their windows
+	// shut.
+	Stalled atomic.Uint64
 	// Errors, TooLarge and Unanswered count what an upstream has said that is no
 	// HTTP/2, its heads beyond the bounds, and connections that did not answer a PING.
 	// What a client does is counted in [Stats].

@@ -201,6 +201,9 @@ func TestWindowShut(t *testing.T) {
 	if err := <-gone; err == nil {
 		t.Error("the exchange ended well")
 	}
+	if n := s.server.Stats.Frames.Stalled.Load(); n != 1 {
+		t.Errorf("%d streams count as stalled", n)
+	}
 }
 
 // ended tells how an exchange has.

@@ -134,6 +134,7 @@ func (o *sender) emit(body wire.Body, last bool) error {
 	}
 	if err := s.sendAll(o.buf.b[:o.have], last && trailer == nil, o.side); err != nil {
 		if errors.Is(err, errStalled) {
+			l.frames.Stalled.Add(1)
 			s.abandon(http2.ErrCodeCancel, errStalled)
 		}
 		return err

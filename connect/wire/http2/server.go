@@ -15,8 +15,8 @@ import (
 type Server struct {
 	// Stats counts what happened.
 	Stats Stats
-	// Also, if not nil, counts the same: it may outlive the server, and be that of
-	// several. It is set before the first connection.
+	// Also, if not nil, counts the same, and Frames in the place of Stats: it may outlive
+	// the server, and be that of several. It is set before the first connection.
 	Also *Stats
 
 	// set by NewServer
