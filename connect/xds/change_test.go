@@ -74,27 +74,32 @@ func TestChangesShowNoSecret(t *testing.T) {
 // Of what nobody may read, neither what was nor what is is shown.
 func TestDifferencesShowNoSecret(t *testing.T) {
 	t.Parallel()
-	listener := func(secret string) *mesh.Listener {
-		return &mesh.Listener{Chains: []*mesh.FilterChain{{
-			TLS: &mesh.DownstreamTLS{Leaves: []mesh.Leaf{{KeyPEM: secret}}, Resume: mesh.Resumption{Keys: []string{secret}}},
+	with := func(secret string) *mesh.Listener {
+		key := strings.Repeat(secret, 10)
+		return &mesh.Listener{Name: "shown " + secret[6:], Chains: []*mesh.FilterChain{{
+			TLS: &mesh.DownstreamTLS{Leaves: []mesh.Leaf{{KeyPEM: secret}}, Resume: mesh.Resumption{Keys: []string{key}}},
 			HTTP: &mesh.HTTP{
+				AccessLogs: []*mesh.AccessLog{{OTLP: &mesh.LogOTLP{Metadata: []mesh.Pair{{Name: "authorization", Value: secret}}}}},
+				Tracing:    &mesh.Tracing{Provider: &mesh.TraceProvider{Metadata: []mesh.Pair{{Name: "x-token", Value: secret}}}},
 				Filters: []mesh.HTTPFilter{
 					{Lambda: &mesh.Lambda{SecretKey: secret, Session: secret}},
-					{ExtAuthz: &mesh.ExtAuthz{Service: mesh.AuthzService{Metadata: []mesh.HeaderValue{{Name: "authorization", Value: secret}}}}},
+					{JWT: &mesh.JWT{Providers: map[string]*mesh.JWTProvider{"a.b[c": {Keys: key}}}},
+					{ExtAuthz: &mesh.ExtAuthz{Service: mesh.AuthzService{
+						Metadata: []mesh.HeaderValue{{Name: "authorization", Value: secret}},
+						HTTP:     &mesh.AuthzHTTP{Add: []mesh.HeaderValue{{Name: "authorization", Value: secret, Text: secret}}},
+					}}},
 				},
-				AccessLogs: []*mesh.AccessLog{{OTLP: &mesh.LogOTLP{Metadata: []mesh.Pair{{Name: "x-token", Value: secret}}}}},
-				Tracing:    &mesh.Tracing{Provider: &mesh.TraceProvider{Metadata: []mesh.Pair{{Name: "x-token", Value: secret}}}},
 			},
 		}}}
 	}
-	lines := xds.Differences(listener("SECRET-1"), listener("SECRET-2"))
-	for _, line := range lines {
+	got := xds.Differences(with("SECRET1"), with("SECRET2"))
+	for _, line := range got {
 		if strings.Contains(line, "SECRET") {
 			t.Error(line)
 		}
 	}
-	if len(lines) != 7 {
-		t.Errorf("%d differences: %q", len(lines), lines)
+	if len(got) != 11 || got[0] != `name: "shown 1" -> "shown 2"` {
+		t.Errorf("%q", got)
 	}
 }
 

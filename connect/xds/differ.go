@@ -144,14 +144,14 @@ func show(path string, v reflect.Value) string {
 }
 
 // isSecret tells whether a field of the nouns holds what nobody may read: keys of
-// certificates, of tickets and of AWS, and what is told to services of ours beside a
-// call, where their tokens stand.
+// certificates, of tickets and of AWS, those by which tokens are verified, which may be
+// shared, and what is told to services of ours beside a call, where their tokens stand.
 func isSecret(path string) bool {
 	switch field := path[strings.LastIndexByte(path, '.')+1:]; field {
-	case "keyPEM", "secretKey", "session":
+	case "keyPEM", "secretKey", "session", "keys":
 		return true
-	case "value":
-		return strings.Contains(path, ".metadata[")
+	case "value", "text":
+		return strings.Contains(path, ".metadata[") || strings.Contains(path, ".http.add[")
 	default:
 		return strings.HasPrefix(field, "keys[") && strings.Contains(path, ".resume.")
 	}
