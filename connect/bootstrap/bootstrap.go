@@ -81,7 +81,7 @@ func Parse(data []byte) (*Config, error) {
 	if len(bytes.TrimSpace(data)) == 0 {
 		return nil, errors.New("empty: did `consul connect envoy -bootstrap` fail? Its error is on its standard error")
 	}
-	file, err := decode(data)
+	file, plain, err := decode(data)
 	if err != nil {
 		return nil, err
 	}
@@ -100,6 +100,11 @@ func Parse(data []byte) (*Config, error) {
 			return nil, fmt.Errorf("admin.address: %w", err)
 		}
 	}
+	ignored, err := file.ignored(plain)
+	if err != nil {
+		return nil, err
+	}
+	config.Ignored = append(config.Ignored, ignored...)
 	config.Static = staticOf(data)
 	config.AdminLog = file.adminLog()
 	if err := file.stats(config); err != nil {
@@ -111,31 +116,30 @@ func Parse(data []byte) (*Config, error) {
 	return config, nil
 }
 
-// decode reads JSON with names in either spelling.
-func decode(data []byte) (*document, error) {
+// decode reads JSON with names in either spelling; plain is the same in snake_case.
+func decode(data []byte) (file *document, plain []byte, err error) {
 	var tree any
 	if err := json.Unmarshal(data, &tree); err != nil {
 		if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
 			line, column := position(data, syntax.Offset)
-			return nil, fmt.Errorf("line %d, column %d: not JSON: %w", line, column, err)
+			return nil, nil, fmt.Errorf("line %d, column %d: not JSON: %w", line, column, err)
 		}
-		return nil, fmt.Errorf("not JSON: %w", err)
+		return nil, nil, fmt.Errorf("not JSON: %w", err)
 	}
 	if _, ok := tree.(map[string]any); !ok {
-		return nil, errors.New("not a JSON object: a bootstrap begins with {")
+		return nil, nil, errors.New("not a JSON object: a bootstrap begins with {")
 	}
-	plain, err := json.Marshal(snake(tree, ""))
-	if err != nil {
-		return nil, fmt.Errorf("not JSON: %w", err)
+	if plain, err = json.Marshal(snake(tree, "")); err != nil {
+		return nil, nil, fmt.Errorf("not JSON: %w", err)
 	}
-	file := &document{}
+	file = &document{}
 	if err := json.Unmarshal(plain, file); err != nil {
 		if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
-			return nil, fmt.Errorf("%s: a JSON %s is not what belongs there", wrong.Field, wrong.Value)
+			return nil, nil, fmt.Errorf("%s: a JSON %s is not what belongs there", wrong.Field, wrong.Value)
 		}
-		return nil, err
+		return nil, nil, err
 	}
-	return file, nil
+	return file, plain, nil
 }
 
 // staticOf takes the static resources as they are spelled; decode has seen that

@@ -82,6 +82,32 @@ func TestParse(t *testing.T) {
 	}
 }
 
+// What the file says and has no effect is told.
+func TestIgnored(t *testing.T) {
+	t.Parallel()
+	text := file
+	for _, change := range [][2]string{
+		{`"stats_config": {}`, `"stats_config": {}, "overloadManager": {}, "headerPrefix": "x", "cluster_manager": null`},
+		{`"admin": {`, `"admin": {"profile_path": "/x", `},
+		{`{"layers": []}`, `{"layers": [{"name": "a", "static_layer": {"overload.global_downstream_max_connections": 9, "re2.max_program_size.error_level": 1}}, {"name": "b", "rtds_layer": {}}]}`},
+		{`"common_tls_context": {`, `"maxSessionKeys": 3, "common_tls_context": {"alpn_protocols": ["h2"], "tls_certificates": [{}], `},
+		{`"lbEndpoints": [{`, `"lbEndpoints": [{"endpoint": {"address": {"pipe": {"path": "alloc/tmp/consul_grpc.sock"}}}}, {`},
+	} {
+		text = strings.Replace(text, change[0], change[1], 1)
+	}
+	got, err := bootstrap.Parse([]byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{
+		"further endpoints of cluster local_agent: the first is connected to", "TLS to the control plane: max_session_keys", "TLS to the control plane: tls_certificates",
+		"header_prefix", "overload_manager", "admin.profile_path", "the runtime key overload.global_downstream_max_connections", `rtds_layer of layer "b" of layered_runtime`,
+	}
+	if diff := cmp.Diff(want, got.Ignored); diff != "" {
+		t.Error(diff)
+	}
+}
+
 // What is secret is not shown, however it is spelt and however deep it stands.
 func TestSecretsAreHidden(t *testing.T) {
 	t.Parallel()
@@ -128,7 +154,12 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 		{`{"node":{"id":"a"}}`, `no cluster "local_agent"`},
 		{`{"node":{"id":"a"},"static_resources":{"clusters":[{"name":"local_agent"}]}}`, `"local_agent" has no endpoint`},
 		{strings.Replace(file, `"pipe": {"path": "alloc/tmp/consul_grpc.sock"}`, `"socket_address": {"address": "localhost"}`, 1), `"localhost" is no IP address`},
-		{strings.Replace(file, `"inline_string": "PEM"`, `"filename": "x"`, 1), "trusted_ca has no inline_string"},
+		{strings.Replace(file, `"inline_string": "PEM"`, `"filename": "/no/such"`, 1), "trusted_ca: open /no/such"},
+		{strings.Replace(file, `{"inline_string": "PEM"}`, `{}`, 1), "trusted_ca has neither inline_string nor filename"},
+		{strings.Replace(file, `"trusted_ca":`, `"verify_certificate_hash": ["x"], "trusted_ca":`, 1), "validation_context.verify_certificate_hash is not supported"},
+		{strings.Replace(file, `"trusted_ca":`, `"matchTypedSubjectAltNames": [{"sanType": "DNS", "matcher": {"prefix": "x"}}], "trusted_ca":`, 1), "only exact names of type DNS, URI or IP_ADDRESS"},
+		{strings.Replace(file, `"common_tls_context":`, `"auto_sni_san_validation": true, "common_tls_context":`, 1), "auto_sni_san_validation is not supported"},
+		{strings.Replace(file, `"admin": {`, `"admin": {"allow_paths": [{"exact": "/ready"}], `, 1), "admin.allow_paths is not supported"},
 	}
 	for _, tt := range tests {
 		if _, err := bootstrap.Parse([]byte(tt.text)); err == nil || !strings.Contains(err.Error(), tt.want) {
@@ -195,7 +226,7 @@ func TestTarget(t *testing.T) {
 	}
 }
 
-func TestTLSVerifiesTheChainAndNoName(t *testing.T) {
+func TestTLSVerifiesTheChainAndWhatNamesAreAskedFor(t *testing.T) {
 	t.Parallel()
 	server := httptest.NewUnstartedServer(http.NotFoundHandler())
 	server.EnableHTTP2 = true
@@ -213,8 +244,23 @@ func TestTLSVerifiesTheChainAndNoName(t *testing.T) {
 		t.Fatal(err)
 	}
 	other := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
-	for roots, want := range map[string]bool{own: true, other: false} {
-		config, err := (&bootstrap.TLS{RootsPEM: roots, ServerName: "another.name"}).Config()
+	named := func(typ, exact string) []bootstrap.Name { return []bootstrap.Name{{Type: typ, Exact: exact}} }
+	for _, row := range []struct {
+		roots string
+		names []bootstrap.Name
+		want  bool
+	}{
+		{own, nil, true},
+		{other, nil, false},
+		{own, named("DNS", "example.com"), true},
+		{own, append(named("DNS", "other.example"), named("IP_ADDRESS", "127.0.0.1")...), true},
+		{own, named("DNS", "other.example"), false},
+		{own, named("IP_ADDRESS", "127.0.0.2"), false},
+		{own, named("URI", "spiffe://x"), false},
+		{other, named("DNS", "example.com"), false},
+	} {
+		want := row.want
+		config, err := (&bootstrap.TLS{RootsPEM: row.roots, ServerName: "another.name", Names: row.names}).Config()
 		if err != nil {
 			t.Fatal(err)
 		}

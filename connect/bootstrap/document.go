@@ -29,11 +29,7 @@ type document struct {
 			SubZone string `json:"sub_zone"`
 		} `json:"locality"`
 	} `json:"node"`
-	Admin struct {
-		Address       *address   `json:"address"`
-		AccessLogPath string     `json:"access_log_path"`
-		AccessLog     accessLogs `json:"access_log"`
-	} `json:"admin"`
+	Admin           admin `json:"admin"`
 	StaticResources struct {
 		Clusters  []cluster         `json:"clusters"`
 		Listeners []json.RawMessage `json:"listeners"`
@@ -49,6 +45,13 @@ type document struct {
 	StatsConfig        statsConfig     `json:"stats_config"`
 	StatsFlushInterval string          `json:"stats_flush_interval"`
 	Tracing            json.RawMessage `json:"tracing"`
+}
+
+// admin is the admin endpoint.
+type admin struct {
+	Address       *address   `json:"address"`
+	AccessLogPath string     `json:"access_log_path"`
+	AccessLog     accessLogs `json:"access_log"`
 }
 
 // services is a list that Consul writes as an object.
@@ -116,17 +119,7 @@ type cluster struct {
 		} `json:"endpoints"`
 	} `json:"load_assignment"`
 	TransportSocket *struct {
-		TypedConfig struct {
-			SNI              string `json:"sni"`
-			CommonTLSContext struct {
-				ValidationContext struct {
-					TrustedCA struct {
-						InlineString string `json:"inline_string"`
-						Filename     string `json:"filename"`
-					} `json:"trusted_ca"`
-				} `json:"validation_context"`
-			} `json:"common_tls_context"`
-		} `json:"typed_config"`
+		TypedConfig json.RawMessage `json:"typed_config"`
 	} `json:"transport_socket"`
 }
 
@@ -156,13 +149,14 @@ func (d *document) server(config *Config) error {
 	if config.Server, err = c.LoadAssignment.Endpoints[0].LbEndpoints[0].Endpoint.Address.mesh(); err != nil {
 		return fmt.Errorf("cluster %q: address: %w", name, err)
 	}
+	if more := len(c.LoadAssignment.Endpoints) + len(c.LoadAssignment.Endpoints[0].LbEndpoints); more > 2 {
+		config.Ignored = append(config.Ignored, fmt.Sprintf("further endpoints of cluster %s: the first is connected to", name))
+	}
 	if c.TransportSocket == nil {
 		return nil
 	}
-	ca := c.TransportSocket.TypedConfig.CommonTLSContext.ValidationContext.TrustedCA
-	if ca.InlineString == "" {
-		return fmt.Errorf("cluster %q: trusted_ca has no inline_string, so the Consul agent could not be verified", name)
+	if config.TLS, err = readTLS(c.TransportSocket.TypedConfig, config); err != nil {
+		return fmt.Errorf("cluster %q: %w", name, err)
 	}
-	config.TLS = &TLS{RootsPEM: ca.InlineString, ServerName: c.TransportSocket.TypedConfig.SNI}
 	return nil
 }

@@ -220,10 +220,12 @@ func (d *document) adminLog() string {
 
 // layers are those of the runtime.
 type layers struct {
-	Layers []struct {
-		Name        string         `json:"name"`
-		StaticLayer map[string]any `json:"static_layer"`
-	} `json:"layers"`
+	Layers []layer `json:"layers"`
+}
+
+type layer struct {
+	Name        string         `json:"name"`
+	StaticLayer map[string]any `json:"static_layer"`
 }
 
 // runtime reads the static layers, which are shown and change nothing here.
