@@ -234,6 +234,8 @@ func (w *Watcher) forget() {
 		delete(w.sets, name)
 	}
 	clear(w.unreadSets)
+	w.readings = w.listeners.readings(w.clusters.readings(nil))
+	w.secrets.Keep(w.readings) // so that nobody uses what is removed
 	for name := range w.receivedSecrets {
 		w.secrets.Remove(adsSecret(name))
 	}
@@ -264,6 +266,9 @@ func (w *Watcher) keep(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			old.Stop()
+			if w.Status().Unsaved {
+				w.save(time.Now())
+			}
 			return
 		case <-w.keeper.changed:
 			old.Stop()

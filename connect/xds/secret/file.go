@@ -51,35 +51,48 @@ func (k key) files() [2]string {
 	return [2]string{k.text.File}
 }
 
-// load reads what k refers to, and takes it if it is good and new. It tells whether
-// something changed for who asks. Callers hold the lock.
-func (s *Store) load(k key, it *item, now time.Time) bool {
-	before := it.version
+// found is what was read of files and the like, or why nothing was.
+type found struct {
+	text   string
+	leaf   mesh.Leaf
+	stamps [2]stamp
+	err    error
+}
+
+// look reads what k refers to. The lock is not needed for it: a file system may let who
+// asks wait.
+func (s *Store) look(k key, now time.Time) (f found) {
 	if !k.pair {
-		text, err := s.text(k.text, &it.stamps[0], now)
-		if err != nil {
-			s.broken(k, it, err, now, 0)
-		} else {
-			s.renew(k, it, !it.good || text != it.text, func() { it.text = text })
-		}
-		return it.version != before
+		f.text, f.err = s.text(k.text, &f.stamps[0], now)
+		return f
 	}
-	leaf, err := s.pair(k, it, now)
-	if err != nil {
-		s.broken(k, it, err, now, writing)
-	} else {
-		s.renew(k, it, !it.good || leaf != it.leaf, func() { it.leaf = leaf })
+	f.leaf, f.err = s.pair(k, &f.stamps, now)
+	return f
+}
+
+// load takes what was found, if it is good and new. It tells whether something changed
+// for who asks. Callers hold the lock.
+func (s *Store) load(k key, it *item, f found, now time.Time) bool {
+	before := it.version
+	it.stamps = f.stamps
+	switch {
+	case f.err != nil && k.pair:
+		s.broken(k, it, f.err, now, writing)
+	case f.err != nil:
+		s.broken(k, it, f.err, now, 0)
+	default:
+		s.renew(k, it, !it.good || f.text != it.text || f.leaf != it.leaf, func() { it.text, it.leaf = f.text, f.leaf })
 	}
 	return it.version != before
 }
 
 // pair reads a certificate and its key.
-func (s *Store) pair(k key, it *item, now time.Time) (mesh.Leaf, error) {
-	chain, err := s.text(k.chain, &it.stamps[0], now)
+func (s *Store) pair(k key, marks *[2]stamp, now time.Time) (mesh.Leaf, error) {
+	chain, err := s.text(k.chain, &marks[0], now)
 	if err != nil {
 		return mesh.Leaf{}, fmt.Errorf("certificate: %w", err)
 	}
-	private, err := s.text(k.key, &it.stamps[1], now)
+	private, err := s.text(k.key, &marks[1], now)
 	if err != nil {
 		return mesh.Leaf{}, fmt.Errorf("private key: %w", err)
 	}
@@ -135,19 +148,36 @@ func (s *Store) text(d mesh.Data, mark *stamp, now time.Time) (string, error) {
 
 // poll looks at all files.
 func (s *Store) poll(now time.Time) (changed bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for k, it := range s.items {
-		paths := k.files()
-		if k.named || paths == [2]string{} {
+	for k, stamps := range s.unsure() {
+		if stamps != nil && stamps[0].fresh(k.files()[0]) && stamps[1].fresh(k.files()[1]) {
 			continue
 		}
-		if it.err == nil && it.stamps[0].fresh(paths[0]) && it.stamps[1].fresh(paths[1]) {
-			continue
+		f := s.look(k, now)
+		s.mu.Lock()
+		if it := s.items[k]; it != nil {
+			changed = s.load(k, it, f, now) || changed
 		}
-		changed = s.load(k, it, now) || changed
+		s.mu.Unlock()
 	}
 	return changed
+}
+
+// unsure is all that refers to files, as they were read last; nil for what was not good.
+func (s *Store) unsure() map[key]*[2]stamp {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := map[key]*[2]stamp{}
+	for k, it := range s.items {
+		switch {
+		case k.named || k.files() == [2]string{}:
+		case it.err != nil:
+			all[k] = nil
+		default:
+			stamps := it.stamps
+			all[k] = &stamps
+		}
+	}
+	return all
 }
 
 // hasFiles tells whether there is a file to look at.

@@ -68,6 +68,7 @@ func (r *Reading) use(k key, wait mesh.Wait) (item, error) {
 		s.items[k] = it
 		s.begin(k, it)
 	}
+	it.used = true
 	r.needs = append(r.needs, need{k, it.version, wait})
 	if !it.good {
 		return *it, fmt.Errorf("%s: %w", k, it.err)
@@ -79,7 +80,8 @@ func (r *Reading) use(k key, wait mesh.Wait) (item, error) {
 func (s *Store) begin(k key, it *item) {
 	switch {
 	case !k.named:
-		s.load(k, it, time.Now())
+		now := time.Now()
+		s.load(k, it, s.look(k, now), now)
 		if k.files()[0] != "" || k.files()[1] != "" {
 			select {
 			case s.wake <- struct{}{}:

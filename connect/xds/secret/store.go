@@ -117,6 +117,9 @@ type item struct {
 	// since is when err came, told whether it was logged.
 	since time.Time
 	told  bool
+	// used says that somebody was told of it, gone that the control plane has taken it
+	// away: then it stays as long as it is used.
+	used, gone bool
 	// stamps are the files' as they were read.
 	stamps [2]stamp
 	// stop ends the goroutine that follows a secret; nil if there is none.
@@ -160,7 +163,7 @@ func (s *Store) set(ref mesh.SecretRef, body []byte, edition string) (changed bo
 		s.items[k] = it
 	}
 	before := it.version
-	it.next, it.nextEdition, it.nextRead = nil, "", nil
+	it.next, it.nextEdition, it.nextRead, it.gone = nil, "", nil, false
 	switch asked := ref.Source.Kind == mesh.SecretServer; {
 	case bad == nil, !it.good && !asked:
 		s.renew(k, it, !it.good || !bytes.Equal(it.body, body), func() { it.body = body })
@@ -196,13 +199,18 @@ func (s *Store) retry() (changed bool) {
 	return changed
 }
 
-// Remove forgets a secret that the control plane has taken away, but not for those
-// who use it.
+// Remove forgets a secret that the control plane has taken away; one that is used, as
+// soon as it is not.
 func (s *Store) Remove(ref mesh.SecretRef) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	k := key{secret: ref, named: true}
-	if it := s.items[k]; it != nil {
+	switch it := s.items[k]; {
+	case it == nil:
+	case !it.used:
+		delete(s.items, k)
+	default:
+		it.gone = true
 		s.broken(k, it, errors.New("was taken away by the control plane"), time.Now(), 0)
 	}
 }
@@ -295,7 +303,7 @@ func (s *Store) Stats() Stats {
 }
 
 // Keep forgets what none of the readings was told, and stops to look after it.
-// Secrets of the control plane and the bootstrap file stay.
+// Secrets that the control plane and the bootstrap file have stay.
 func (s *Store) Keep(readings []*Reading) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -316,13 +324,14 @@ func (s *Store) Keep(readings []*Reading) {
 	sources := map[mesh.SecretSource]bool{}
 	for k, it := range s.items {
 		kind := k.secret.Source.Kind
+		it.used = used[k]
 		switch {
-		case used[k]:
+		case it.used:
 			if k.named {
 				sources[k.secret.Source] = true
 			}
 			continue
-		case k.named && kind != mesh.SecretServer && it.good:
+		case k.named && kind != mesh.SecretServer && it.good && !it.gone:
 			continue
 		case it.stop != nil:
 			it.stop()
