@@ -67,15 +67,16 @@ func (c *Cluster) Lambda() bool { return c.config.Load().Lambda }
 // cluster, those of the member in use.
 func (c *Cluster) Healthy() int {
 	var few [8]*Cluster
-	members := c.members(few[:0], 0)
+	var in [maxAggregates]*Cluster
+	members, _ := c.members(few[:0], in[:0])
 	if len(members) == 0 {
 		return 0
 	}
 	return anyOf(members).hosts.Load().usable
 }
 
-// maxDepth bounds aggregates in aggregates.
-const maxDepth = 4
+// maxAggregates bounds how many aggregates are gone into for one that has others in it.
+const maxAggregates = 16
 
 // member resolves an aggregate cluster to one of its members; nil if there is
 // none. As between priorities, the first gets all that it is fit for.
@@ -85,7 +86,8 @@ func (c *Cluster) member(p preference) *Cluster {
 		return c
 	}
 	var few [8]*Cluster
-	members := c.members(few[:0], 0)
+	var in [maxAggregates]*Cluster
+	members, _ := c.members(few[:0], in[:0])
 	if len(members) == 0 {
 		return nil
 	}
@@ -128,21 +130,23 @@ func (c *Cluster) avoided(p *preference, skip int) bool {
 		slices.ContainsFunc(p.tried[:len(p.tried)-skip], func(a wire.Attempt) bool { return a.Cluster == c.name })
 }
 
-// members adds what c resolves to, in order.
-func (c *Cluster) members(all []*Cluster, depth int) []*Cluster {
+// members adds what c resolves to, in order. in are the aggregates that were gone into,
+// each once: they may be in one another.
+func (c *Cluster) members(all, in []*Cluster) (members, aggregates []*Cluster) {
 	cfg := c.config.Load()
 	if cfg.Kind != mesh.ClusterAggregate || cfg.refusal != "" {
-		return append(all, c)
+		return append(all, c), in
 	}
-	if depth >= maxDepth {
-		return all
+	if len(in) >= maxAggregates || slices.Contains(in, c) {
+		return all, in
 	}
+	in = append(in, c)
 	for _, name := range cfg.Members {
 		if m := c.set.Cluster(name); m != nil {
-			all = m.members(all, depth+1)
+			all, in = m.members(all, in)
 		}
 	}
-	return all
+	return all, in
 }
 
 // anyOf is the first that has a host to give, else the first there is.

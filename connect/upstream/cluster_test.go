@@ -2,6 +2,7 @@ package upstream_test
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -56,7 +57,9 @@ func TestAggregate(t *testing.T) {
 	refused := aggregate("refused", "a")
 	refused.Refusal = "not understood"
 	s := newSet(t, eds("a"), eds("b"), aggregate("both", "missing", "a", "b"), aggregate("outer", "empty", "both"),
-		aggregate("empty"), aggregate("only missing", "missing"), aggregate("loop", "loop"), refused)
+		aggregate("empty"), aggregate("only missing", "missing"), aggregate("loop", "loop"), refused,
+		// which would be looked up a billion times, if each time were gone into
+		aggregate("many", slices.Repeat([]string{"many", "many too"}, 500)...), aggregate("many too", slices.Repeat([]string{"many"}, 1000)...))
 	one, two := named(t, "one"), named(t, "two")
 	body := func(cluster string) string {
 		t.Helper()
@@ -91,7 +94,7 @@ func TestAggregate(t *testing.T) {
 	}
 	s.SetEndpoints(set("a", at(one)))
 	for cluster, want := range map[string]string{
-		"empty": nobody, "only missing": nobody, "loop": nobody, "refused": "upstream not available",
+		"empty": nobody, "only missing": nobody, "loop": nobody, "many": nobody, "refused": "upstream not available",
 	} {
 		if got := body(cluster); got != want {
 			t.Errorf("%s: got %q, want %q", cluster, got, want)
@@ -99,6 +102,9 @@ func TestAggregate(t *testing.T) {
 		if _, _, err := s.Cluster(cluster).Dial(t.Context(), wire.Choice{}); err == nil {
 			t.Errorf("%s: dialled", cluster)
 		}
+	}
+	if got := len(s.Cluster("many").Describe(time.Now()).Members); got != 1000 {
+		t.Errorf("%d members are told of", got)
 	}
 	conn, host, err := s.Cluster("both").Dial(t.Context(), wire.Choice{})
 	if err != nil || host.Address() != one {

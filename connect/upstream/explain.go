@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"slices"
 	"time"
 
 	"github.com/serai-net/serai/connect/mesh"
@@ -52,9 +53,10 @@ type EndpointDescription struct {
 }
 
 // Describe tells of the cluster, by the plan that its requests go by.
-func (c *Cluster) Describe(now time.Time) Description { return c.describe(now, 0) }
+func (c *Cluster) Describe(now time.Time) Description { return c.describe(now, &[]*Cluster{}) }
 
-func (c *Cluster) describe(now time.Time, depth int) Description {
+// describe tells of the cluster; in are the aggregates that were gone into, as in members.
+func (c *Cluster) describe(now time.Time, in *[]*Cluster) Description {
 	cfg, hs := c.config.Load(), c.hosts.Load()
 	d := Description{
 		Name: c.name, Kind: kindName(cfg.Kind), Refusal: cfg.refusal, Balance: cfg.Balance.Policy.String(),
@@ -65,9 +67,13 @@ func (c *Cluster) describe(now time.Time, depth int) Description {
 		d.Names = append(append(d.Names, cfg.TLS.URIs...), cfg.TLS.DNSNames...)
 	}
 	if cfg.Kind == mesh.ClusterAggregate {
+		if len(*in) >= maxAggregates || slices.Contains(*in, c) {
+			return d
+		}
+		*in = append(*in, c)
 		for _, name := range cfg.Members {
-			if m := c.set.Cluster(name); m != nil && depth < maxDepth {
-				d.Members = append(d.Members, m.describe(now, depth+1))
+			if m := c.set.Cluster(name); m != nil {
+				d.Members = append(d.Members, m.describe(now, in))
 			}
 		}
 		return d
