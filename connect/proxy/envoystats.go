@@ -113,7 +113,7 @@ func (p *Proxy) updates(all []upstream.ClusterStats) {
 		}
 		t := sets[cmp.Or(d.EndpointName, d.Name)]
 		taken, rejected := int64(t.Taken), int64(t.Rejected)
-		all[i].Updates = upstream.Updates{Attempts: 1 + taken + rejected + downs, Taken: taken, Rejected: rejected, Failed: downs, TimedOut: int64(t.TimedOut)}
+		all[i].Updates = upstream.Updates{Attempts: 1 + taken + rejected + downs, Taken: taken, Rejected: rejected, Failed: downs, TimedOut: int64(t.TimedOut), Empty: int64(t.Empty)}
 	}
 }
 

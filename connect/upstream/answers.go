@@ -239,7 +239,7 @@ type ClusterStats struct {
 }
 
 // Updates counts what came of endpoints.
-type Updates struct{ Attempts, Taken, Rejected, Failed, TimedOut int64 }
+type Updates struct{ Attempts, Taken, Rejected, Failed, TimedOut, Empty int64 }
 
 // counted is what was counted of a cluster, without its endpoints.
 func (c *Cluster) counted() ClusterStats {

@@ -13,7 +13,7 @@ const never = "assignment_stale assignment_timeout_received assignment_use_cache
 	" lb_local_cluster_not_ok lb_subsets_created lb_subsets_fallback lb_subsets_fallback_panic" +
 	" lb_subsets_removed lb_subsets_selected lb_zone_cluster_too_small lb_zone_no_capacity_left" +
 	" original_dst_host_invalid" +
-	" update_empty default.total_match_count update_no_rebuild" +
+	" default.total_match_count update_no_rebuild" +
 	" upstream_cx_connect_with_0_rtt upstream_cx_http3_total upstream_cx_pool_overflow" +
 	" upstream_flow_control_backed_up_total upstream_flow_control_drained_total upstream_flow_control_paused_reading_total" +
 	" upstream_flow_control_resumed_reading_total upstream_http3_broken upstream_internal_redirect_failed_total" +
@@ -79,6 +79,7 @@ func (s *ClusterStats) Each(prefix string, all func(stats.Stat) bool) (more bool
 		{"update_success", s.Updates.Taken},
 		{"update_rejected", s.Updates.Rejected},
 		{"update_failure", s.Updates.Failed},
+		{"update_empty", s.Updates.Empty},
 		{"init_fetch_timeout", s.Updates.TimedOut},
 		{"lb_zone_routing_all_directly", a.zones[zoneAll].Load()},
 		{"lb_zone_routing_sampled", a.zones[zoneSome].Load()},

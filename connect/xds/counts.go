@@ -12,8 +12,9 @@ import (
 type TypeStatus struct {
 	// Taken counts responses that were taken, Rejected those that were not.
 	Taken, Rejected uint64
-	// TimedOut counts waits for it that came to their end without it.
-	TimedOut uint64
+	// TimedOut counts waits for it that came to their end without it, Empty responses
+	// that took it away.
+	TimedOut, Empty uint64
 	// Last is when the last one was taken, Version what the control plane calls it; ""
 	// if it does not say.
 	Last    time.Time
@@ -61,7 +62,11 @@ func (c *counts) update(u *ads.Update, bad unread, failed bool, now time.Time) {
 		return
 	}
 	for _, name := range u.Removed {
-		delete(c.named, [2]string{u.Type, name})
+		key := [2]string{u.Type, name}
+		if one, known := c.named[key]; known {
+			one.Empty++
+			c.named[key] = one
+		}
 	}
 	for _, r := range u.Resources {
 		key := [2]string{u.Type, r.Name}
@@ -90,6 +95,13 @@ func (w *Watcher) timedOut(typ, name string) {
 	}
 	one.TimedOut++
 	c.named[key] = one
+}
+
+// forgetCounts forgets what was counted of one resource that nothing needs any more.
+func (w *Watcher) forgetCounts(typ, name string) {
+	w.statusMu.Lock()
+	defer w.statusMu.Unlock()
+	delete(w.counts.named, [2]string{typ, name})
 }
 
 // warming counts what has come and cannot be in force yet.

@@ -160,6 +160,7 @@ func (w *Watcher) dropSets() {
 				s.hold = nil
 			}
 			delete(w.sets, name)
+			w.forgetCounts(resource.EndpointsType, name)
 		}
 	}
 }

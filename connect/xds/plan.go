@@ -207,12 +207,19 @@ func (p *plan) whole(e *entry[mesh.Listener]) bool {
 	namesOf(e.value, func(cluster string) {
 		ready = ready && !p.warming[cluster]
 	}, func(h *mesh.HTTP) {
-		if p.next.Routes[h.RouteName] != nil {
-			return
-		}
-		// Its table may be there and wait for a cluster, or not be there at all.
-		if p.pending[h.RouteName] || p.until(e.since, h.RouteWait) {
+		switch { // a table may be there and wait for a cluster, or not be there at all
+		case p.next.Routes[h.RouteName] != nil:
+			delete(e.awaited, h.RouteName)
+		case p.pending[h.RouteName]:
 			ready = false
+		case p.until(e.since, h.RouteWait):
+			if ready = false; e.awaited == nil {
+				e.awaited = map[string]bool{}
+			}
+			e.awaited[h.RouteName] = true
+		case e.awaited[h.RouteName]:
+			delete(e.awaited, h.RouteName)
+			p.w.timedOut(resource.RouteType, h.RouteName)
 		}
 	})
 	return ready
@@ -229,6 +236,7 @@ func (p *plan) prune() {
 		if p.drops(e.gone, routes[name]) {
 			delete(p.next.Routes, name)
 			delete(p.w.routes.entries, name)
+			p.w.forgetCounts(resource.RouteType, name)
 		}
 	}
 	for _, r := range p.next.Routes {

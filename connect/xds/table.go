@@ -38,6 +38,8 @@ type entry[T any] struct {
 	// told says that it was logged that it is waited for no more, or kept though
 	// it is gone.
 	told bool
+	// awaited are the route tables that it waits for; nil for none.
+	awaited map[string]bool
 	// static says that it stands in the bootstrap file: no update changes it.
 	static bool
 }
@@ -89,7 +91,7 @@ func (t *table[T]) take(r ads.Resource, packer *packer, now time.Time) ([]string
 			e = &entry[T]{first: now}
 			t.entries[r.Name] = e
 		}
-		e.value, e.reading, e.body, e.since, notes = value, reading, packer.pack(r.Body), now, told
+		e.value, e.reading, e.body, e.since, e.awaited, notes = value, reading, packer.pack(r.Body), now, nil, told
 	}
 	e.version = r.Version
 	if !e.gone.IsZero() {

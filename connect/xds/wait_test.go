@@ -104,3 +104,35 @@ func TestInitialFetchTimeout(t *testing.T) {
 		}
 	}
 }
+
+// A wait for routes that comes to its end is counted once, and an endpoint set that is taken away.
+func TestWaitsAndRemovalsAreCounted(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := begin(t)
+		r.bring()
+		routed := rdsListener(t, "routed", 3)
+		r.update(resource.ListenerType, routed)
+		counted := func() [2]uint64 {
+			return [2]uint64{r.watcher.Updates(resource.RouteType)["api"].TimedOut, r.watcher.Updates(resource.EndpointsType)["api"].Empty}
+		}
+		if got := counted(); got != [2]uint64{} {
+			t.Errorf("at first %v", got)
+		}
+		r.pass(time.Minute)
+		r.update(resource.ListenerType, routed, tcpListener(t, "other", 4, "api"))
+		r.change(resource.EndpointsType, []string{"api", "unknown"})
+		if got := counted(); got != [2]uint64{1, 1} {
+			t.Errorf("after its time %v", got)
+		}
+		r.update(resource.RouteType, routeTo("api", "api"))
+		r.change(resource.RouteType, []string{"api"})
+		r.pass(time.Minute)
+		r.change(resource.ClusterType, []string{"api"})
+		r.change(resource.ListenerType, []string{"routed", "other", "api:1"})
+		r.pass(time.Minute)
+		if got := counted(); got != [2]uint64{} {
+			t.Errorf("what is gone is still counted: %v", got)
+		}
+	})
+}
