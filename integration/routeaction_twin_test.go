@@ -75,6 +75,12 @@ func newRouteTwins(t *testing.T, tables ...string) *routeTwins {
 
 func newChainTwins(t *testing.T, chains ...managerChain) *routeTwins {
 	t.Helper()
+	return newChainTwinsWith(t, nil, chains...)
+}
+
+// newChainTwinsWith is newChainTwins with more clusters.
+func newChainTwinsWith(t *testing.T, more []json.RawMessage, chains ...managerChain) *routeTwins {
+	t.Helper()
 	w := &routeTwins{apps: &mirrorApp{calls: map[string]int{}, copies: map[string][]string{}}}
 	w.grpc = &http.Transport{Protocols: &http.Protocols{}}
 	w.grpc.Protocols.SetUnencryptedHTTP2(true)
@@ -91,7 +97,7 @@ func newChainTwins(t *testing.T, chains ...managerChain) *routeTwins {
 				"typed_config":{"@type":%q,"stat_prefix":"h%d",%s"http_filters":[%s{"name":"router","typed_config":{"@type":%q}}],"route_config":{"validate_clusters":false,%s}}]}]}`,
 				i, ports[i], hcmType, i, behind(c.manager), behind(c.filters), routerAny, c.table[1:]))
 		}
-		return []json.RawMessage{clusterAt("a", addr), clusterAt("b", addr), clusterAt("copies", addr), json.RawMessage(named), json.RawMessage(ring)}, listeners
+		return append([]json.RawMessage{clusterAt("a", addr), clusterAt("b", addr), clusterAt("copies", addr), json.RawMessage(named), json.RawMessage(ring)}, more...), listeners
 	})
 	return w
 }

@@ -35,6 +35,8 @@ type Deps struct {
 	Choose func(x *wire.Exchange, req *wire.Request) int
 	// Find finds the clusters that keys are fetched from.
 	Find call.Find
+	// Pin chooses the route of a request before it is changed.
+	Pin func(x *wire.Exchange, req *wire.Request) (routed bool)
 	// Keep finds again what an earlier configuration has fetched from a source, or
 	// has it built.
 	Keep func(source mesh.RemoteKeys, build func() *Remote) *Remote
@@ -50,6 +52,7 @@ type filter struct {
 	config    *mesh.JWT
 	providers map[string]*provider
 	rules     []requirement // nil for one that requires nothing
+	fields    bool          // tokens may become header fields
 	// counters
 	allowed, denied, preflight, hit, miss *stats.Counter
 	keys                                  counters
@@ -73,16 +76,10 @@ func Layer(config *mesh.JWT, deps Deps) (wire.Layer, error) {
 			return nil, fmt.Errorf("provider %q: %w", name, err)
 		}
 		f.providers[name] = p
+		f.fields = f.fields || p.PayloadHeader != "" || len(p.ClaimHeaders) > 0
 	}
-	for i := range config.Rules {
-		var r requirement
-		if needs := config.Rules[i].Requires; needs != nil {
-			var err error
-			if r, err = f.compileRequirement(needs, 0); err != nil {
-				return nil, fmt.Errorf("rule %d: %w", i, err)
-			}
-		}
-		f.rules = append(f.rules, r)
+	if err := f.compileRules(); err != nil {
+		return nil, err
 	}
 	return func(next wire.Service) wire.Service {
 		return wire.ServiceFunc(func(x *wire.Exchange, req *wire.Request) (*wire.Response, error) {
@@ -98,6 +95,37 @@ func Layer(config *mesh.JWT, deps Deps) (wire.Layer, error) {
 			return nil, err
 		})
 	}, nil
+}
+
+// compileRules compiles what is required, rules of one name once. What a route asks for
+// takes the place of all rules.
+func (f *filter) compileRules() error {
+	known := map[*mesh.JWTRequirement]requirement{nil: nil}
+	compile := func(needs *mesh.JWTRequirement) (r requirement, err error) {
+		r, done := known[needs]
+		if !done {
+			r, err = f.compileRequirement(needs, 0)
+			known[needs] = r
+		}
+		return r, err
+	}
+	if name := f.config.Requirement; name != "" {
+		needs := f.config.Named[name]
+		if needs == nil {
+			return fmt.Errorf("requirement %q is not known", name)
+		}
+		r, err := compile(needs)
+		f.rules, f.Choose = []requirement{r}, func(*wire.Exchange, *wire.Request) int { return 0 }
+		return err
+	}
+	for i := range f.config.Rules {
+		r, err := compile(f.config.Rules[i].Requires)
+		if err != nil {
+			return fmt.Errorf("rule %d: %w", i, err)
+		}
+		f.rules = append(f.rules, r)
+	}
+	return nil
 }
 
 // remote finds the keys of a source, by whomever they are fetched.
@@ -121,6 +149,9 @@ func (f *filter) check(x *wire.Exchange, req *wire.Request) error {
 	if rule < 0 || f.rules[rule] == nil {
 		f.allowed.Add(1)
 		return nil
+	}
+	if f.fields && f.Pin != nil {
+		f.Pin(x, req)
 	}
 	realm := req.Scheme + "://" + req.Authority + shorten(req.Path)
 	v := &visit{x: x, req: req, now: time.Now()}

@@ -175,3 +175,75 @@ func TestHugeCache(t *testing.T) { //nolint:paralleltest // it looks at the memo
 		t.Errorf("%d bytes for one token", after.TotalAlloc-before.TotalAlloc)
 	}
 }
+
+// A route may ask for a requirement by its name, in place of all rules.
+func TestRequirementByName(t *testing.T) {
+	t.Parallel()
+	s := newSigner(t)
+	config := &mesh.JWT{
+		Providers: map[string]*mesh.JWTProvider{"one": {Keys: s.jwks}},
+		Named:     map[string]*mesh.JWTRequirement{"token": {Provider: "one"}, "maybe": {AllowMissing: true}},
+	}
+	none := func(*wire.Exchange, *wire.Request) int { return -1 }
+	for name, want := range map[string]string{"": "", "token": "Jwt is missing", "maybe": ""} {
+		as := *config
+		as.Requirement = name
+		layer, err := jwt.Layer(&as, jwt.Deps{Choose: none})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, _ := ask(t, layer); got != want {
+			t.Errorf("%q: %q, want %q", name, got, want)
+		}
+	}
+	as := *config
+	as.Requirement = "other"
+	if _, err := jwt.Layer(&as, jwt.Deps{Choose: none}); err == nil || !strings.Contains(err.Error(), `requirement "other" is not known`) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// The route is chosen before a token becomes a field, and anew afterwards only if the provider says so.
+func TestRouteIsChosenBeforeFieldsAreAdded(t *testing.T) {
+	t.Parallel()
+	s := newSigner(t)
+	token := s.token(t, map[string]any{"sub": "a", "group": "x"})
+	for _, row := range []struct {
+		name  string
+		p     mesh.JWTProvider
+		token bool
+		want  any // what is pinned at the end
+	}{
+		{"no field", mesh.JWTProvider{}, true, nil},
+		{"a claim", mesh.JWTProvider{ClaimHeaders: []mesh.ClaimHeader{{Header: "x-group", Claim: "group"}}}, true, "GET"},
+		{"the payload", mesh.JWTProvider{PayloadHeader: "x-payload"}, true, "GET"},
+		{"a claim, cleared", mesh.JWTProvider{ClaimHeaders: []mesh.ClaimHeader{{Header: "x-group", Claim: "group"}}, ClearRoute: true}, true, nil},
+		{"a claim that is not there, cleared", mesh.JWTProvider{ClaimHeaders: []mesh.ClaimHeader{{Header: "x-group", Claim: "other"}}, ClearRoute: true}, true, "GET"},
+		{"no token, cleared", mesh.JWTProvider{ClaimHeaders: []mesh.ClaimHeader{{Header: "x-group", Claim: "group"}}, ClearRoute: true}, false, "GET"},
+		{"metadata, cleared", mesh.JWTProvider{PayloadHeader: "x-payload", PayloadMetadata: "p", ClearRoute: true}, true, nil},
+	} {
+		row.p.Keys = s.jwks
+		config := &mesh.JWT{Providers: map[string]*mesh.JWTProvider{"one": &row.p}, Rules: []mesh.JWTRule{{Requires: &mesh.JWTRequirement{AllowFailed: true}}}}
+		layer, err := jwt.Layer(config, jwt.Deps{Choose: first, Pin: func(x *wire.Exchange, req *wire.Request) bool {
+			x.Pinned = req.Method
+			return true
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		x, req := &wire.Exchange{}, &wire.Request{Method: "GET", Scheme: "http", Authority: "a", Path: "/p"}
+		x.Reset(nil, &wire.Peer{}, time.Now())
+		if row.token {
+			req.Header.Add("authorization", "Bearer "+token)
+		}
+		if _, err := layer(wire.ServiceFunc(func(x *wire.Exchange, _ *wire.Request) (*wire.Response, error) {
+			if x.Pinned != row.want {
+				t.Errorf("%s: the route is chosen by %v, want %v", row.name, x.Pinned, row.want)
+			}
+			return &wire.Response{Status: 200}, nil
+		})).Serve(x, req); err != nil {
+			t.Errorf("%s: %v", row.name, err)
+		}
+		x.Done(time.Now())
+	}
+}

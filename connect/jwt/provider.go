@@ -98,7 +98,7 @@ func (p *provider) check(t *token, now time.Time, wanted []string) error {
 
 // accept tells the request and who comes after of a token that is good.
 func (p *provider) accept(v *visit, t *token, at *place) {
-	req := v.req
+	req, added := v.req, false
 	if p.PayloadHeader != "" {
 		payload := t.payload64
 		if p.PadPayload {
@@ -110,6 +110,7 @@ func (p *provider) accept(v *visit, t *token, at *place) {
 		if value, ok := t.claim(claim.Claim); ok {
 			if text := claimText(value); text != "" {
 				req.Header.Add(claim.Header, text)
+				added = true
 			}
 		}
 	}
@@ -121,6 +122,10 @@ func (p *provider) accept(v *visit, t *token, at *place) {
 	}
 	if p.PayloadMetadata != "" {
 		v.told = append(v.told, telling{p.PayloadMetadata, p.normal(t.payload)})
+		added = true
+	}
+	if added && p.ClearRoute {
+		v.x.Pinned = nil
 	}
 }
 

@@ -16,8 +16,12 @@ type ExtAuthz struct {
 	StatusOnError int
 	// ClearRoute chooses the route only after the service has changed the request.
 	ClearRoute bool
-	// Body, if not nil, shows the service the body of a request.
-	Body *AuthzBody
+	// Body, if not nil, shows the service the body of a request. NoBody, in what a route
+	// says (a FilterOverride's Filter), does not show it there.
+	Body   *AuthzBody
+	NoBody bool
+	// Context is what a service of gRPC is told besides (context_extensions).
+	Context map[string]string
 	// Namespaces of metadata that the service is told.
 	Namespaces []string
 	// PeerCertificate and TLSSession tell the client's certificate and SNI.

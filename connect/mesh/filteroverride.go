@@ -1,6 +1,6 @@
 package mesh
 
-// FilterOverride is what a rule, a virtual host or a table says of an HTTP filter of
+// FilterOverride is what a target, a rule, a virtual host or a table says of an HTTP filter of
 // the chain (xDS: typed_per_filter_config). The zero FilterOverride enables one that is
 // disabled.
 type FilterOverride struct {
@@ -34,6 +34,9 @@ func (r *Route) OverridesOf(name string) []*FilterOverride {
 		add(vh.Filters)
 		for _, rule := range vh.Rules {
 			add(rule.Filters)
+			for i := range rule.Targets {
+				add(rule.Targets[i].Filters)
+			}
 		}
 	}
 	return all

@@ -9,6 +9,10 @@ type JWT struct {
 	Providers map[string]*JWTProvider
 	// Rules are tried in order; what none matches needs no token.
 	Rules []JWTRule
+	// Named are requirements by name, which routes may ask for in place of the rules;
+	// Requirement is the name in what a route says (a FilterOverride's Filter).
+	Named       map[string]*JWTRequirement
+	Requirement string
 	// BypassPreflight lets CORS preflight requests through.
 	BypassPreflight bool
 	// Silent answers without saying what is wrong with a token.
@@ -74,6 +78,8 @@ type JWTProvider struct {
 	SpaceDelimited []string
 	// ClaimHeaders get claims.
 	ClaimHeaders []ClaimHeader
+	// ClearRoute chooses the route anew when a token has given a field or metadata.
+	ClearRoute bool
 	// CacheSize is how many verified tokens are remembered, CacheLongest how long
 	// they may be, in bytes; 0 means 100 and 4096.
 	CacheSize, CacheLongest int

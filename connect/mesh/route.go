@@ -210,6 +210,8 @@ type Target struct {
 	Edit   HeaderEdit
 	// HostRewrite replaces the authority, before the rule may.
 	HostRewrite string
+	// Filters is as in Route, and more specific than what the rule says.
+	Filters map[string]*FilterOverride
 }
 
 // DirectResponse answers without an upstream.

@@ -329,13 +329,24 @@ func secure(req *wire.Request) bool {
 	return req.Scheme == "https"
 }
 
-// Override is what is said about the filter of that name where the rule is taken; nil for
-// nothing. The most specific that speaks of it says whether it is met, and the most
-// specific that says how, how.
-func (r *Rule) Override(name string) *mesh.FilterOverride {
+// PerTarget tells whether a target of the rule has something to say about a filter.
+func (r *Rule) PerTarget() bool {
+	return slices.ContainsFunc(r.Targets, func(t mesh.Target) bool { return t.Filters != nil })
+}
+
+// Override is what is said about the filter of that name where the rule is taken, with
+// target, which may be nil; nil for nothing. The most specific that speaks of it says
+// whether it is met, and the most specific that says how, how.
+func (r *Rule) Override(name string, target *mesh.Target) *mesh.FilterOverride {
 	var met *mesh.FilterOverride
-	for _, level := range r.overrides {
-		o := level[name]
+	for i := -1; i < len(r.overrides); i++ {
+		var o *mesh.FilterOverride
+		switch {
+		case i >= 0:
+			o = r.overrides[i][name]
+		case target != nil:
+			o = target.Filters[name]
+		}
 		switch {
 		case o == nil:
 			continue

@@ -33,7 +33,7 @@ func authenticate(config *mesh.JWT, place *Place) (wire.Layer, error) {
 			}
 			return index[rule.Rule]
 		},
-		Find: Find(place.clusters), Scope: place.scope, Log: place.log(),
+		Find: Find(place.clusters), Scope: place.scope, Log: place.log(), Pin: place.router.pin,
 		Keep: place.keys,
 	})
 }

@@ -24,6 +24,9 @@ func (p *Place) compileFilter(f *mesh.HTTPFilter) (filter, error) {
 	}
 	variants := map[*mesh.FilterOverride]filter{}
 	for _, o := range overrides {
+		if _, done := variants[o]; done {
+			continue
+		}
 		switch {
 		case o.Refusal != "":
 			variants[o] = filter{layer: refuse(o.Refusal)}
@@ -81,16 +84,28 @@ type routedEncoder struct {
 // Encode implements encoder.
 func (f *routedEncoder) Encode(x *wire.Exchange, req *wire.Request, resp *wire.Response) (*wire.Response, error) {
 	chosen := f.otherwise
-	f.router.pin(x, req) // what filters make of the head chooses no other route
-	if rule, _ := f.router.chosen(x, req); rule != nil {
-		if o := rule.Override(f.name); o != nil {
-			chosen = f.variants[o]
-		}
+	if o := f.router.override(x, req, f.name); o != nil {
+		chosen = f.variants[o]
 	}
 	if chosen.encoder == nil {
 		return resp, nil
 	}
 	return chosen.encoder.Encode(x, req, resp)
+}
+
+// override is what is said about the filter of that name where a request goes, nil for
+// nothing. What filters make of the head chooses no other route from then on, and no
+// other target where targets have a say.
+func (r *router) override(x *wire.Exchange, req *wire.Request, name string) *mesh.FilterOverride {
+	r.pin(x, req)
+	rule, target := r.chosen(x, req)
+	if rule == nil {
+		return nil
+	}
+	if rule.PerTarget() {
+		target = r.aim(x, req)
+	}
+	return rule.Override(name, target)
 }
 
 // overridesOf is what routes say about the filter of that name.
@@ -111,11 +126,8 @@ type routedFilter struct {
 
 // Serve implements [wire.Service].
 func (f *routedFilter) Serve(x *wire.Exchange, req *wire.Request) (*wire.Response, error) {
-	f.router.pin(x, req) // what filters make of the head chooses no other route
-	if rule, _ := f.router.chosen(x, req); rule != nil {
-		if o := rule.Override(f.name); o != nil {
-			return f.variants[o].Serve(x, req)
-		}
+	if o := f.router.override(x, req, f.name); o != nil {
+		return f.variants[o].Serve(x, req)
 	}
 	return f.otherwise.Serve(x, req)
 }
@@ -151,6 +163,22 @@ func mergeFilter(own, other *mesh.HTTPFilter) (*mesh.HTTPFilter, error) {
 			script.Code = code
 		}
 		return &mesh.HTTPFilter{Lua: &script}, nil
+	case other.ExtAuthz != nil && own.ExtAuthz != nil:
+		as := *own.ExtAuthz
+		as.Context = other.ExtAuthz.Context
+		switch {
+		case other.ExtAuthz.NoBody:
+			as.Body = nil
+		case other.ExtAuthz.Body != nil:
+			body := *other.ExtAuthz.Body
+			body.Raw = own.ExtAuthz.Body != nil && own.ExtAuthz.Body.Raw // Envoy asks the filter itself for that
+			as.Body = &body
+		}
+		return &mesh.HTTPFilter{ExtAuthz: &as}, nil
+	case other.JWT != nil && own.JWT != nil:
+		as := *own.JWT
+		as.Requirement = other.JWT.Requirement
+		return &mesh.HTTPFilter{JWT: &as}, nil
 	default:
 		return nil, errOtherKind
 	}

@@ -1,8 +1,10 @@
 package stack_test
 
 import (
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/serai-net/serai/connect/mesh"
 	"github.com/serai-net/serai/connect/stack"
@@ -109,5 +111,82 @@ func TestFilterOverrideKeepsRoute(t *testing.T) {
 	}
 	if got := do(t, service, &wire.Peer{}, request("GET", "/")); got.Status != 403 {
 		t.Errorf("%d, want 403", got.Status)
+	}
+}
+
+// A target of a rule may have its own say, of which the target that is chosen for the filters is the one that gets the request.
+func TestFilterOverrideOfTargets(t *testing.T) {
+	t.Parallel()
+	all := &mesh.Intention{Action: mesh.Deny, Policies: []mesh.IntentionPolicy{{Permissions: []mesh.Permission{{Any: true}}, Principals: []mesh.Principal{{Any: true}}}}}
+	off, on := map[string]*mesh.FilterOverride{"f": {Disabled: true}}, map[string]*mesh.FilterOverride{"f": {}}
+	for _, row := range []struct {
+		name         string
+		disabled     bool
+		rule         map[string]*mesh.FilterOverride
+		first, other map[string]*mesh.FilterOverride
+		want         [2]int // 503 is let through: there is no cluster
+	}{
+		{"off for one", false, nil, off, nil, [2]int{503, 403}},
+		{"off for all but one", false, off, nil, on, [2]int{503, 403}},
+		{"on for one", true, nil, nil, on, [2]int{503, 403}},
+		{"refused for one", false, nil, map[string]*mesh.FilterOverride{"f": {Refusal: "unknown"}}, off, [2]int{503, 503}},
+	} {
+		h := direct()
+		h.Filters = []mesh.HTTPFilter{{Name: "f", Disabled: row.disabled, Intention: all}}
+		rule := h.Route.VirtualHosts[0].Rules[0]
+		rule.Direct, rule.Filters, rule.WeightHeader = nil, row.rule, "x-n"
+		rule.Targets = []mesh.Target{{Cluster: "a", Weight: 1, Filters: row.first}, {Cluster: "b", Weight: 1, Filters: row.other}}
+		service := compile(t, h, clusters(t, nil))
+		for n, want := range row.want {
+			got := do(t, service, &wire.Peer{}, request("GET", "/", "x-n", strconv.Itoa(n)))
+			if got.Status != want {
+				t.Errorf("%s: target %d: %d, want %d", row.name, n, got.Status, want)
+			}
+		}
+	}
+	// By chance, and yet the same for the filters and the router.
+	h := direct()
+	h.Filters = []mesh.HTTPFilter{{Name: "f", Intention: all}}
+	rule := h.Route.VirtualHosts[0].Rules[0]
+	rule.Direct, rule.Targets = nil, []mesh.Target{{Cluster: "a", Weight: 1, Filters: off}, {Cluster: "b", Weight: 1}}
+	service := compile(t, h, clusters(t, nil))
+	for range 100 {
+		x := &wire.Exchange{}
+		x.Reset(nil, &wire.Peer{}, time.Now())
+		resp, err := service.Serve(x, request("GET", "/"))
+		if err != nil {
+			resp = wire.Reply(x, err)
+		}
+		if resp.Status == 503 && x.Cluster != "a" || resp.Status != 503 && x.Cluster != "" {
+			t.Fatalf("%d from %q", resp.Status, x.Cluster)
+		}
+		x.Done(time.Now())
+	}
+}
+
+// A route may require of tokens what has a name.
+func TestFilterOverrideOfTokens(t *testing.T) {
+	t.Parallel()
+	h := direct()
+	h.Filters = []mesh.HTTPFilter{{Name: "f", JWT: &mesh.JWT{
+		Providers: map[string]*mesh.JWTProvider{"p": {Keys: `{"keys":[{"kty":"oct","k":"AAAA","alg":"HS256"}]}`}},
+		Named:     map[string]*mesh.JWTRequirement{"token": {Provider: "p"}},
+	}}}
+	says := func(name string) map[string]*mesh.FilterOverride {
+		return map[string]*mesh.FilterOverride{"f": {Filter: &mesh.HTTPFilter{JWT: &mesh.JWT{Requirement: name}}}}
+	}
+	guarded := *h.Route.VirtualHosts[0].Rules[0]
+	guarded.Match.Headers, guarded.Filters = []mesh.HeaderMatch{{Name: "x-a", Present: true}}, says("token")
+	h.Route.VirtualHosts[0].Rules = append([]*mesh.Rule{&guarded}, h.Route.VirtualHosts[0].Rules...)
+	service := compile(t, h, clusters(t, nil))
+	if got := do(t, service, &wire.Peer{}, request("GET", "/", "x-a", "1")); got.Status != 401 {
+		t.Errorf("%d, want 401", got.Status)
+	}
+	if got := do(t, service, &wire.Peer{}, request("GET", "/")); got.Status != 200 {
+		t.Errorf("%d, want 200", got.Status)
+	}
+	guarded.Filters = says("other")
+	if _, err := stack.HTTP(h, nil, clusters(t, nil)); err == nil || !strings.Contains(err.Error(), `requirement "other" is not known`) {
+		t.Errorf("got %v", err)
 	}
 }

@@ -48,7 +48,7 @@ func newRouter(table *mesh.Route, h *mesh.HTTP, clusters *upstream.Set) (*router
 	for _, vh := range table.VirtualHosts {
 		for _, rule := range vh.Rules {
 			r.durations = r.durations || rule.Stream != nil
-			if rule.Retry == nil || rule.Refusal != "" {
+			if rule.Retry == nil || rule.Refusal != "" || r.retries[rule.Retry] != nil {
 				continue
 			}
 			if r.retries[rule.Retry], err = compileRetry(rule.Retry); err != nil {

@@ -35,6 +35,9 @@ func Refusals(s *mesh.Snapshot) []Refusal {
 			for _, rule := range host.Rules {
 				add("route", name, rule.Refusal)
 				filters(rule.Filters)
+				for i := range rule.Targets {
+					filters(rule.Targets[i].Filters)
+				}
 			}
 		}
 	}

@@ -175,6 +175,16 @@ func option(name, value string, add bool) *corev3.HeaderValueOption {
 	return o
 }
 
+// What a route says of it is told to a service of gRPC.
+func TestContext(t *testing.T) {
+	t.Parallel()
+	r := &rig{}
+	r.serve(t, &mesh.ExtAuthz{Context: map[string]string{"a": "b"}}, r.grpc(&authv3.CheckResponse{}), request(""))
+	if got := r.asked.GetAttributes().GetContextExtensions(); !maps.Equal(got, map[string]string{"a": "b"}) {
+		t.Errorf("got %v", got)
+	}
+}
+
 func TestGRPCConsent(t *testing.T) {
 	t.Parallel()
 	metadata, err := structpb.NewStruct(map[string]any{"who": "me", "n": 3})

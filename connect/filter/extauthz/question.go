@@ -72,7 +72,7 @@ func (f *filter) question(x *wire.Exchange, req *wire.Request, body shown) *auth
 		told.Headers[partialBody] = fmt.Sprint(body.partial)
 	}
 	attributes.Request = &authv3.AttributeContext_Request{Time: timestamppb.New(x.Start), Http: told}
-	attributes.MetadataContext = f.metadata(x)
+	attributes.MetadataContext, attributes.ContextExtensions = f.metadata(x), f.Context
 	return &authv3.CheckRequest{Attributes: attributes}
 }
 

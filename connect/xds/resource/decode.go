@@ -10,6 +10,8 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/serai-net/serai/connect/mesh"
 )
 
 // decoder goes through one resource. Its methods return an error for what has
@@ -17,12 +19,24 @@ import (
 type decoder struct {
 	notes   []string
 	secrets Secrets // nil for none
+	// overridden is what was read already of what routes say about filters.
+	overridden map[said]*mesh.FilterOverride
 }
+
+// maxNotes bounds what is noted of one resource, which may have as many oddities as it
+// has elements.
+const maxNotes = 100
 
 // note says that something is ignored. Notes name no resource, so that equal
 // ones can be told once.
 func (d *decoder) note(format string, args ...any) {
+	if len(d.notes) >= maxNotes {
+		return
+	}
 	text := fmt.Sprintf(format, args...)
+	if len(d.notes) == maxNotes-1 {
+		text = "there is more that has no effect than is told here"
+	}
 	if !slices.Contains(d.notes, text) {
 		d.notes = append(d.notes, text)
 	}
@@ -72,13 +86,16 @@ func unpack(a *anypb.Any, into proto.Message) error {
 	return parse(a.GetValue(), into)
 }
 
-// duration returns fallback for an absent value. A negative or absurd one is
-// refused by nobody and counts as 0.
+// longest bounds a duration, so that it can be added to others and multiplied.
+const longest = 10 * 365 * 24 * time.Hour
+
+// duration returns fallback for an absent value. A negative one is refused by nobody
+// and counts as 0, one that nobody will see the end of as longest.
 func duration(d *durationpb.Duration, fallback time.Duration) time.Duration {
 	if d == nil {
 		return fallback
 	}
-	return max(0, d.AsDuration())
+	return min(max(0, d.AsDuration()), longest)
 }
 
 // reason is an error as the text of a Refusal.

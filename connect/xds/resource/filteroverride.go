@@ -26,23 +26,63 @@ const (
 	jwtRouteType     = "envoy.extensions.filters.http.jwt_authn.v3.PerRouteConfig"
 )
 
-// overrides reads what is said about filters by their names. What is not understood
-// refuses the requests that come to such a filter.
-func (d *decoder) overrides(all map[string]*anypb.Any) map[string]*mesh.FilterOverride {
+// overrides are what is said about filters by their names.
+type overrides = map[string]*mesh.FilterOverride
+
+// overrides reads what is said about filters. What is not understood refuses the requests
+// that come to such a filter. above is what is said less specifically, the nearest first.
+func (d *decoder) overrides(all map[string]*anypb.Any, above []overrides) overrides {
 	if len(all) == 0 {
 		return nil
 	}
-	out := map[string]*mesh.FilterOverride{}
+	out := overrides{}
 	for _, name := range slices.Sorted(maps.Keys(all)) {
-		o, err := d.override(name, all[name])
-		if err != nil {
-			o = &mesh.FilterOverride{Refusal: fmt.Sprintf("typed_per_filter_config of %s: %v", name, err)}
-		}
-		if o != nil {
-			out[name] = o
+		if o := d.overrideOnce(name, all[name]); o != nil {
+			out[name] = inContext(o, name, above)
 		}
 	}
 	return out
+}
+
+// overrideOnce reads what is said about a filter, once where the same is said of it for
+// many routes; nil is what may be ignored.
+func (d *decoder) overrideOnce(name string, config *anypb.Any) *mesh.FilterOverride {
+	key := said{name, config.GetTypeUrl(), string(config.GetValue())}
+	o, known := d.overridden[key]
+	if known {
+		return o
+	}
+	o, err := d.override(name, config)
+	if err != nil {
+		o = &mesh.FilterOverride{Refusal: fmt.Sprintf("typed_per_filter_config of %s: %v", name, err)}
+	}
+	if d.overridden == nil {
+		d.overridden = map[said]*mesh.FilterOverride{}
+	}
+	d.overridden[key] = o
+	return o
+}
+
+// said is what is said about a filter, as it came.
+type said struct{ name, typ, body string }
+
+// inContext adds to what a service of ext_authz is told what it is told by what is said
+// less specifically, which has done the same.
+func inContext(o *mesh.FilterOverride, name string, above []overrides) *mesh.FilterOverride {
+	if o.Filter == nil || o.Filter.ExtAuthz == nil || o.Disabled {
+		return o
+	}
+	for _, level := range above {
+		before := level[name]
+		if before == nil || before.Filter == nil || before.Filter.ExtAuthz == nil || len(before.Filter.ExtAuthz.Context) == 0 {
+			continue
+		}
+		authz := *o.Filter.ExtAuthz
+		authz.Context = maps.Clone(before.Filter.ExtAuthz.Context)
+		maps.Copy(authz.Context, o.Filter.ExtAuthz.Context)
+		return &mesh.FilterOverride{Filter: &mesh.HTTPFilter{ExtAuthz: &authz}}
+	}
+	return o
 }
 
 // override reads one; nil is one that may be ignored.
@@ -144,14 +184,30 @@ func (d *decoder) authzOverride(config *anypb.Any, o *mesh.FilterOverride) error
 	if err := unpack(config, msg); err != nil {
 		return err
 	}
-	if err := d.only(msg, "disabled", ""); err != nil {
+	if err := d.only(msg, "disabled check_settings", ""); err != nil {
 		return err
 	}
 	o.Disabled, o.Filter = msg.GetDisabled(), &mesh.HTTPFilter{ExtAuthz: &mesh.ExtAuthz{}}
-	if !o.Disabled {
-		return errors.New("disabled: false")
+	switch {
+	case msg.GetCheckSettings() != nil:
+		return d.checkSettings(msg.GetCheckSettings(), o.Filter.ExtAuthz)
+	case !o.Disabled:
+		return errors.New("neither disabled nor check_settings")
 	}
 	return nil
+}
+
+// checkSettings reads what a service is asked where a route says otherwise.
+func (d *decoder) checkSettings(msg *authzv3.CheckSettings, a *mesh.ExtAuthz) error {
+	err := d.only(msg, "context_extensions disable_request_body_buffering with_request_body", "")
+	if err != nil {
+		return err
+	}
+	a.Context, a.NoBody = msg.GetContextExtensions(), msg.GetDisableRequestBodyBuffering()
+	if a.Body, err = d.authzBody(msg.GetWithRequestBody()); a.NoBody && a.Body != nil {
+		return errors.New("with_request_body beside disable_request_body_buffering") // Envoy does not take it either
+	}
+	return err
 }
 
 func (d *decoder) jwtOverride(config *anypb.Any, o *mesh.FilterOverride) error {
@@ -159,12 +215,12 @@ func (d *decoder) jwtOverride(config *anypb.Any, o *mesh.FilterOverride) error {
 	if err := unpack(config, msg); err != nil {
 		return err
 	}
-	if err := d.only(msg, "disabled", ""); err != nil {
+	if err := d.only(msg, "disabled requirement_name", ""); err != nil {
 		return err
 	}
-	o.Disabled, o.Filter = msg.GetDisabled(), &mesh.HTTPFilter{JWT: &mesh.JWT{}}
-	if !o.Disabled {
-		return errors.New("disabled: false")
+	o.Disabled, o.Filter = msg.GetDisabled(), &mesh.HTTPFilter{JWT: &mesh.JWT{Requirement: msg.GetRequirementName()}}
+	if !o.Disabled && msg.GetRequirementName() == "" {
+		return errors.New("neither disabled nor a requirement_name")
 	}
 	return nil
 }

@@ -20,7 +20,7 @@ func (d *decoder) forward(msg *routev3.RouteAction, from inherited, r *mesh.Rule
 		" max_grpc_timeout grpc_timeout_offset prefix_rewrite regex_rewrite path_rewrite_policy retry_policy hash_policy"+
 		" host_rewrite_literal host_rewrite_header host_rewrite_path_regex auto_host_rewrite append_x_forwarded_host"+
 		" request_mirror_policies upgrade_configs",
-		"priority flush_timeout - include_vh_rate_limits early_data_policy")
+		"priority flush_timeout hedge_policy - include_vh_rate_limits early_data_policy")
 	if err != nil {
 		return err
 	}
@@ -33,7 +33,7 @@ func (d *decoder) forward(msg *routev3.RouteAction, from inherited, r *mesh.Rule
 	if err := rewrites(msg, r); err != nil {
 		return err
 	}
-	if r.Targets, err = d.targets(msg); err != nil {
+	if r.Targets, err = d.targets(msg, append([]overrides{r.Filters}, from.filters...)); err != nil {
 		return err
 	}
 	r.WeightHeader = strings.ToLower(msg.GetWeightedClusters().GetHeaderName())
@@ -41,11 +41,10 @@ func (d *decoder) forward(msg *routev3.RouteAction, from inherited, r *mesh.Rule
 	if r.NoCluster, err = noCluster(msg.GetClusterNotFoundResponseCode()); err != nil {
 		return err
 	}
-	policy := msg.GetRetryPolicy()
-	if policy == nil {
-		policy = from.retry
+	if r.Retry, err = from.retry(); msg.GetRetryPolicy() != nil {
+		r.Retry, err = d.retry(msg.GetRetryPolicy())
 	}
-	if r.Retry, err = d.retry(policy); err != nil {
+	if err != nil {
 		return err
 	}
 	r.Mirrors = from.mirrors
@@ -148,7 +147,8 @@ func (d *decoder) mirrors(msgs []*routev3.RouteAction_RequestMirrorPolicy) ([]me
 	return all, nil
 }
 
-func (d *decoder) targets(msg *routev3.RouteAction) ([]mesh.Target, error) {
+// targets reads where requests go; above is what is said about filters for all of them.
+func (d *decoder) targets(msg *routev3.RouteAction, above []overrides) ([]mesh.Target, error) {
 	weighted := msg.GetWeightedClusters()
 	if weighted == nil {
 		if msg.GetCluster() == "" && msg.GetClusterHeader() == "" {
@@ -163,7 +163,7 @@ func (d *decoder) targets(msg *routev3.RouteAction) ([]mesh.Target, error) {
 	total := uint64(0)
 	for _, w := range weighted.GetClusters() {
 		err := d.only(w, "name cluster_header weight request_headers_to_add request_headers_to_remove response_headers_to_add"+
-			" response_headers_to_remove host_rewrite_literal", "")
+			" response_headers_to_remove host_rewrite_literal typed_per_filter_config", "")
 		if err != nil {
 			return nil, err
 		}
@@ -172,7 +172,7 @@ func (d *decoder) targets(msg *routev3.RouteAction) ([]mesh.Target, error) {
 		}
 		t := mesh.Target{
 			Cluster: w.GetName(), Header: strings.ToLower(w.GetClusterHeader()), Weight: w.GetWeight().GetValue(),
-			HostRewrite: w.GetHostRewriteLiteral(),
+			HostRewrite: w.GetHostRewriteLiteral(), Filters: d.overrides(w.GetTypedPerFilterConfig(), above),
 		}
 		if t.Edit, err = edit(w); err != nil {
 			return nil, err

@@ -3,6 +3,8 @@ package resource
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -31,6 +33,14 @@ func (d *decoder) jwt(msg *hcmv3.HttpFilter) (*mesh.JWT, error) {
 			return nil, fmt.Errorf("provider %s: %w", name, err)
 		}
 	}
+	for _, name := range slices.Sorted(maps.Keys(config.GetRequirementMap())) {
+		if j.Named == nil {
+			j.Named = map[string]*mesh.JWTRequirement{}
+		}
+		if j.Named[name], err = d.jwtRequirement(config.GetRequirementMap()[name], j.Providers, 0); err != nil {
+			return nil, fmt.Errorf("requirement %s: %w", name, err)
+		}
+	}
 	for _, msg := range config.GetRules() {
 		rule := mesh.JWTRule{}
 		if err := d.only(msg, "match requires requirement_name", ""); err != nil {
@@ -39,13 +49,12 @@ func (d *decoder) jwt(msg *hcmv3.HttpFilter) (*mesh.JWT, error) {
 		if err := d.match(msg.GetMatch(), &rule.Match); err != nil {
 			return nil, fmt.Errorf("rule: %w", err)
 		}
-		requires := msg.GetRequires()
 		if name := msg.GetRequirementName(); name != "" {
-			if requires = config.GetRequirementMap()[name]; requires == nil {
+			if rule.Requires = j.Named[name]; rule.Requires == nil {
 				return nil, fmt.Errorf("requirement %q is not known", name)
 			}
 		}
-		if requires != nil {
+		if requires := msg.GetRequires(); requires != nil {
 			if rule.Requires, err = d.jwtRequirement(requires, j.Providers, 0); err != nil {
 				return nil, fmt.Errorf("rule: %w", err)
 			}
@@ -105,10 +114,9 @@ func (d *decoder) jwtRequirements(msgs []*jwtv3.JwtRequirement, known map[string
 }
 
 func (d *decoder) jwtProvider(msg *jwtv3.JwtProvider) (*mesh.JWTProvider, error) {
-	// The route is always taken after the filters, so there is no cache of it.
 	err := d.only(msg, "issuer audiences subjects require_expiration max_lifetime clock_skew_seconds local_jwks remote_jwks"+
 		" from_headers from_params from_cookies forward forward_payload_header pad_forward_payload_header payload_in_metadata"+
-		" normalize_payload_in_metadata header_in_metadata claim_to_headers jwt_cache_config failed_status_in_metadata", "- clear_route_cache")
+		" normalize_payload_in_metadata header_in_metadata claim_to_headers jwt_cache_config failed_status_in_metadata clear_route_cache", "")
 	if err != nil {
 		return nil, err
 	}
@@ -118,7 +126,7 @@ func (d *decoder) jwtProvider(msg *jwtv3.JwtProvider) (*mesh.JWTProvider, error)
 		Params: msg.GetFromParams(), Cookies: msg.GetFromCookies(),
 		Forward: msg.GetForward(), PayloadHeader: strings.ToLower(msg.GetForwardPayloadHeader()), PadPayload: msg.GetPadForwardPayloadHeader(),
 		PayloadMetadata: msg.GetPayloadInMetadata(), HeaderMetadata: msg.GetHeaderInMetadata(),
-		FailedMetadata: msg.GetFailedStatusInMetadata(),
+		FailedMetadata: msg.GetFailedStatusInMetadata(), ClearRoute: msg.GetClearRouteCache(),
 		SpaceDelimited: msg.GetNormalizePayloadInMetadata().GetSpaceDelimitedClaims(),
 		CacheSize:      int(msg.GetJwtCacheConfig().GetJwtCacheSize()), CacheLongest: int(msg.GetJwtCacheConfig().GetJwtMaxTokenSize()),
 	}

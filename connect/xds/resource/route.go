@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -33,7 +34,7 @@ func (d *decoder) route(msg *routev3.RouteConfiguration) *mesh.Route {
 		Name: msg.GetName(), ValidateClusters: msg.GetValidateClusters().GetValue(),
 		SpecificWins: msg.GetMostSpecificHeaderMutationsWins(),
 		IgnorePort:   msg.GetIgnorePortInHostMatching(), IgnoreParameters: msg.GetIgnorePathParametersInPathMatching(),
-		Filters: d.overrides(msg.GetTypedPerFilterConfig()),
+		Filters: d.overrides(msg.GetTypedPerFilterConfig(), nil),
 	}
 	err := d.only(msg, "name virtual_hosts validate_clusters request_headers_to_add request_headers_to_remove"+
 		" response_headers_to_add response_headers_to_remove most_specific_header_mutations_wins request_mirror_policies"+
@@ -42,7 +43,7 @@ func (d *decoder) route(msg *routev3.RouteConfiguration) *mesh.Route {
 	if err == nil {
 		r.Edit, err = edit(msg)
 	}
-	from := inherited{}
+	from := inherited{filters: []overrides{r.Filters}}
 	if err == nil {
 		from.mirrors, err = d.mirrors(msg.GetRequestMirrorPolicies())
 	}
@@ -55,8 +56,11 @@ func (d *decoder) route(msg *routev3.RouteConfiguration) *mesh.Route {
 // inherited is what a rule takes from its virtual host and table unless it says
 // otherwise.
 type inherited struct {
-	retry   *routev3.RetryPolicy
+	// retry reads the policy of the virtual host, once for all its rules.
+	retry   func() (*mesh.Retry, error)
 	mirrors []mesh.Mirror
+	// filters is what is said about filters, the most specific first.
+	filters []overrides
 }
 
 // virtualHost reads a virtual host of a table for which err was found.
@@ -64,13 +68,14 @@ func (d *decoder) virtualHost(msg *routev3.VirtualHost, from inherited, err erro
 	vh := &mesh.VirtualHost{
 		Name: msg.GetName(), Domains: lowerAll(msg.GetDomains()),
 		RequestAttempts: msg.GetIncludeRequestAttemptCount(), ResponseAttempts: msg.GetIncludeAttemptCountInResponse(),
-		TimeoutRetry: msg.GetIncludeIsTimeoutRetryHeader(), Filters: d.overrides(msg.GetTypedPerFilterConfig()),
+		TimeoutRetry: msg.GetIncludeIsTimeoutRetryHeader(), Filters: d.overrides(msg.GetTypedPerFilterConfig(), from.filters),
 	}
+	from.filters = append([]overrides{vh.Filters}, from.filters...)
 	if err == nil {
 		err = d.only(msg, "name domains routes retry_policy require_tls request_headers_to_add request_headers_to_remove"+
 			" response_headers_to_add response_headers_to_remove include_request_attempt_count include_attempt_count_in_response"+
 			" include_is_timeout_retry_header request_mirror_policies typed_per_filter_config",
-			"- virtual_clusters per_request_buffer_limit_bytes request_body_buffer_limit metadata")
+			"virtual_clusters per_request_buffer_limit_bytes request_body_buffer_limit hedge_policy - metadata")
 	}
 	if err == nil {
 		vh.TLS, err = requireTLS(msg.GetRequireTls())
@@ -78,7 +83,7 @@ func (d *decoder) virtualHost(msg *routev3.VirtualHost, from inherited, err erro
 	if err == nil {
 		vh.Edit, err = edit(msg)
 	}
-	from.retry = msg.GetRetryPolicy()
+	from.retry = sync.OnceValues(func() (*mesh.Retry, error) { return d.retry(msg.GetRetryPolicy()) })
 	if len(msg.GetRequestMirrorPolicies()) > 0 && err == nil {
 		from.mirrors, err = d.mirrors(msg.GetRequestMirrorPolicies())
 	}
@@ -105,7 +110,7 @@ func requireTLS(msg routev3.VirtualHost_TlsRequirementType) (mesh.TLSRequirement
 // match is not understood takes all that it may be meant for.
 func (d *decoder) rule(msg *routev3.Route, from inherited, err error) *mesh.Rule {
 	r := &mesh.Rule{
-		Name: msg.GetName(), Filters: d.overrides(msg.GetTypedPerFilterConfig()), Metadata: d.filterMetadata(msg.GetMetadata()),
+		Name: msg.GetName(), Filters: d.overrides(msg.GetTypedPerFilterConfig(), from.filters), Metadata: d.filterMetadata(msg.GetMetadata()),
 	}
 	if matchErr := d.match(msg.GetMatch(), &r.Match); err == nil {
 		err = matchErr
@@ -113,7 +118,7 @@ func (d *decoder) rule(msg *routev3.Route, from inherited, err error) *mesh.Rule
 	if err == nil {
 		err = d.only(msg, "name match route redirect direct_response request_headers_to_add request_headers_to_remove"+
 			" response_headers_to_add response_headers_to_remove typed_per_filter_config metadata",
-			"decorator tracing - per_request_buffer_limit_bytes request_body_buffer_limit stat_prefix")
+			"decorator tracing per_request_buffer_limit_bytes request_body_buffer_limit stat_prefix")
 	}
 	if err == nil {
 		r.Edit, err = edit(msg)
