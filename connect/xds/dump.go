@@ -270,7 +270,14 @@ func (d *dump) endpointDump() object {
 	out := object{"@type": adminType + "EndpointsConfigDump"}
 	for i := range d.endpoint {
 		body := shown(resource.EndpointsType, &d.endpoint[i])
-		body["policy"] = object{"overprovisioning_factor": 140}
+		policy, ok := body["policy"].(object)
+		if !ok {
+			policy = object{}
+			body["policy"] = policy
+		}
+		if _, said := policy["overprovisioning_factor"]; !said {
+			policy["overprovisioning_factor"] = 140
+		}
 		push(out, "dynamic_endpoint_configs", object{"version_info": d.endpoint[i].version, "endpoint_config": body})
 	}
 	for i := range d.clusters {

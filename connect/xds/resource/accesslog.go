@@ -205,7 +205,9 @@ func (d *decoder) otelLog(msg *otelv3.OpenTelemetryAccessLogConfig, l *mesh.Acce
 	}
 	o.Name = cmp.Or(msg.GetLogName(), o.Name)
 	flush, size = duration(msg.GetBufferFlushInterval(), flush), max(size, msg.GetBufferSizeBytes().GetValue())
-	o.Flush, o.Size = flush, int(min(size, 1<<20))
+	if o.Flush, o.Size = flush, int(min(size, 1<<20)); flush > 0 {
+		o.Flush = max(flush, shortestFlush)
+	}
 	l.OTLP = o
 	if web := msg.GetHttpService(); web != nil {
 		o.Cluster, o.Authority, o.HTTP, o.Metadata, err = d.httpCluster(web)

@@ -159,8 +159,8 @@ func (d *decoder) commonBalance(msg *clusterv3.Cluster_CommonLbConfig, c *mesh.C
 		return nil
 	}
 	err := d.only(msg, "healthy_panic_threshold locality_weighted_lb_config consistent_hashing_lb_config",
-		"zone_aware_lb_config override_host_status"+
-			" - update_merge_window ignore_new_hosts_until_first_hc close_connections_on_host_set_change")
+		"zone_aware_lb_config override_host_status ignore_new_hosts_until_first_hc close_connections_on_host_set_change"+
+			" - update_merge_window")
 	if err != nil {
 		return err
 	}

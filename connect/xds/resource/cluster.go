@@ -46,10 +46,9 @@ func (d *decoder) cluster(msg *clusterv3.Cluster, c *mesh.Cluster) error {
 		" original_dst_lb_config dns_refresh_rate dns_failure_refresh_rate dns_lookup_family common_http_protocol_options max_requests_per_connection"+
 		" upstream_connection_options preconnect_policy metadata health_checks upstream_http_protocol_options upstream_bind_config load_balancing_policy close_connections_on_host_health_failure respect_dns_ttl dns_jitter dns_resolvers use_tcp_for_dns_lookups"+
 		" dns_resolution_config typed_dns_resolver_config wait_for_warm_on_init",
-		"http_protocol_options connection_pool_per_downstream_connection"+
-			" - stats_matcher per_connection_buffer_limit_bytes per_connection_buffer_high_watermark_timeout cleanup_interval"+
-			" ignore_health_on_host_removal lrs_server lrs_report_endpoint_metrics"+
-			" track_timeout_budgets track_cluster_stats")
+		"http_protocol_options connection_pool_per_downstream_connection stats_matcher per_connection_buffer_limit_bytes"+
+			" per_connection_buffer_high_watermark_timeout cleanup_interval ignore_health_on_host_removal lrs_server"+
+			" lrs_report_endpoint_metrics track_timeout_budgets track_cluster_stats")
 	if err != nil {
 		return err
 	}

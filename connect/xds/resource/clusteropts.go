@@ -78,10 +78,20 @@ func (d *decoder) protocolOptions(msg *upstreamsv3.HttpProtocolOptions, c *mesh.
 	}
 	switch options := msg.GetUpstreamProtocolOptions().(type) {
 	case *upstreamsv3.HttpProtocolOptions_UseDownstreamProtocolConfig:
-		c.HTTP2Options, err = d.http2Options(options.UseDownstreamProtocolConfig.GetHttp2ProtocolOptions())
+		as := options.UseDownstreamProtocolConfig
+		if err := d.only(as, "http_protocol_options http2_protocol_options", "- http3_protocol_options"); err != nil {
+			return mesh.HTTP1, err
+		}
+		if err := d.http1Upstream(as.GetHttpProtocolOptions()); err != nil {
+			return mesh.HTTP1, err
+		}
+		c.HTTP2Options, err = d.http2Options(as.GetHttp2ProtocolOptions())
 		return mesh.FollowDownstream, err
 	case *upstreamsv3.HttpProtocolOptions_AutoConfig:
 		if err := d.only(options.AutoConfig, "http_protocol_options http2_protocol_options", ""); err != nil {
+			return mesh.HTTP1, err
+		}
+		if err := d.http1Upstream(options.AutoConfig.GetHttpProtocolOptions()); err != nil {
 			return mesh.HTTP1, err
 		}
 		c.HTTP2Options, err = d.http2Options(options.AutoConfig.GetHttp2ProtocolOptions())
@@ -89,7 +99,7 @@ func (d *decoder) protocolOptions(msg *upstreamsv3.HttpProtocolOptions, c *mesh.
 	case *upstreamsv3.HttpProtocolOptions_ExplicitHttpConfig_:
 		switch options.ExplicitHttpConfig.GetProtocolConfig().(type) {
 		case *upstreamsv3.HttpProtocolOptions_ExplicitHttpConfig_HttpProtocolOptions:
-			return mesh.HTTP1, nil
+			return mesh.HTTP1, d.http1Upstream(options.ExplicitHttpConfig.GetHttpProtocolOptions())
 		case *upstreamsv3.HttpProtocolOptions_ExplicitHttpConfig_Http2ProtocolOptions:
 			c.HTTP2Options, err = d.http2Options(options.ExplicitHttpConfig.GetHttp2ProtocolOptions())
 			return mesh.HTTP2, err

@@ -71,6 +71,13 @@ func (d *decoder) http1Options(msg *corev3.Http1ProtocolOptions, h *mesh.HTTP) e
 	return nil
 }
 
+// http1Upstream reads what is said of HTTP/1 to a cluster: requests go as they came, and
+// responses are taken strictly.
+func (d *decoder) http1Upstream(msg *corev3.Http1ProtocolOptions) error {
+	return d.only(msg, "", "header_key_format send_fully_qualified_url allow_chunked_length allow_custom_methods ignore_http_11_upgrade"+
+		" - allow_absolute_url accept_http_10 default_host_for_http_10 enable_trailers override_stream_error_on_invalid_http_message use_balsa_parser")
+}
+
 // http2Options reads what only HTTP/2 has, of a listener or a cluster. Bounds against
 // floods are our own, and a malformed message ends its stream only.
 func (d *decoder) http2Options(msg *corev3.Http2ProtocolOptions) (mesh.HTTP2Options, error) {
@@ -79,9 +86,10 @@ func (d *decoder) http2Options(msg *corev3.Http2ProtocolOptions) (mesh.HTTP2Opti
 		return o, nil
 	}
 	err := d.only(msg, "max_concurrent_streams initial_stream_window_size initial_connection_window_size connection_keepalive",
-		"allow_metadata max_metadata_size - hpack_table_size allow_connect max_outbound_frames max_outbound_control_frames"+
+		"allow_metadata max_metadata_size max_outbound_frames max_outbound_control_frames"+
 			" max_consecutive_inbound_frames_with_empty_payload max_inbound_priority_frames_per_stream"+
-			" max_inbound_window_update_frames_per_data_frame_sent stream_error_on_invalid_http_messaging"+
+			" max_inbound_window_update_frames_per_data_frame_sent"+
+			" - hpack_table_size allow_connect stream_error_on_invalid_http_messaging"+
 			" override_stream_error_on_invalid_http_message use_oghttp2_codec enable_huffman_encoding")
 	if err != nil {
 		return o, err

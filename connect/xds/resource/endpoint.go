@@ -24,6 +24,9 @@ func Endpoints(body []byte) (*mesh.EndpointSet, []string, error) {
 	}
 	set.Endpoints = make([]mesh.Endpoint, 0, count) // there may be thousands of sets: no room to grow
 	for i, group := range msg.GetEndpoints() {
+		if err := d.group(group); err != nil {
+			d.note("%v", err)
+		}
 		for _, e := range group.GetLbEndpoints() {
 			endpoint, name, err := d.endpoint(e, group, i)
 			if err == nil && name.Host != "" {
@@ -58,6 +61,12 @@ func (d *decoder) loadPolicy(msg *endpointv3.ClusterLoadAssignment_Policy, set *
 	return nil
 }
 
+// group looks for endpoints of a group that stand elsewhere than in its list: there are
+// none then.
+func (d *decoder) group(msg *endpointv3.LocalityLbEndpoints) error {
+	return d.only(msg, "locality lb_endpoints load_balancing_weight priority", "- metadata proximity")
+}
+
 // endpointSet reads the endpoints in a cluster: those with an address, and the
 // names of the others.
 func (d *decoder) endpointSet(msg *endpointv3.ClusterLoadAssignment) (*mesh.EndpointSet, []mesh.DNSName, error) {
@@ -67,6 +76,9 @@ func (d *decoder) endpointSet(msg *endpointv3.ClusterLoadAssignment) (*mesh.Endp
 		return nil, nil, err
 	}
 	for i, group := range msg.GetEndpoints() {
+		if err := d.group(group); err != nil {
+			return nil, nil, err
+		}
 		var where *mesh.Locality
 		if l := group.GetLocality(); l.GetRegion() != "" || l.GetZone() != "" || l.GetSubZone() != "" {
 			where = &mesh.Locality{Region: l.GetRegion(), Zone: l.GetZone(), SubZone: l.GetSubZone()}
@@ -116,6 +128,9 @@ func (d *decoder) endpoint(
 		e.Health = mesh.Degraded
 	default:
 		e.Health = mesh.Healthy
+	}
+	if msg.GetEndpoint().GetHealthCheckConfig() != nil {
+		d.note("Endpoint.health_check_config is ignored: an endpoint is checked where it serves")
 	}
 	for _, other := range msg.GetEndpoint().GetAdditionalAddresses() {
 		more, text, err := address(other.GetAddress())

@@ -31,8 +31,8 @@ func (d *decoder) http(msg *hcmv3.HttpConnectionManager) (*mesh.HTTP, error) {
 			" stream_flush_timeout request_id_extension http1_safe_max_connection_duration"+
 			" stream_error_on_invalid_http_message proxy_status_config"+
 			" internal_address_config"+ // nobody is internal here, see stack.dropAsked
-			" - drain_timeout drain_timeout_jitter delayed_close_timeout proxy_100_continue"+
-			" append_local_overload record_route_resolution_stats represent_ipv4_remote_address_as_ipv4_mapped_ipv6")
+			" drain_timeout drain_timeout_jitter delayed_close_timeout represent_ipv4_remote_address_as_ipv4_mapped_ipv6"+
+			" - proxy_100_continue append_local_overload record_route_resolution_stats")
 	if err != nil {
 		return nil, err
 	}
@@ -154,6 +154,9 @@ func (d *decoder) clientCert(msg *hcmv3.HttpConnectionManager, h *mesh.HTTP) err
 		return fmt.Errorf("forward_client_cert_details %d is not supported", mode)
 	}
 	set := msg.GetSetCurrentClientCertDetails()
+	if err := d.only(set, "subject cert chain dns uri", "issuer"); err != nil {
+		return err
+	}
 	h.ClientCert.Subject = set.GetSubject().GetValue()
 	h.ClientCert.Cert, h.ClientCert.Chain = set.GetCert(), set.GetChain()
 	h.ClientCert.DNS, h.ClientCert.URI = set.GetDns(), set.GetUri()

@@ -48,10 +48,10 @@ func (d *decoder) listener(msg *listenerv3.Listener, l *mesh.Listener) error {
 	l.AccessLogs = d.accessLogs(msg.GetAccessLog())
 	err = d.only(msg, "access_log name address filter_chains default_filter_chain listener_filters traffic_direction bind_to_port use_original_dst"+
 		" listener_filters_timeout continue_on_listener_filters_timeout enable_reuse_port stat_prefix",
-		"socket_options tcp_fast_open_queue_length freebind tcp_keepalive"+
-			" - stats_matcher metadata connection_balance_config reuse_port drain_type tcp_backlog_size"+
-			" per_connection_buffer_limit_bytes per_connection_buffer_high_watermark_timeout max_connections_to_accept_per_socket_event"+
-			" ignore_global_conn_limit bypass_overload_manager enable_mptcp")
+		"socket_options tcp_fast_open_queue_length freebind tcp_keepalive stats_matcher drain_type tcp_backlog_size"+
+			" per_connection_buffer_limit_bytes per_connection_buffer_high_watermark_timeout enable_mptcp"+
+			" - metadata connection_balance_config reuse_port max_connections_to_accept_per_socket_event"+
+			" ignore_global_conn_limit bypass_overload_manager")
 	if err != nil {
 		return err
 	}

@@ -37,10 +37,13 @@ func (d *decoder) downstreamTLS(socket *corev3.TransportSocket) (*mesh.Downstrea
 	if err := unpack(socket.GetTypedConfig(), msg); err != nil {
 		return nil, err
 	}
-	err := d.only(msg, "common_tls_context require_client_certificate session_ticket_keys disable_stateless_session_resumption session_timeout ocsp_staple_policy",
+	err := d.only(msg, "common_tls_context require_client_certificate require_sni session_ticket_keys disable_stateless_session_resumption session_timeout ocsp_staple_policy",
 		"session_ticket_keys_sds_secret_config prefer_client_ciphers - disable_stateful_session_resumption full_scan_certs_on_sni_mismatch")
 	if err != nil {
 		return nil, err
+	}
+	if msg.GetRequireSni().GetValue() { // Envoy does not do it either
+		return nil, errors.New("tls: require_sni is not supported")
 	}
 	common, err := d.commonTLS(msg.GetCommonTlsContext())
 	if err != nil {
@@ -313,6 +316,9 @@ func (d *decoder) validator(msg *corev3.TypedExtensionConfig, t *commonTLS) erro
 	}
 	t.trustDomains = map[string]mesh.Roots{}
 	for _, domain := range config.GetTrustDomains() {
+		if err := d.only(domain, "name trust_bundle", ""); err != nil {
+			return err
+		}
 		pem, err := d.text(domain.GetTrustBundle())
 		if err != nil {
 			return fmt.Errorf("trust domain %s: %w", domain.GetName(), err)
