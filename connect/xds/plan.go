@@ -1,6 +1,7 @@
 package xds
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -106,13 +107,13 @@ func (p *plan) clusters() {
 	}
 }
 
-// aggregates waits with an aggregate for its members.
+// aggregates waits with an aggregate for its members, which may be aggregates too.
 func (p *plan) aggregates() {
-	for name, c := range p.next.Clusters {
-		for _, member := range c.Members {
-			if p.warming[member] {
+	for before := -1; before != len(p.warming); {
+		before = len(p.warming)
+		for name, c := range p.next.Clusters {
+			if slices.ContainsFunc(c.Members, func(member string) bool { return p.warming[member] }) {
 				p.keepCluster(name)
-				break
 			}
 		}
 	}

@@ -388,3 +388,17 @@ func TestClusterThatComesBackHasItsEndpoints(t *testing.T) {
 		}
 	})
 }
+
+// An aggregate waits for what its members wait for, in whatever order they are looked at.
+func TestAggregateOfAggregatesWaits(t *testing.T) {
+	bubble(t, func(r *rig) {
+		r.bring()
+		for i := range 20 {
+			inner, outer := fmt.Sprintf("inner%d", i), fmt.Sprintf("outer%d", i)
+			r.update(resource.ClusterType, edsCluster("late", 1), aggregate(r.t, inner, "late"), aggregate(r.t, outer, inner))
+			r.wantForce("listeners [api:1] routes [] clusters [api]")
+			r.change(resource.ClusterType, []string{"late", inner, outer})
+			r.pass(time.Minute)
+		}
+	})
+}
