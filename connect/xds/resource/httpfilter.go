@@ -54,12 +54,8 @@ func filterTypeByName(name string) string {
 	switch name {
 	case "envoy.filters.http.router", "envoy.router":
 		return routerType
-	case "envoy.filters.http.grpc_http1_bridge", "envoy.grpc_http1_bridge":
-		return bridgeType
 	case "envoy.filters.http.grpc_web", "envoy.grpc_web":
 		return grpcWebType
-	case "envoy.filters.http.grpc_stats", "envoy.grpc_stats":
-		return grpcStatsType
 	}
 	return ""
 }
