@@ -108,6 +108,22 @@ func TestIgnored(t *testing.T) {
 	}
 }
 
+// Roots may stand in a file.
+func TestRootsOfFile(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(path, []byte("ROOTS"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	got, err := bootstrap.Parse([]byte(strings.Replace(file, `"inline_string": "PEM"`, `"filename": "`+path+`"`, 1)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.TLS.RootsPEM != "ROOTS" {
+		t.Errorf("got %q", got.TLS.RootsPEM)
+	}
+}
+
 // What is secret is not shown, however it is spelt and however deep it stands.
 func TestSecretsAreHidden(t *testing.T) {
 	t.Parallel()
@@ -159,6 +175,7 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 		{strings.Replace(file, `"trusted_ca":`, `"verify_certificate_hash": ["x"], "trusted_ca":`, 1), "validation_context.verify_certificate_hash is not supported"},
 		{strings.Replace(file, `"trusted_ca":`, `"matchTypedSubjectAltNames": [{"sanType": "DNS", "matcher": {"prefix": "x"}}], "trusted_ca":`, 1), "only exact names of type DNS, URI or IP_ADDRESS"},
 		{strings.Replace(file, `"common_tls_context":`, `"auto_sni_san_validation": true, "common_tls_context":`, 1), "auto_sni_san_validation is not supported"},
+		{strings.Replace(file, `"envoy_grpc": {"cluster_name": "local_agent"}`, `"google_grpc": {"target_uri": "x"}`, 1), "google_grpc is not supported"},
 		{strings.Replace(file, `"admin": {`, `"admin": {"allow_paths": [{"exact": "/ready"}], `, 1), "admin.allow_paths is not supported"},
 	}
 	for _, tt := range tests {

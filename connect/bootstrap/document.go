@@ -65,6 +65,7 @@ type service struct {
 	EnvoyGrpc struct {
 		ClusterName string `json:"cluster_name"`
 	} `json:"envoy_grpc"`
+	GoogleGrpc json.RawMessage `json:"google_grpc"`
 }
 
 // UnmarshalJSON takes one service or a list of them.
@@ -127,8 +128,11 @@ type cluster struct {
 func (d *document) server(config *Config) error {
 	name := agentCluster
 	for _, s := range d.DynamicResources.AdsConfig.GrpcServices {
-		if s.EnvoyGrpc.ClusterName != "" {
+		switch {
+		case s.EnvoyGrpc.ClusterName != "":
 			name = s.EnvoyGrpc.ClusterName
+		case len(s.GoogleGrpc) > 0:
+			return errors.New("ads_config.grpc_services: google_grpc is not supported: name a cluster by envoy_grpc")
 		}
 		for _, m := range s.InitialMetadata {
 			if m.Key == tokenHeader {
