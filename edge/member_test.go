@@ -93,7 +93,7 @@ func expectCall(t *testing.T, calls <-chan string, want string) {
 		if got != want {
 			t.Errorf("%q, want %q", got, want)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatalf("not called: %s", want)
 	}
 }

@@ -43,7 +43,7 @@ func start(t *testing.T, c *consul, config catalog.IndexConfig) *catalog.Index {
 // until waits for a condition.
 func until(t *testing.T, what string, condition func() error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	for err := condition(); err != nil; err = condition() {
 		select {

@@ -69,6 +69,7 @@ func TestForward(t *testing.T) {
 		}}, "NXDOMAIN ra\nwhy 15 blocked\n", []int64{1}, []int64{0}},
 	} {
 		t.Run(row.about, func(t *testing.T) {
+			t.Parallel()
 			var resolvers []*upstream
 			for _, f := range row.resolvers {
 				resolvers = append(resolvers, serve(t, f))

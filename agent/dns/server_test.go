@@ -18,7 +18,7 @@ import (
 // exchange asks over a socket, by UDP again if it is not heard, as any resolver.
 func exchange(t *testing.T, network string, at netip.AddrPort, name string) *mdns.Msg {
 	t.Helper()
-	c := &mdns.Client{Net: network, Timeout: time.Second}
+	c := &mdns.Client{Net: network, Timeout: 2 * time.Second}
 	var err error
 	for range 10 {
 		var got *mdns.Msg
@@ -101,7 +101,7 @@ func TestPipelining(t *testing.T) {
 		c.Listeners[0].Workload = "web"
 	})
 	at := run(t, s)["all"]
-	conn, err := mdns.DialTimeout("tcp", at.String(), 5*time.Second)
+	conn, err := mdns.DialTimeout("tcp", at.String(), time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -71,7 +71,7 @@ func rcode(q *mdns.Msg, rcode int) *mdns.Msg { return new(mdns.Msg).SetRcode(q, 
 func forwarding(t *testing.T, resolvers ...*upstream) *dns.Server {
 	t.Helper()
 	return newServer(t, newMemory(), func(c *dns.Config) {
-		c.Recursion, c.ForwardTimeout = nil, 300*time.Millisecond
+		c.Recursion, c.ForwardTimeout = nil, 2*time.Second // in which who is there has answered
 		for _, one := range resolvers {
 			c.Resolvers = append(c.Resolvers, one.address)
 		}

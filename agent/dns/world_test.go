@@ -179,7 +179,7 @@ func run(tb testing.TB, s *dns.Server) map[string]netip.AddrPort {
 // waitFor waits for a condition.
 func waitFor(tb testing.TB, what string, ok func() bool) {
 	tb.Helper()
-	for end := time.Now().Add(10 * time.Second); !ok(); {
+	for end := time.Now().Add(time.Minute); !ok(); {
 		if time.Now().After(end) {
 			tb.Fatalf("waited in vain for %s", what)
 		}

@@ -132,7 +132,7 @@ func TestGivenUp(t *testing.T) {
 	defer cancel()
 	applied := make(chan error, 1)
 	go func() { applied <- (&redirect.Rules{ProxyUID: "101", Inbound: 20000}).Apply(ctx) }()
-	for deadline := time.Now().Add(10 * time.Second); ; <-time.After(time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; <-time.After(time.Millisecond) {
 		if _, err := os.Stat(hangs); err == nil {
 			break
 		}

@@ -151,26 +151,27 @@ func TestBadHandshakes(t *testing.T) {
 	t.Parallel()
 	hello := clientHello(t)
 	tests := []struct {
-		name string
-		sent []byte
-		do   func(conn *net.TCPConn) error
-		want int64
+		name    string
+		sent    []byte
+		do      func(conn *net.TCPConn) error
+		want    int64
+		timeout time.Duration // of the handshake
 	}{
-		{"close", nil, func(c *net.TCPConn) error { return c.Close() }, 0},
-		{"reset", nil, func(c *net.TCPConn) error { return errors.Join(c.SetLinger(0), c.Close()) }, 0},
-		{"end of writing", nil, func(c *net.TCPConn) error { return c.CloseWrite() }, 0},
-		{"garbage", []byte("GET / HTTP/1.1\r\n\r\n"), func(*net.TCPConn) error { return nil }, 1},
-		{"one byte", hello[:1], func(c *net.TCPConn) error { return c.CloseWrite() }, 1},
-		{"half a hello", hello[:len(hello)/2], func(c *net.TCPConn) error { return c.CloseWrite() }, 1},
-		{"a hello, then close", hello, func(c *net.TCPConn) error { return c.CloseWrite() }, 1},
-		{"a hello, then silence", hello, func(*net.TCPConn) error { return nil }, 1},
-		{"silence", nil, func(*net.TCPConn) error { return nil }, 1},
+		{"close", nil, func(c *net.TCPConn) error { return c.Close() }, 0, time.Minute},
+		{"reset", nil, func(c *net.TCPConn) error { return errors.Join(c.SetLinger(0), c.Close()) }, 0, time.Minute},
+		{"end of writing", nil, func(c *net.TCPConn) error { return c.CloseWrite() }, 0, time.Minute},
+		{"garbage", []byte("GET / HTTP/1.1\r\n\r\n"), func(*net.TCPConn) error { return nil }, 1, 200 * time.Millisecond},
+		{"one byte", hello[:1], func(c *net.TCPConn) error { return c.CloseWrite() }, 1, time.Minute},
+		{"half a hello", hello[:len(hello)/2], func(c *net.TCPConn) error { return c.CloseWrite() }, 1, time.Minute},
+		{"a hello, then close", hello, func(c *net.TCPConn) error { return c.CloseWrite() }, 1, time.Minute},
+		{"a hello, then silence", hello, func(*net.TCPConn) error { return nil }, 1, 200 * time.Millisecond},
+		{"silence", nil, func(*net.TCPConn) error { return nil }, 1, 200 * time.Millisecond},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			c, _ := tlsChain(t, &echo{})
-			s := newSet(t, listen.Config{HandshakeTimeout: 200 * time.Millisecond}, spec("127.0.0.1", c))
+			s := newSet(t, listen.Config{HandshakeTimeout: tt.timeout}, spec("127.0.0.1", c))
 			conn, ok := dial(t, only(t, s).Address).(*net.TCPConn)
 			if !ok {
 				t.Fatal("no TCP")

@@ -30,7 +30,7 @@ func contextDone() (context.Context, context.CancelFunc) {
 // taken is an address that somebody else has bound.
 func taken(t *testing.T) (mesh.Address, net.Listener) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", "127.0.12.6:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,7 +38,7 @@ func taken(t *testing.T) (mesh.Address, net.Listener) {
 	return mesh.Address{AddrPort: netip.MustParseAddrPort(l.Addr().String())}, l
 }
 
-// free is an address that nobody has bound.
+// free is an address that nobody has bound, and from which nobody dials.
 func free(t *testing.T) mesh.Address {
 	t.Helper()
 	address, l := taken(t)

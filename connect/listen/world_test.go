@@ -42,7 +42,7 @@ func TestMain(m *testing.M) {
 // leaked returns the stacks with word that are still there after a while.
 func leaked(word string) string {
 	var left []string
-	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); <-time.After(10 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); <-time.After(10 * time.Millisecond) {
 		left = nil
 		stacks := make([]byte, 1<<20)
 		stacks = stacks[:runtime.Stack(stacks, true)]
@@ -61,7 +61,7 @@ func leaked(word string) string {
 // eventually waits until condition holds.
 func eventually(t *testing.T, what string, condition func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !condition(); <-time.After(time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); !condition(); <-time.After(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("in vain: %s", what)
 		}
@@ -216,7 +216,7 @@ func tryDial(address string) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return conn, conn.SetDeadline(time.Now().Add(10 * time.Second))
+	return conn, conn.SetDeadline(time.Now().Add(time.Minute))
 }
 
 // talk sends a word and expects it back.

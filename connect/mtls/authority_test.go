@@ -158,7 +158,7 @@ func pair(t *testing.T) (near, far net.Conn) {
 }
 
 func exchange(conn *tls.Conn, first bool) (error, tls.ConnectionState) { //nolint:staticcheck // reads as it is used
-	if err := conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(time.Minute)); err != nil {
 		return err, tls.ConnectionState{}
 	}
 	err := conn.Handshake()

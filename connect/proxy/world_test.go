@@ -111,7 +111,7 @@ func (d *data) send(tb testing.TB, u *ads.Update) {
 	select {
 	case d.source.updates <- u:
 		<-d.source.taken
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		tb.Fatal("the proxy takes no update")
 	}
 }
@@ -146,10 +146,11 @@ func tcpChain(match, cluster string, before ...string) string {
 	return fmt.Sprintf(`{"filter_chain_match":{%s},"filters":[%s]}`, match, strings.Join(filters, ","))
 }
 
-// freeAddress is one that nobody listens on.
+// freeAddress is one that nobody listens on, at an address from which nobody dials:
+// there no connection is given its port by chance.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", "127.0.12.2:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -209,7 +210,7 @@ func reach(t *testing.T, address string) (conn net.Conn) {
 		return err == nil
 	})
 	t.Cleanup(func() { conn.Close() })
-	if err := conn.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	return conn
@@ -236,7 +237,7 @@ func closes(t *testing.T, conn net.Conn) {
 
 func eventually(t *testing.T, what string, condition func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !condition(); <-time.After(2 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); !condition(); <-time.After(2 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("in vain: %s", what)
 		}

@@ -131,7 +131,7 @@ func TestQuiet(t *testing.T) {
 	})
 	set := clusters(t, map[string]string{"c": greets})
 	r := &relay{}
-	r.TCP = stack.NewTCP(stack.TCPConfig{Clusters: set, Observe: r.seen.observe, Quiet: 100 * time.Millisecond, Log: slog.New(slog.DiscardHandler)})
+	r.TCP = stack.NewTCP(stack.TCPConfig{Clusters: set, Observe: r.seen.observe, Quiet: 2 * time.Second, Log: slog.New(slog.DiscardHandler)})
 	r.address = tcp(t, func(conn net.Conn) { r.Serve(conn, web(t), &r.drain) })
 	r.update(t, toC())
 	dial(t, r.address).Close()

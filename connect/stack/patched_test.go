@@ -42,7 +42,7 @@ func TestMirror(t *testing.T) {
 			if want := fmt.Sprint("POST h-shadow:1/new/x ", size, " 1"); got != want {
 				t.Errorf("got %q, want %q", got, want)
 			}
-		case <-time.After(10 * time.Second):
+		case <-time.After(time.Minute):
 			t.Fatalf("no copy of %d bytes", size)
 		}
 	}

@@ -89,9 +89,11 @@ func TestRetryStatus(t *testing.T) {
 	}
 }
 
+// closedPort is an address where nobody listens: of its own, or a port of it could be
+// somebody else's soon.
 func closedPort(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", "127.0.12.3:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -274,7 +276,7 @@ func TestRetryPerTry(t *testing.T) {
 		fmt.Fprint(w, "well")
 	})
 	set := clusters(t, map[string]string{"c": address})
-	policy := mesh.Retry{On: mesh.Retry5xx, Retries: 1, PerTry: 100 * time.Millisecond}
+	policy := mesh.Retry{On: mesh.Retry5xx, Retries: 1, PerTry: 2 * time.Second} // the second is answered in it
 	service := compile(t, &mesh.HTTP{Route: toward(func(r *mesh.Rule) { r.Retry = &policy })}, set)
 	x := exchange(&wire.Peer{})
 	whole := time.Now().Add(time.Minute)

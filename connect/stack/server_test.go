@@ -263,7 +263,7 @@ func dialTo(t *testing.T, address string) net.Conn {
 	if err != nil {
 		t.Fatal(err)
 	}
-	conn.SetDeadline(time.Now().Add(20 * time.Second)) //nolint:errcheck // a wait without end is seen, too
+	conn.SetDeadline(time.Now().Add(time.Minute)) //nolint:errcheck // a wait without end is seen, too
 	t.Cleanup(func() { conn.Close() })
 	return conn
 }

@@ -212,7 +212,7 @@ func TestQueueOutlier(t *testing.T) {
 	wg.Go(func() { do(t, c, asking("/")) })
 	eventually(t, "the first to be there", func() bool { return g.begun.Load() == 1 })
 	late := newExchange()
-	late.Deadline = time.Now().Add(30 * time.Millisecond)
+	late.Deadline = time.Now().Add(time.Second) // by then it waits
 	_, err := c.Serve(late, asking("/late"))
 	if fault := wire.AsFault(err); fault.Status != 504 || !upstream.Waited(err) {
 		t.Errorf("%+v", fault)

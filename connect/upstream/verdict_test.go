@@ -145,7 +145,7 @@ func TestPlacesForChecks(t *testing.T) {
 	defer running.Wait()
 	defer cancel()
 	enter := func(turns *upstream.Turns) bool {
-		ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+		ctx, cancel := context.WithTimeout(ctx, time.Minute)
 		defer cancel()
 		return p.Enter(ctx, turns)
 	}

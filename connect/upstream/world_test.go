@@ -34,7 +34,7 @@ func TestMain(m *testing.M) {
 // while.
 func leaked(words ...string) string {
 	var left []string
-	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); <-time.After(10 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); <-time.After(10 * time.Millisecond) {
 		left = nil
 		stacks := make([]byte, 1<<20)
 		stacks = stacks[:runtime.Stack(stacks, true)]
@@ -56,7 +56,7 @@ func leaked(words ...string) string {
 // eventually waits until condition holds.
 func eventually(t *testing.T, what string, condition func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !condition(); <-time.After(time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); !condition(); <-time.After(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("in vain: %s", what)
 		}
@@ -127,10 +127,11 @@ func named(t *testing.T, name string) string {
 	})
 }
 
-// closedPort is an address where nobody listens.
+// closedPort is an address where nobody listens: of its own, or a port of it could be
+// somebody else's soon.
 func closedPort(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", "127.0.12.4:0")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -113,12 +113,12 @@ func FuzzResponse(f *testing.F) {
 	f.Fuzz(func(t *testing.T, message []byte) {
 		select {
 		case h.message <- message:
-		case <-time.After(10 * time.Second):
+		case <-time.After(time.Minute):
 			t.Fatal("the client does not come back")
 		}
 		select {
 		case <-source.down:
-		case <-time.After(10 * time.Second):
+		case <-time.After(time.Minute):
 			t.Fatal("the client does not notice the end of the stream")
 		}
 	})

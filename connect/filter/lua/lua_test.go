@@ -43,7 +43,7 @@ func newRig(tb testing.TB, script string) *rig {
 // would make such, too.
 func hurried(tb testing.TB, script string) *rig {
 	tb.Helper()
-	return newRigWithin(tb, script, 200*time.Millisecond)
+	return newRigWithin(tb, script, 500*time.Millisecond)
 }
 
 // newRigWithin is a rig whose script may run for so long.

@@ -36,7 +36,7 @@ func pair(tb testing.TB, network string) (ours, theirs net.Conn) {
 	}
 	for _, conn := range []net.Conn{ours, theirs} {
 		tb.Cleanup(func() { conn.Close() })
-		if err := conn.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		if err := conn.SetDeadline(time.Now().Add(time.Minute)); err != nil {
 			tb.Fatal(err)
 		}
 	}

@@ -69,7 +69,7 @@ func TestBadServices(t *testing.T) {
 			wg.Go(func() { server.Serve(far, &wire.Peer{}, nil) })
 			defer wg.Wait()
 			defer near.Close()
-			near.SetDeadline(time.Now().Add(5 * time.Second))
+			near.SetDeadline(time.Now().Add(time.Minute))
 			send(t, near, get(path))
 			br := bufio.NewReader(near)
 			resp, err := http.ReadResponse(br, nil)

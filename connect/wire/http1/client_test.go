@@ -146,12 +146,14 @@ func TestUpstreamResponses(t *testing.T) {
 
 func TestUpstreamRequests(t *testing.T) {
 	checkLeaks(t)
-	heads := make(chan string, 1)
+	heads, lengths := make(chan string, 1), make(chan int, 1)
 	addr := upstream(t, func(conn net.Conn, r *bufio.Reader) {
 		head, _ := readHead(r)
-		conn.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+		body := make([]byte, <-lengths)
+		n, _ := io.ReadFull(r, body)
+		conn.SetReadDeadline(time.Now().Add(50 * time.Millisecond)) // for what should not come
 		rest, _ := io.ReadAll(r)
-		heads <- head + string(rest)
+		heads <- head + string(body[:n]) + string(rest)
 	})
 	header := func(fields ...string) (h wire.Header) {
 		for i := 0; i < len(fields); i += 2 {
@@ -205,6 +207,8 @@ func TestUpstreamRequests(t *testing.T) {
 			if test.req.Authority == "" {
 				test.req.Authority = "a"
 			}
+			_, body, _ := strings.Cut(test.want, "\r\n\r\n")
+			lengths <- len(body)
 			c := dialClient(t, addr, http1.ClientConfig{})
 			c.do(&test.req)
 			if diff := cmp.Diff(test.want, <-heads); diff != "" {
@@ -226,6 +230,7 @@ func TestUpstreamRequests(t *testing.T) {
 		{"no body", wire.Request{Method: "POST", Path: "/", ContentLength: 3}},
 	} {
 		t.Run("bad "+test.name, func(t *testing.T) {
+			lengths <- 0
 			c := dialClient(t, addr, http1.ClientConfig{})
 			_, _, err := c.do(&test.req)
 			if fault := wire.AsFault(err); err == nil || fault.Flag != wire.FlagInternal || fault.Repeat != wire.RepeatNever {

@@ -33,7 +33,7 @@ func (r *recorder) End(x *wire.Exchange) {
 }
 
 func (r *recorder) take() []string {
-	for range 200 {
+	for range 4000 { // 20 s
 		r.mu.Lock()
 		seen := r.seen
 		r.mu.Unlock()

@@ -127,10 +127,8 @@ func TestAlive(t *testing.T) {
 			time.AfterFunc(200*time.Millisecond, func() { conn.Close() })
 		}
 	}))
-	backend.Config.IdleTimeout = 300 * time.Millisecond
 	for _, secure := range []bool{false, true} {
 		backend := httptest.NewUnstartedServer(backend.Config.Handler)
-		backend.Config.IdleTimeout = 300 * time.Millisecond
 		connect := func() net.Conn { return dial(t, backend.Listener.Addr().String()) }
 		if secure {
 			backend.StartTLS()
@@ -155,6 +153,7 @@ func TestAlive(t *testing.T) {
 				t.Fatalf("secure %v: not alive", secure)
 			}
 		}
+		backend.CloseClientConnections()
 		if !eventually(func() bool { return !c.conn.Alive(false) }) {
 			t.Errorf("secure %v: alive after the upstream has closed it", secure)
 		}

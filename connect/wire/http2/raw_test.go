@@ -28,7 +28,7 @@ func newRaw(t testing.TB, conn net.Conn) *raw {
 	r := &raw{t: t, conn: conn, fr: http2.NewFramer(conn, conn), dec: hpack.NewDecoder(4096, nil)}
 	r.fr.AllowIllegalWrites = true
 	r.enc = hpack.NewEncoder(&r.buf)
-	conn.SetDeadline(time.Now().Add(20 * time.Second))
+	conn.SetDeadline(time.Now().Add(time.Minute))
 	t.Cleanup(func() { conn.Close() })
 	return r
 }

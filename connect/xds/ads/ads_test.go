@@ -130,7 +130,7 @@ func next[T any](t *testing.T, ch <-chan T, what string) T {
 			t.Fatalf("%s: closed", what)
 		}
 		return v
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatalf("%s: nothing came", what)
 	}
 	panic("unreachable")
