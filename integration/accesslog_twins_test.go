@@ -1,6 +1,8 @@
 package integration_test
 
 import (
+	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -12,13 +14,14 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/serai-net/serai/integration/harness"
 )
 
 // logUpstreams are applications that misbehave, each in its own way.
-func logUpstreams() map[string]func(conn net.Conn) {
+func logUpstreams(p *progress) map[string]func(conn net.Conn) {
 	head := func(conn net.Conn) {
 		var all []byte
 		b := make([]byte, 4096)
@@ -43,6 +46,7 @@ func logUpstreams() map[string]func(conn net.Conn) {
 		"f503":   say("HTTP/1.1 503 X\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"),
 		"hang": func(conn net.Conn) {
 			head(conn)
+			announce(p.begun)
 			_, _ = io.Copy(io.Discard, conn)
 		},
 	}
@@ -138,24 +142,20 @@ func masked(line string, ports []int) string {
 	return regexp.MustCompile(`-MS\)":"14\d{3}"`).ReplaceAllString(line, `-MS)":"15000"`) // what is left of it, in a retry
 }
 
-// exchangeRaw sends text and reads all that comes back, until the other side closes or, if hangUp, a moment later.
-func exchangeRaw(t *testing.T, port int, text string, hangUp bool) {
+// exchangeRaw sends text and reads all that comes back, until the other side closes, however that is: the log tells.
+func exchangeRaw(t *testing.T, port int, text string) {
 	t.Helper()
-	conn, err := net.Dial("tcp", local(port))
-	must(t, err)
-	defer conn.Close()
-	_, err = io.WriteString(conn, text)
-	must(t, err)
-	if hangUp {
-		must(t, conn.SetReadDeadline(time.Now().Add(200*time.Millisecond)))
-	} else {
-		must(t, conn.SetReadDeadline(time.Now().Add(patience)))
-	}
-	_, _ = io.Copy(io.Discard, conn) // however it ends: the log tells
+	speakTo(t, local(port), text, func(_ net.Conn, r *bufio.Reader) { _, _ = io.Copy(io.Discard, r) })
 }
 
 // waitLines waits until a log has so many lines.
 func waitLines(t *testing.T, path string, n int) []string {
+	t.Helper()
+	return waitLinesThat(t, path, n, func(lines []string) []string { return lines })
+}
+
+// waitLinesThat waits until a log has so many whole lines of those that count.
+func waitLinesThat(t *testing.T, path string, n int, count func([]string) []string) []string {
 	t.Helper()
 	var lines []string
 	eventually(t, "lines of "+path, func(context.Context) error {
@@ -163,7 +163,8 @@ func waitLines(t *testing.T, path string, n int) []string {
 		if err != nil {
 			return err
 		}
-		if lines = strings.Split(strings.TrimSuffix(string(text), "\n"), "\n"); len(lines) < n {
+		whole := string(text[:bytes.LastIndexByte(text, '\n')+1])
+		if lines = count(strings.FieldsFunc(whole, func(r rune) bool { return r == '\n' })); len(lines) < n {
 			return fmt.Errorf("%d of %d lines:\n%s", len(lines), n, text)
 		}
 		return nil
@@ -176,7 +177,8 @@ func TestAccessLogsAsEnvoy(t *testing.T) {
 	t.Parallel()
 	env := harness.ForTest(t)
 	clusters := []json.RawMessage{clusterAt("none", ""), clusterAt("refused", "127.0.0.1:1")}
-	for name, serve := range logUpstreams() {
+	progress := newProgress()
+	for name, serve := range logUpstreams(progress) {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		must(t, err)
 		t.Cleanup(func() { drop(l) })
@@ -251,20 +253,27 @@ func TestAccessLogsAsEnvoy(t *testing.T) {
 	for i, kind := range kinds() {
 		twin := twins[kind]
 		for _, request := range requests {
-			exchangeRaw(t, twin.ports[0], request, strings.Contains(request, "/slow"))
+			if strings.Contains(request, "/slow") { // who asks leaves
+				forget(progress.begun)
+				speakTo(t, local(twin.ports[0]), request, func(net.Conn, *bufio.Reader) { progress.waitBegun(t.Context(), t) })
+				continue
+			}
+			exchangeRaw(t, twin.ports[0], request)
 		}
 		for _, port := range twin.ports[1:6] {
-			exchangeRaw(t, port, "GET / HTTP/1.1\r\n\r\n", false)
+			exchangeRaw(t, port, "GET / HTTP/1.1\r\n\r\n")
 		}
 		read[kind] = map[string]string{}
 		for suffix, n := range map[string]int{"json": len(requests), "text": len(requests), "status": 1, "flags": 3, "omitted": len(requests), "tcp": 4, "nr": 1} {
-			lines := waitLines(t, paths[i]+suffix, n)
-			if suffix == "tcp" || suffix == "nr" {
-				// staticTwins itself has looked whether listeners are there, and told nobody else.
-				lines = slices.DeleteFunc(lines, func(line string) bool { return strings.HasPrefix(line, "ok") && strings.Contains(line, " DC ") })
-				slices.Sort(lines)
-				lines = slices.Compact(lines)
-			}
+			lines := waitLinesThat(t, paths[i]+suffix, n, func(lines []string) []string {
+				if suffix == "tcp" || suffix == "nr" {
+					// staticTwins itself has looked whether listeners are there, and told nobody else.
+					lines = slices.DeleteFunc(lines, func(line string) bool { return strings.HasPrefix(line, "ok") && strings.Contains(line, " DC ") })
+					slices.Sort(lines)
+					lines = slices.Compact(lines)
+				}
+				return lines
+			})
 			for j := range lines {
 				lines[j] = masked(lines[j], twin.ports)
 			}
@@ -272,11 +281,8 @@ func TestAccessLogsAsEnvoy(t *testing.T) {
 		}
 	}
 	for suffix, text := range read["envoy"] {
-		ours := strings.Split(read["serai"][suffix], "\n")
-		for j, line := range strings.Split(text, "\n") {
-			if j < len(ours) && line != ours[j] {
-				t.Errorf("%s, line %d:\nenvoy %s\nserai %s", suffix, j, line, ours[j])
-			}
+		if diff := cmp.Diff(strings.Split(text, "\n"), strings.Split(read["serai"][suffix], "\n")); diff != "" {
+			t.Errorf("%s: -envoy +serai:\n%s", suffix, diff)
 		}
 	}
 	for suffix, text := range read["envoy"] {

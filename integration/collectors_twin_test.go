@@ -413,16 +413,15 @@ func TestCollectorsAsEnvoy(t *testing.T) {
 			t.Errorf("%s: %q", kind, c.broken)
 		}
 	}
-	names := map[string][]string{}
-	for kind, twin := range twins {
-		names[kind] = tracingStats(t, twin.admin)
-	}
-	t.Logf("Envoy counts %q", names["envoy"])
-	for _, name := range names["envoy"] {
-		if !slices.Contains(names["serai"], name) {
-			t.Errorf("%s is not counted", name)
+	eventually(t, "the same to be counted", func(context.Context) error { // a moment after it has come
+		theirs, ours := tracingStats(t, twins["envoy"].admin), tracingStats(t, twins["serai"].admin)
+		for _, name := range theirs {
+			if !slices.Contains(ours, name) {
+				return fmt.Errorf("of Envoy's %q we have no %s", theirs, name)
+			}
 		}
-	}
+		return nil
+	})
 	if diff := cmp.Diff(all["envoy"], all["serai"]); diff != "" {
 		t.Errorf("-envoy +serai:\n%s", diff)
 	}

@@ -107,7 +107,7 @@ func bothWaysEdge(t *testing.T, env *harness.Env, port int) int {
 // tool runs a client, and returns what it writes; it must exit with 0.
 func tool(t *testing.T, name string, args ...string) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	out, err := exec.CommandContext(ctx, name, args...).CombinedOutput()
 	if err != nil {

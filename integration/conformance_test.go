@@ -92,7 +92,7 @@ func h2spec(t *testing.T, env *harness.Env, port int, args ...string) {
 		harness.Skip(t, "h2spec is not built: "+err.Error())
 	}
 	listening(t, local(port))
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	file := filepath.Join(t.TempDir(), "h2spec.xml")
 	args = append([]string{"--strict", "--host", "127.0.0.1", "--port", strconv.Itoa(port), "--junit-report", file}, args...)

@@ -15,7 +15,7 @@ import (
 // was tried, and what to do. Some of them go on waiting, as for an agent that is not there yet.
 func TestConnectSays(t *testing.T) {
 	t.Parallel()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	env := harness.ForTest(t)
 	consul, err := env.Consul(ctx, harness.ConsulConfig{})

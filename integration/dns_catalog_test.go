@@ -86,10 +86,10 @@ dns {
 	return process
 }
 
-// soon waits for what takes no longer than to hear of a change, and notes what does.
+// soon waits for what needs no more than to hear of a change, and notes what does not come.
 func soon(t *testing.T, what string, condition func(ctx context.Context) error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience/2)
 	defer cancel()
 	var last error // not that of a try which the end cut off
 	err := harness.Until(ctx, what, func(ctx context.Context) error {
@@ -227,8 +227,7 @@ func startAbroad(t *testing.T, env *harness.Env) string {
 	port, err := env.Port()
 	must(t, err)
 	listener := listenAt(t, port)
-	packets, err := net.ListenPacket("udp", local(port))
-	must(t, err)
+	packets := packetsAt(t, port)
 	handler := dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
 		m := new(dns.Msg).SetReply(q)
 		m.RecursionAvailable = true

@@ -104,7 +104,7 @@ func (d *meshDNS) saysFrom(t *testing.T, source, server, question string, texts 
 // askDNS returns rcode, answers, additional records and reasons in one line.
 func askDNS(ctx context.Context, network, source, server, question string) (string, error) {
 	name, qtype, _ := strings.Cut(question, " ")
-	client := dns.Client{Net: network, Timeout: 3 * time.Second}
+	client := dns.Client{Net: network, Timeout: 10 * time.Second}
 	if source != "" {
 		client.Dialer = &net.Dialer{Timeout: client.Timeout, LocalAddr: &net.UDPAddr{IP: net.ParseIP(source)}}
 		if network == "tcp" {

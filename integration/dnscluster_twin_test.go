@@ -27,16 +27,15 @@ type nameServer struct {
 func startNameServer(t *testing.T, networks ...string) *nameServer {
 	t.Helper()
 	s := &nameServer{hosts: map[string]string{}, asked: map[string]int{}}
-	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	var err error
+	s.port, err = harness.ForTest(t).Port()
 	must(t, err)
-	s.port = listener.Addr().(*net.TCPAddr).Port //nolint:errcheck,forcetypeassert // it is one
 	for _, network := range networks {
 		server := &dns.Server{Net: network, Handler: dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) { s.answer(network, w, q) })}
 		if network == "tcp" {
-			server.Listener = listener
+			server.Listener = listenAt(t, s.port)
 		} else {
-			server.PacketConn, err = (&net.ListenConfig{}).ListenPacket(t.Context(), "udp", local(s.port))
-			must(t, err)
+			server.PacketConn = packetsAt(t, s.port)
 		}
 		go func() { _ = server.ActivateAndServe() }()
 		t.Cleanup(func() { _ = server.Shutdown() })

@@ -426,14 +426,14 @@ func TestTCPStatsBesideEnvoy(t *testing.T) {
 			}
 			return out
 		}
-		before := count()
+		before := standsStill(t, "the counters", count)
 		m := dialMirror(t, local(client.upstreams["db"]))
 		must(t, m.ping(strings.Repeat("x", 1000)))
 		drop(m.conn)
 		must(t, refused(t.Context(), local(stranger.upstreams["db"])))
 		changed := map[string]string{}
 		eventually(t, "the counters to move", func(context.Context) error {
-			for name, value := range count() {
+			for name, value := range standsStill(t, "the counters", count) {
 				var now, then int
 				if _, err := fmt.Sscan(value, &now); err != nil {
 					return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"testing"
@@ -36,6 +37,18 @@ func waitSecretTCP(t *testing.T, addr string, config *tls.Config) {
 func gatewayRetries(t *testing.T, p int) {
 	t.Helper()
 	for _, plane := range planesBackward() {
+		found := map[string]bool{}
+		eventually(t, "both instances to be asked by "+plane, func(ctx context.Context) error {
+			o, err := (gatewayCall{port: p, host: "web.example", path: "/unretried/"}).through(ctx, plane)
+			if err != nil {
+				return err
+			}
+			found[o.Body] = true
+			if !found["frail-1"] || !found["frail-2"] {
+				return fmt.Errorf("asked are %v", found)
+			}
+			return nil
+		})
 		failed := map[string]int{}
 		for _, path := range []string{"/fail/fail/frail-1", "/unretried/fail/frail-1"} {
 			for range 20 {

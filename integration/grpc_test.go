@@ -2,6 +2,7 @@ package integration_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -195,8 +196,10 @@ func TestGRPCDrain(t *testing.T) {
 	var calls sync.WaitGroup
 	ctx, stop := context.WithCancel(t.Context())
 	var done atomic.Int64
+	conns := map[string]*grpc.ClientConn{}
 	for _, address := range []string{g.addr, local(web.upstreams["echo"])} {
 		conn := dialGRPC(t, address)
+		conns[address] = conn
 		waitGRPC(t, conn)
 		for range 8 {
 			calls.Go(func() {
@@ -213,7 +216,15 @@ func TestGRPCDrain(t *testing.T) {
 	for n, signal := range []os.Signal{syscall.SIGTERM, syscall.SIGINT} {
 		next := w.run(t, fmt.Sprintf("echo-%d", n+3), "echo")
 		sidecarReady(t, next)
-		pause(t, 2*time.Second) // until Consul has told of it
+		for address, conn := range conns {
+			eventually(t, next.id+" to be called by "+address, func(ctx context.Context) error {
+				got, err := callGRPC(ctx, conn, grpcSay, "hello")
+				if err == nil && got != next.id+" hello" {
+					err = errors.New(got)
+				}
+				return err
+			})
+		}
 		w.stop(t, running[n], time.Second, signal)
 	}
 	stop()

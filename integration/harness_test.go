@@ -30,7 +30,7 @@ func TestConsul(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 			defer cancel()
 			env := harness.ForTest(t)
 			consul, err := env.Consul(ctx, c.config)
@@ -59,7 +59,7 @@ func TestConsul(t *testing.T) {
 // TestConsulIntentions changes intentions one by one, and rotates the certificate authority.
 func TestConsulIntentions(t *testing.T) {
 	t.Parallel()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	env := harness.ForTest(t)
 	consul, err := env.Consul(ctx, harness.ConsulConfig{})

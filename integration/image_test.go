@@ -45,7 +45,7 @@ func makeImage(ctx context.Context, t *testing.T, tool, archive string, args ...
 // nobody has heard of, a root that cannot be written to, and in it nothing but the binary.
 func TestImage(t *testing.T) {
 	t.Parallel()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	env := harness.ForTest(t)
 	tool, dir := imageTool(ctx, t), t.TempDir()

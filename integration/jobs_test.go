@@ -19,7 +19,7 @@ import (
 // and replaced under load.
 func TestJobs(t *testing.T) {
 	t.Parallel()
-	ctx, cancel := context.WithTimeout(t.Context(), 6*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
 	defer cancel()
 	w := newJobWorld(ctx, t)
 

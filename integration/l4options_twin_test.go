@@ -73,8 +73,7 @@ func TestL4OptionsAsEnvoy(t *testing.T) {
 			}
 			return nil
 		})
-		app, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", local(apps[twin.ports[0]]))
-		must(t, err)
+		app := listenAt(t, apps[twin.ports[0]])
 		t.Cleanup(func() { drop(app) })
 		go echoAll(app)
 		must(t, m.conn.SetDeadline(time.Now().Add(patience)))

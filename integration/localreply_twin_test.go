@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"regexp"
@@ -55,7 +54,7 @@ func keeps(field string) string {
 func localReplies() map[string]string {
 	deny := httpFilter(rbacAny, `"rules":{"action":"DENY","policies":{"p":{"permissions":[{"any":true}],"principals":[{"any":true}]}}}`)
 	authz := func(cluster, rest string) string {
-		return httpFilter(authzAny, fmt.Sprintf(`"http_service":{"server_uri":{"uri":"http://authz","cluster":%q,"timeout":"1s"},"authorization_response":{"allowed_client_headers":{"patterns":[{"exact":"x-why"},{"exact":"x-route"},{"exact":"content-type"},{"exact":"grpc-status"}]},
+		return httpFilter(authzAny, fmt.Sprintf(`"http_service":{"server_uri":{"uri":"http://authz","cluster":%q,"timeout":"20s"},"authorization_response":{"allowed_client_headers":{"patterns":[{"exact":"x-why"},{"exact":"x-route"},{"exact":"content-type"},{"exact":"grpc-status"}]},
 			"allowed_client_headers_on_success":{"patterns":[{"exact":"x-why"}]}},"authorization_request":{"allowed_headers":{"patterns":[{"exact":"x-ask"}]}}}%s`, cluster, rest))
 	}
 	return map[string]string{
@@ -113,10 +112,9 @@ func TestLocalRepliesAsEnvoy(t *testing.T) {
 		}
 	}))
 	t.Cleanup(decides.Close)
-	gone, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := env.Port()
 	must(t, err)
-	nobody := gone.Addr().String()
-	must(t, gone.Close())
+	nobody := local(port)
 	chains := localReplies()
 	names := slices.Sorted(maps.Keys(chains))
 	const add, set = "APPEND_IF_EXISTS_OR_ADD", "OVERWRITE_IF_EXISTS_OR_ADD"
@@ -141,18 +139,18 @@ func TestLocalRepliesAsEnvoy(t *testing.T) {
 	twins := staticTwins(t, env, len(names), func(ports []int) (clusters, listeners []json.RawMessage) {
 		for n, name := range names {
 			filters := behind(strings.Join(slices.DeleteFunc([]string{sees("a"), chains[name], keeps("x-seen"), sees("b")}, func(s string) bool { return s == "" }), ","))
-			slashes, lasts, more := "REJECT_REQUEST", "600s", ""
+			slashes, longest, more := "REJECT_REQUEST", "600s", ""
 			switch name {
 			case "mapped", "direct":
 				more = `"local_reply_config":` + mapped + ","
 			case "lua":
 				slashes = "UNESCAPE_AND_REDIRECT"
 			case "short":
-				lasts = "0.1s"
+				longest = "0.1s"
 			}
 			listeners = append(listeners, fmt.Appendf(nil, `{"name":%q,"address":{"socket_address":{"address":"127.0.0.1","port_value":%d}},"filter_chains":[{"filters":[{"name":"hcm",
 				"typed_config":{"@type":%q,"stat_prefix":%q,"normalize_path":true,"path_with_escaped_slashes_action":%q,"common_http_protocol_options":{"max_stream_duration":%q},%s
-				"http_filters":[%s{"name":"router","typed_config":{"@type":%q}}],"route_config":%s}}]}]}`, name, ports[n], hcmType, name, slashes, lasts, more, filters, routerAny, routes))
+				"http_filters":[%s{"name":"router","typed_config":{"@type":%q}}],"route_config":%s}}]}]}`, name, ports[n], hcmType, name, slashes, longest, more, filters, routerAny, routes))
 		}
 		return []json.RawMessage{
 			clusterAt("app", app.Listener.Addr().String()), clusterAt("authz", decides.Listener.Addr().String()), clusterAt("down", nobody),
@@ -175,6 +173,9 @@ func TestLocalRepliesAsEnvoy(t *testing.T) {
 			if strings.Contains(line, "Upgrade") && name != "none" {
 				continue // which Envoy refuses before its filters, and we behind ours
 			}
+			if name == "short" && !lasts(line) {
+				continue // what is answered at all may be answered too late
+			}
 			ours, theirs := answerOf(t, local(twins["serai"].ports[n]), line), answerOf(t, local(twins["envoy"].ports[n]), line)
 			if diff := cmp.Diff(theirs, ours); diff != "" {
 				t.Errorf("%s: %q: -envoy +serai:\n%s", name, line, diff)
@@ -182,6 +183,9 @@ func TestLocalRepliesAsEnvoy(t *testing.T) {
 		}
 		for _, path := range []string{"/app", "/unknown", "/down", "/slow", "/weighted", "/direct", "/away"} {
 			for _, kind := range []string{"application/grpc", "text/plain"} {
+				if name == "short" && !lasts(path) {
+					continue
+				}
 				ours, theirs := answerOver2(t, local(twins["serai"].ports[n]), path, kind), answerOver2(t, local(twins["envoy"].ports[n]), path, kind)
 				if diff := cmp.Diff(theirs, ours); diff != "" {
 					t.Errorf("%s: %q of %s over HTTP/2: -envoy +serai:\n%s", name, path, kind, diff)
@@ -189,6 +193,11 @@ func TestLocalRepliesAsEnvoy(t *testing.T) {
 			}
 		}
 	}
+}
+
+// lasts tells of what is never answered by the application.
+func lasts(request string) bool {
+	return strings.Contains(request, "/slow") || strings.Contains(request, "/idle")
 }
 
 // answerOver2 is answerOf for a POST over HTTP/2.

@@ -109,11 +109,9 @@ func TestLogMomentsAsEnvoy(t *testing.T) {
 			boundListener("tcprefused", ports[4], nil, []json.RawMessage{tcp("tcprefused", "refused", `"access_log_options":{"flush_access_log_on_connected":true}`)}, "{}"),
 		}
 	})
-	read := map[string]map[string]string{}
 	for i, kind := range kinds() {
 		twin, path := twins[kind], paths[i]
-		read[kind] = map[string]string{}
-		exchangeRaw(t, twin.ports[0], "GET /plain HTTP/1.1\r\nhost: x\r\nconnection: close\r\nx-s: v\r\nx-n: 7\r\n\r\n", false)
+		exchangeRaw(t, twin.ports[0], "GET /plain HTTP/1.1\r\nhost: x\r\nconnection: close\r\nx-s: v\r\nx-n: 7\r\n\r\n")
 		upgrade := "GET /ws HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n"
 		sayAndHear(t, twin.ports[0], upgrade, "hello", func() {})
 		sayAndHear(t, twin.ports[1], upgrade, "hello", func() {})
@@ -127,7 +125,7 @@ func TestLogMomentsAsEnvoy(t *testing.T) {
 				})
 			})
 		}
-		exchangeRaw(t, twin.ports[4], "x", false)
+		exchangeRaw(t, twin.ports[4], "x")
 		for name, n := range map[string]int{"http": 7, "type": 3, "header": 2, "tcprefused": 1} {
 			waitLines(t, path+name, n)
 		}
@@ -139,32 +137,46 @@ func TestLogMomentsAsEnvoy(t *testing.T) {
 				return nil
 			})
 		}
-		for _, name := range append([]string{"http", "header", "type", "tcp", "tcpold", "tcprefused"}, slices.Collect(maps.Keys(metadataFilters()))...) {
-			text, err := os.ReadFile(path + name)
-			if !errors.Is(err, os.ErrNotExist) {
-				must(t, err)
-			}
-			var lines []string
-			for line := range strings.Lines(string(text)) {
-				// staticTwins itself has looked whether listeners are there; and when a line is due is chance.
-				// A tunnel that its client ends has a flag in Envoy, as if it were cut off.
-				line = strings.Replace(line, "/ws 101 DC", "/ws 101 -", 1)
-				if !strings.HasPrefix(line, "Tcp") || strings.Contains(line, " 5 5 ") || name == "tcprefused" || strings.HasPrefix(line, "TcpUpstreamConnected") {
-					lines = append(lines, line)
-				}
-			}
-			if slices.Sort(lines); strings.HasPrefix(name, "tcp") {
-				lines = slices.Compact(lines)
-			}
-			read[kind][name] = strings.Join(lines, "")
+	}
+	read := map[string]map[string]string{}
+	eventually(t, "the same lines", func(context.Context) error { // each file is written in its own time
+		for i, kind := range kinds() {
+			read[kind] = linesOfMoments(t, paths[i])
 		}
-	}
-	if diff := cmp.Diff(read["envoy"], read["serai"]); diff != "" {
-		t.Errorf("-envoy +serai:\n%s", diff)
-	}
+		if diff := cmp.Diff(read["envoy"], read["serai"]); diff != "" {
+			return fmt.Errorf("-envoy +serai:\n%s", diff)
+		}
+		return nil
+	})
 	for name, text := range read["envoy"] {
 		t.Logf("%s:\n%s", name, text)
 	}
+}
+
+// linesOfMoments are the lines of all logs by their names, in order.
+func linesOfMoments(t *testing.T, path string) map[string]string {
+	t.Helper()
+	all := map[string]string{}
+	for _, name := range append([]string{"http", "header", "type", "tcp", "tcpold", "tcprefused"}, slices.Collect(maps.Keys(metadataFilters()))...) {
+		text, err := os.ReadFile(path + name)
+		if !errors.Is(err, os.ErrNotExist) {
+			must(t, err)
+		}
+		var lines []string
+		for line := range strings.Lines(string(text)) {
+			// staticTwins itself has looked whether listeners are there; and when a line is due is chance.
+			// A tunnel that its client ends has a flag in Envoy, as if it were cut off.
+			line = strings.Replace(line, "/ws 101 DC", "/ws 101 -", 1)
+			if !strings.HasPrefix(line, "Tcp") || strings.Contains(line, " 5 5 ") || name == "tcprefused" || strings.HasPrefix(line, "TcpUpstreamConnected") {
+				lines = append(lines, line)
+			}
+		}
+		if slices.Sort(lines); strings.HasPrefix(name, "tcp") {
+			lines = slices.Compact(lines)
+		}
+		all[name] = strings.Join(lines, "")
+	}
+	return all
 }
 
 // sayAndHear sends a head, if there is one, and words that come back, and closes when meanwhile has returned.

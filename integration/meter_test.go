@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -56,6 +57,30 @@ func (m *meter) scrape(ctx context.Context, client *http.Client) (map[string]*dt
 	}
 	parser := expfmt.NewTextParser(model.UTF8Validation)
 	return parser.TextToMetricFamilies(strings.NewReader(got.body))
+}
+
+// settled is read when nothing has been counted for a while.
+func (m *meter) settled(t *testing.T, name string, labels ...string) map[string]float64 {
+	t.Helper()
+	return standsStill(t, name+" of "+m.name, func() map[string]float64 { return m.read(t, name, labels...) })
+}
+
+// standsStill reads numbers until they have been the same for a while: of what is over some may be counted later.
+func standsStill[V comparable](t *testing.T, what string, read func() map[string]V) map[string]V {
+	t.Helper()
+	var last map[string]V
+	same := 0
+	eventually(t, what+" to stand still", func(context.Context) error {
+		now := read()
+		if !maps.Equal(now, last) {
+			last, same = now, 0
+		}
+		if same++; same < 10 {
+			return errNotYet
+		}
+		return nil
+	})
+	return last
 }
 
 // read returns a family's values by labels.

@@ -22,7 +22,7 @@ import (
 // Consul has ACLs.
 func TestNomad(t *testing.T) {
 	t.Parallel()
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 12*time.Minute)
 	defer cancel()
 	w := newNomadWorld(ctx, t)
 	w.startJobs(ctx, t)
@@ -38,7 +38,7 @@ func TestNomad(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			// Of its own, since it has waited for other tests to end.
-			ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 			defer cancel()
 			test(ctx, t)
 		})

@@ -75,7 +75,7 @@ func TestOTLPLogsAsEnvoy(t *testing.T) {
 	})
 	told := map[string]map[string][]string{}
 	for kind, twin := range twins {
-		exchangeRaw(t, twin.ports[0], "GET /logged HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n", false)
+		exchangeRaw(t, twin.ports[0], "GET /logged HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
 		told[kind] = map[string][]string{}
 		if kind == "envoy" {
 			webs[kind] = calls[kind]

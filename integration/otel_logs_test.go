@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"regexp"
 	"slices"
@@ -45,8 +44,7 @@ func serveOTLP(t *testing.T, port int) *otlpLogs {
 			return &emptypb.Empty{}, nil
 		}}},
 	}, nil)
-	l, err := net.Listen("tcp", local(port))
-	must(t, err)
+	l := listenAt(t, port)
 	go func() { _ = server.Serve(l) }()
 	t.Cleanup(server.Stop)
 	return o

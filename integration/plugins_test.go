@@ -228,7 +228,7 @@ func TestPluginMisbehaves(t *testing.T) {
 	t.Parallel()
 	env := harness.ForTest(t)
 	app := plainApp(t, env, "app")
-	g := startPluginGate(t, env, pinnedOdd(t, "    timeout = \"300ms\"\n    max_concurrent = 4\n")+
+	g := startPluginGate(t, env, pinnedOdd(t, "    timeout = \"1s\"\n    max_concurrent = 4\n")+
 		transformAPI("closed", app, `"odd" {}`)+transformAPI("open", app, `"odd" { fail_mode = "open" }`)+`
   consumer "bob" {}
   api "known" {

@@ -21,8 +21,7 @@ func TestBadEdgeFile(t *testing.T) {
 	env := harness.ForTest(t)
 	port, err := env.Port()
 	must(t, err)
-	taken, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", local(port))
-	must(t, err)
+	taken := listenAt(t, port)
 	defer taken.Close()
 
 	const api = "  api \"a\" {\n    route \"r\" {\n      upstream {\n        addresses = [\"127.0.0.1:1\"]\n      }\n    }\n  }\n"

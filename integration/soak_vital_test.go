@@ -83,7 +83,7 @@ func (v *vital) atFirst(t *testing.T) *signs {
 // atLast waits until a process is at rest after a load, as it was at first.
 func (v *vital) atLast(t *testing.T, long time.Duration) *signs {
 	t.Helper()
-	limit, more := 20*time.Second, moreIdle+moreOther
+	limit, more := patience, moreIdle+moreOther
 	if long >= soakLong {
 		limit, more = 150*time.Second, moreOther // as long as the runtime is without a GC, at most
 	}

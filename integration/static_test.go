@@ -113,7 +113,7 @@ func exchange(t *testing.T, addr, text string) []byte {
 	conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", addr)
 	must(t, err)
 	defer conn.Close()
-	must(t, conn.SetDeadline(time.Now().Add(5*time.Second)))
+	must(t, conn.SetDeadline(time.Now().Add(patience)))
 	_, err = io.WriteString(conn, text)
 	must(t, err)
 	got, err := io.ReadAll(conn)

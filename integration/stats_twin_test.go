@@ -42,6 +42,7 @@ type occasion struct {
 type scene struct {
 	t       *testing.T
 	address string
+	*progress
 }
 
 // text is the listener.
@@ -104,7 +105,8 @@ func TestCountedAsEnvoy(t *testing.T) {
 	t.Parallel()
 	env := harness.ForTest(t)
 	ca := newSigningCA(t, "ca")
-	upstreams, scenarios := countedUpstreams(t, ca), countedScenarios(t, ca)
+	progress := newProgress()
+	upstreams, scenarios := countedUpstreams(t, ca, progress), countedScenarios(t, ca)
 	names := slices.Sorted(maps.Keys(scenarios))
 	twins := staticTwins(t, env, len(names), func(ports []int) (clusters, listeners []json.RawMessage) {
 		for i, name := range names {
@@ -130,10 +132,10 @@ func TestCountedAsEnvoy(t *testing.T) {
 			return nil
 		})
 		for i, name := range names {
-			t.Run(kind+"/"+name, func(t *testing.T) { scenarios[name].happen(scene{t, local(twin.ports[i])}) })
+			t.Run(kind+"/"+name, func(t *testing.T) { scenarios[name].happen(scene{t, local(twin.ports[i]), progress}) })
 		}
-		drains(t, twin, local(twin.ports[slices.Index(names, "drains")]))
-		last := map[string]int64{}
+		drains(scene{t, local(twin.ports[slices.Index(names, "drains")]), progress}, twin)
+		last, same := map[string]int64{}, 0
 		eventually(t, "what has happened to be over", func(ctx context.Context) error {
 			now, err := twin.numbers(ctx, names)
 			if err != nil {
@@ -145,7 +147,9 @@ func TestCountedAsEnvoy(t *testing.T) {
 				}
 			}
 			if !maps.Equal(now, last) {
-				last = now
+				last, same = now, 0
+			}
+			if same++; same < 50 { // for a second
 				return errors.New("it goes on")
 			}
 			return nil
@@ -174,7 +178,8 @@ func TestCountedAsEnvoy(t *testing.T) {
 }
 
 // drains has clients be asked to leave for a while.
-func drains(t *testing.T, twin *staticTwin, address string) {
+func drains(s scene, twin *staticTwin) {
+	t := s.t
 	t.Helper()
 	health := func(path string) {
 		if got := ask(t, http.MethodPost, "http://"+local(twin.admin)+path, http.NoBody); got.status != http.StatusOK {
@@ -192,14 +197,14 @@ func drains(t *testing.T, twin *staticTwin, address string) {
 			t.Errorf("%s: is the client asked to leave? %t", twin.process.Name, resp.Close)
 		}
 	}
-	speakTo(t, address, "", func(conn net.Conn, r *bufio.Reader) {
+	speakTo(t, s.address, "", func(conn net.Conn, r *bufio.Reader) {
 		again(conn, r, false)
 		health("/healthcheck/fail")
 		again(conn, r, true)
 	})
-	second(t, address, "/", http.StatusOK, nil)
+	s.second("/", http.StatusOK, nil)
 	health("/healthcheck/ok")
-	speakTo(t, address, "", func(conn net.Conn, r *bufio.Reader) { again(conn, r, false) })
+	speakTo(t, s.address, "", func(conn net.Conn, r *bufio.Reader) { again(conn, r, false) })
 }
 
 // speakTo sends text on a new connection and hands it to then, and closes it.
@@ -215,19 +220,19 @@ func speakTo(t *testing.T, address, text string, then func(conn net.Conn, r *buf
 }
 
 // hears reads responses until there is none any more, or there were n.
-func hears(t *testing.T, n int, statuses ...int) func(conn net.Conn, r *bufio.Reader) {
-	t.Helper()
+func (s scene) hears(n int, statuses ...int) func(conn net.Conn, r *bufio.Reader) {
+	s.t.Helper()
 	return func(_ net.Conn, r *bufio.Reader) {
 		for i := range n {
 			resp, err := http.ReadResponse(r, nil)
 			if err != nil {
-				t.Errorf("no response: %v", err)
+				s.t.Errorf("no response: %v", err)
 				return
 			}
-			_, _ = io.Copy(io.Discard, resp.Body)
+			s.read(resp.Body)
 			_ = resp.Body.Close()
 			if i < len(statuses) && resp.StatusCode != statuses[i] {
-				t.Errorf("status %d, want %d", resp.StatusCode, statuses[i])
+				s.t.Errorf("status %d, want %d", resp.StatusCode, statuses[i])
 			}
 		}
 	}
@@ -235,22 +240,27 @@ func hears(t *testing.T, n int, statuses ...int) func(conn net.Conn, r *bufio.Re
 
 func ask1(path string, fields ...string) string { return request("GET "+path, fields...) }
 
-// second makes a request over HTTP/2 on a connection of its own, and closes it.
-func second(t *testing.T, address, path string, status int, change func(*http.Request) context.CancelFunc) {
+// second makes a request over HTTP/2 on a connection of its own, and closes it. If change says so it leaves once the
+// upstream has heard of it.
+func (s scene) second(path string, status int, change func(*http.Request) (leaves bool)) {
+	t := s.t
 	t.Helper()
-	conn, err := (&net.Dialer{Timeout: patience}).DialContext(t.Context(), "tcp", address)
+	conn, err := (&net.Dialer{Timeout: patience}).DialContext(t.Context(), "tcp", s.address)
 	must(t, err)
 	defer drop(conn)
 	transport := &http.Transport{Protocols: &http.Protocols{}, DialContext: func(context.Context, string, string) (net.Conn, error) { return conn, nil }}
 	transport.Protocols.SetUnencryptedHTTP2(true)
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+address+path, http.NoBody)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+s.address+path, http.NoBody)
 	must(t, err)
 	if change != nil {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		req = req.WithContext(ctx)
-		if stop := change(req); stop != nil {
-			time.AfterFunc(300*time.Millisecond, cancel)
+		if forget(s.begun); change(req) {
+			go func() {
+				defer cancel()
+				s.waitBegun(ctx, t)
+			}()
 		}
 	}
 	resp, err := transport.RoundTrip(req)
@@ -262,7 +272,7 @@ func second(t *testing.T, address, path string, status int, change func(*http.Re
 		return
 	}
 	defer drop(resp.Body)
-	_, _ = io.Copy(io.Discard, resp.Body)
+	s.read(resp.Body)
 	if status != 0 && resp.StatusCode != status {
 		t.Errorf("%s: status %d, want %d", path, resp.StatusCode, status)
 	}

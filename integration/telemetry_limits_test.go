@@ -38,7 +38,7 @@ func TestAccessLogStuck(t *testing.T) {
 	g := startGate(t, env, fmt.Sprintf("admin { address = %q }\nedge {\n  access_log {\n    path = %q\n    format = \"json\"\n  }\n}\n",
 		m.admin, m.log), map[string]string{"one": plainApp(t, env, "one")})
 	waitStatus(t, g.url("/one"), http.StatusOK)
-	before := m.read(t, "serai_requests_total", "code")
+	before := m.settled(t, "serai_requests_total", "code")
 	// Each line is longer than its request, and together they are longer than what may wait.
 	const workers, each = 4, 5000
 	var working sync.WaitGroup

@@ -95,9 +95,9 @@ func (m *measured) loads(t *testing.T, all map[string][2]string) map[string]*har
 // testRequests makes loads of all kinds while all processes are being scraped.
 func (m *measured) testRequests(t *testing.T) {
 	route := append([]string{"route"}, callers()...)
-	before := map[*meter]map[string]float64{m.edgeM: m.edgeM.read(t, "serai_requests_total", route...)}
+	before := map[*meter]map[string]float64{m.edgeM: m.edgeM.settled(t, "serai_requests_total", route...)}
 	for _, one := range []*meter{m.webM, m.apiM, m.guestM} {
-		before[one] = one.read(t, "serai_requests_total", callers()...)
+		before[one] = one.settled(t, "serai_requests_total", callers()...)
 	}
 	scraping, stop := context.WithCancel(t.Context())
 	var scrapers sync.WaitGroup
@@ -150,8 +150,8 @@ func (m *measured) testRequests(t *testing.T) {
 func (m *measured) testConnections(t *testing.T) {
 	const total, active = "serai_connections_total", "serai_connections_active"
 	path := []string{"direction", "source", "destination"}
-	webBefore, dbBefore := m.webM.read(t, total, callers()...), m.dbM.read(t, total, callers()...)
-	bytesBefore := m.dbM.read(t, "serai_connection_received_bytes_total", path...)
+	webBefore, dbBefore := m.webM.settled(t, total, callers()...), m.dbM.settled(t, total, callers()...)
+	bytesBefore := m.dbM.settled(t, "serai_connection_received_bytes_total", path...)
 	const many = 7
 	var open []*mirror
 	for range many {
@@ -199,7 +199,7 @@ func (m *measured) testTimes(t *testing.T) {
 
 // testAbort leaves while the service takes its time.
 func (m *measured) testAbort(t *testing.T) {
-	edgeBefore, apiBefore := m.edgeM.read(t, "serai_requests_total", callers()...), m.apiM.read(t, "serai_requests_total", callers()...)
+	edgeBefore, apiBefore := m.edgeM.settled(t, "serai_requests_total", callers()...), m.apiM.settled(t, "serai_requests_total", callers()...)
 	const many = 3
 	for range many {
 		hits := m.api.app.hits.Load()
@@ -262,7 +262,7 @@ func (m *measured) testProcess(t *testing.T) {
 // testUpstreamGone kills the sidecar of api: the edge answers itself.
 func (m *measured) testUpstreamGone(t *testing.T) {
 	must(t, m.api.sidecar.Kill())
-	before := m.edgeM.read(t, "serai_requests_total", "destination", "consumer", "code")
+	before := m.edgeM.settled(t, "serai_requests_total", "destination", "consumer", "code")
 	loads := m.loads(t, map[string][2]string{"acme": {acmeKey, "/api/"}, "beta": {betaKey, "/api/"}})
 	pause(t, time.Second)
 	want := map[string]float64{}
@@ -276,7 +276,7 @@ func (m *measured) testUpstreamGone(t *testing.T) {
 	}
 	m.edgeM.wants(t, "serai_requests_total", before, want, "destination", "consumer", "code")
 	// refused connections, and once Consul has noticed, no instance
-	flags := m.edgeM.read(t, "serai_requests_total", "destination", "code", "flag")
+	flags := m.edgeM.settled(t, "serai_requests_total", "destination", "code", "flag")
 	t.Logf("flags: %v", flags)
 	for flag := range flags {
 		if strings.HasPrefix(flag, "api 503 ") && flag != "api 503 UF" && flag != "api 503 UH" && flag != "api 503 UC" {

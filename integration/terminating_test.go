@@ -35,8 +35,7 @@ type external struct {
 func outsider(t *testing.T, name string, p int, ca *signingCA, mutual bool, names ...string) *external {
 	t.Helper()
 	e := &external{name: name, port: p, asked: map[string]bool{}, clients: map[string]bool{}}
-	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", local(p))
-	must(t, err)
+	listener := listenAt(t, p)
 	server := &http.Server{
 		ReadHeaderTimeout: patience,
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -4,8 +4,10 @@ import (
 	"bufio"
 	"bytes"
 	"cmp"
+	"context"
 	"crypto/tls"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -195,20 +197,24 @@ func request(line string, fields ...string) string {
 	return line + " HTTP/1.1\r\n" + host + strings.Join(append(fields, ""), "\r\n") + "\r\n"
 }
 
-// sameStats compares counters.
+// sameStats waits until both have counted the same: what a client has seen the end of is counted a moment later.
 func (w *twin) sameStats(t *testing.T, names ...string) {
 	t.Helper()
-	all := map[string]map[string]string{}
-	for kind, twin := range w.kinds {
-		all[kind] = map[string]string{}
-		for line := range strings.Lines(get(t, "http://"+local(twin.admin)+"/stats").body) {
-			name, value, _ := strings.Cut(strings.TrimSpace(line), ": ")
-			all[kind][name] = value
+	eventually(t, "counters that are the same", func(context.Context) error {
+		all := map[string]map[string]string{}
+		for kind, twin := range w.kinds {
+			all[kind] = map[string]string{}
+			for line := range strings.Lines(get(t, "http://"+local(twin.admin)+"/stats").body) {
+				name, value, _ := strings.Cut(strings.TrimSpace(line), ": ")
+				all[kind][name] = value
+			}
 		}
-	}
-	for _, name := range names {
-		if ours, theirs := all["serai"][name], all["envoy"][name]; ours != theirs || theirs == "" {
-			t.Errorf("%s: we count %q, Envoy %q", name, ours, theirs)
+		var errs []error
+		for _, name := range names {
+			if ours, theirs := all["serai"][name], all["envoy"][name]; ours != theirs || theirs == "" {
+				errs = append(errs, fmt.Errorf("%s: we count %q, Envoy %q", name, ours, theirs))
+			}
 		}
-	}
+		return errors.Join(errs...)
+	})
 }

@@ -1,6 +1,7 @@
 package integration_test
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -113,52 +114,65 @@ func TestUpstreamOperatorsAsEnvoy(t *testing.T) {
 		}
 		return clusters, listeners
 	})
-	read := map[string][]map[string]any{}
 	for i, kind := range kinds() {
 		twin := twins[kind]
 		for _, name := range names {
 			for range 2 {
-				exchangeRaw(t, twin.ports[0], "GET /"+name+" HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n", false)
+				exchangeRaw(t, twin.ports[0], "GET /"+name+" HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
 			}
 		}
-		files := map[string]int{"http": 2 * len(names)}
 		for j, name := range []string{"raw", "plain", "refused"} {
-			exchangeRaw(t, twin.ports[1+j], "GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n", false)
-			files["tcp"+name] = 1
+			exchangeRaw(t, twin.ports[1+j], "GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+			waitLines(t, paths[i]+"tcp"+name, 1)
 		}
-		ids := map[any]bool{}
-		for _, name := range []string{"http", "tcpraw", "tcpplain", "tcprefused"} {
-			waitLines(t, paths[i]+name, files[name])
-			text, err := os.ReadFile(paths[i] + name)
-			must(t, err)
-			var last map[string]any
-			for line := range strings.Lines(string(text)) {
-				var fields map[string]any
-				must(t, json.Unmarshal([]byte(line), &fields))
-				last = fields
-				if id := fields["UPSTREAM_CONNECTION_ID"]; id != 0.0 {
-					fields["UPSTREAM_CONNECTION_ID"] = "first" // or one that was seen before
-					if ids[id] {
-						fields["UPSTREAM_CONNECTION_ID"] = "again"
-					}
-					ids[id] = true
-				}
-				if name == "http" {
-					read[kind] = append(read[kind], fields)
-				}
-			}
-			if name != "http" { // staticTwins itself has looked whether listeners are there: the last one is ours
-				read[kind] = append(read[kind], last)
-			}
-		}
+		waitLines(t, paths[i]+"http", 2*len(names))
 	}
+	read := map[string][]map[string]any{}
+	eventually(t, "the same lines", func(context.Context) error { // our own may yet be to come
+		for i, kind := range kinds() {
+			read[kind] = upstreamLines(t, paths[i])
+		}
+		if diff := cmp.Diff(read["envoy"], read["serai"]); diff != "" {
+			return fmt.Errorf("-envoy +serai:\n%s", diff)
+		}
+		return nil
+	})
 	for _, fields := range append(read["envoy"], read["serai"]...) {
 		if s, ok := fields["UPSTREAM_PEER_CERT"].(string); ok && !regexp.MustCompile("^-----BEGIN%20CERTIFICATE-----%0A").MatchString(s) {
 			t.Errorf("a certificate %q", s)
 		}
 	}
-	if diff := cmp.Diff(read["envoy"], read["serai"]); diff != "" {
-		t.Errorf("-envoy +serai:\n%s", diff)
-	}
 	t.Logf("%v", read["envoy"])
+}
+
+// upstreamLines are the lines about requests, and the last one of each log about connections: staticTwins itself has looked
+// whether listeners are there.
+func upstreamLines(t *testing.T, path string) []map[string]any {
+	t.Helper()
+	var all []map[string]any
+	ids := map[any]bool{}
+	for _, name := range []string{"http", "tcpraw", "tcpplain", "tcprefused"} {
+		text, err := os.ReadFile(path + name)
+		must(t, err)
+		var last map[string]any
+		for line := range strings.Lines(string(text)) {
+			var fields map[string]any
+			must(t, json.Unmarshal([]byte(line), &fields))
+			last = fields
+			if id := fields["UPSTREAM_CONNECTION_ID"]; id != 0.0 {
+				fields["UPSTREAM_CONNECTION_ID"] = "first" // or one that was seen before
+				if ids[id] {
+					fields["UPSTREAM_CONNECTION_ID"] = "again"
+				}
+				ids[id] = true
+			}
+			if name == "http" {
+				all = append(all, fields)
+			}
+		}
+		if name != "http" {
+			all = append(all, last)
+		}
+	}
+	return all
 }

@@ -259,6 +259,17 @@ func listenAt(t *testing.T, port int) net.Listener {
 	return listener
 }
 
+// packetsAt is listenAt by UDP.
+func packetsAt(t *testing.T, port int) net.PacketConn {
+	t.Helper()
+	var packets net.PacketConn
+	eventually(t, "UDP port "+strconv.Itoa(port), func(ctx context.Context) (err error) {
+		packets, err = (&net.ListenConfig{}).ListenPacket(ctx, "udp", local(port))
+		return err
+	})
+	return packets
+}
+
 func must(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {

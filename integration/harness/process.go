@@ -15,6 +15,9 @@ import (
 	"time"
 )
 
+// logTime bounds the wait for what a process has to write.
+const logTime = 2 * time.Minute
+
 // marker is the variable in the environment of all that a harness starts. It names the folder of the Env.
 const marker = "SERAI_HARNESS"
 
@@ -173,8 +176,10 @@ func (p *Process) Log() string {
 // LogPath is the file that it writes to.
 func (p *Process) LogPath() string { return p.log }
 
-// WaitLog waits until the process has written the text.
+// WaitLog waits until the process has written the text, for two minutes at most.
 func (p *Process) WaitLog(ctx context.Context, text string) error {
+	ctx, cancel := bounded(ctx, logTime)
+	defer cancel()
 	return Until(ctx, fmt.Sprintf("%q in the log of %s", text, p.Name), func(context.Context) error {
 		gone := p.gone()
 		if strings.Contains(p.Log(), text) {
