@@ -179,19 +179,7 @@ func TestAccessLogsAsEnvoy(t *testing.T) {
 	clusters := []json.RawMessage{clusterAt("none", ""), clusterAt("refused", "127.0.0.1:1")}
 	progress := newProgress()
 	for name, serve := range logUpstreams(progress) {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		must(t, err)
-		t.Cleanup(func() { drop(l) })
-		go func() {
-			for {
-				conn, err := l.Accept()
-				if err != nil {
-					return
-				}
-				go func() { serve(conn); drop(conn) }()
-			}
-		}()
-		cluster := clusterAt(name, l.Addr().String())
+		cluster := clusterAt(name, accepting(t, serve).String())
 		if name == "ok" {
 			cluster = json.RawMessage(strings.Replace(string(cluster), `"type"`, `"alt_stat_name":"ok_called_so","type"`, 1))
 		}

@@ -89,33 +89,20 @@ func (p *patient) serveHTTP(t *testing.T, name string) net.Addr {
 // serveTCP answers a line with what it is told to say.
 func (p *patient) serveTCP(t *testing.T) net.Addr {
 	t.Helper()
-	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	must(t, err)
-	t.Cleanup(func() { drop(listener) })
-	go func() {
+	return accepting(t, func(conn net.Conn) {
+		in := bufio.NewReader(conn)
 		for {
-			conn, err := listener.Accept()
-			if err != nil {
+			if line, err := in.ReadString('\n'); err != nil || line != "ping\n" {
 				return
 			}
-			go func() {
-				defer conn.Close()
-				in := bufio.NewReader(conn)
-				for {
-					if line, err := in.ReadString('\n'); err != nil || line != "ping\n" {
-						return
-					}
-					p.mu.Lock()
-					says := p.says
-					p.mu.Unlock()
-					if _, err := conn.Write([]byte(says)); err != nil {
-						return
-					}
-				}
-			}()
+			p.mu.Lock()
+			says := p.says
+			p.mu.Unlock()
+			if _, err := conn.Write([]byte(says)); err != nil {
+				return
+			}
 		}
-	}()
-	return listener.Addr()
+	})
 }
 
 func serveGRPCHealth(t *testing.T) (*health.Server, net.Addr) {

@@ -66,27 +66,45 @@ func startApp(t *testing.T, name string, port int, protocol string, upstreams ma
 		go func() { _ = server.Serve(listener) }()
 		return a
 	}
-	t.Cleanup(func() { drop(listener) })
-	go a.accept(listener)
+	serveEach(t, listener, func(conn net.Conn) {
+		a.hits.Add(1)
+		hash := sha256.New()
+		if _, err := io.Copy(io.MultiWriter(conn, hash), conn); err == nil {
+			_, _ = fmt.Fprintf(conn, "%x", hash.Sum(nil))
+		}
+	})
 	return a
 }
 
-func (a *app) accept(listener net.Listener) {
-	for {
-		conn, err := listener.Accept()
-		if err != nil {
-			return
-		}
-		go func() {
-			defer conn.Close()
-			a.hits.Add(1)
-			hash := sha256.New()
-			if _, err := io.Copy(io.MultiWriter(conn, hash), conn); err == nil {
-				_, _ = fmt.Fprintf(conn, "%x", hash.Sum(nil))
+// serveEach serves each connection of a listener until the test ends, and closes it.
+func serveEach(t *testing.T, listener net.Listener, serve func(net.Conn)) {
+	t.Helper()
+	t.Cleanup(func() { drop(listener) })
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
 			}
-		}()
-	}
+			go func() {
+				defer drop(conn)
+				serve(conn)
+			}()
+		}
+	}()
 }
+
+// accepting is the address of a listener whose connections are served so.
+func accepting(t *testing.T, serve func(net.Conn)) net.Addr {
+	t.Helper()
+	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	must(t, err)
+	serveEach(t, listener, serve)
+	return listener.Addr()
+}
+
+// giveBack sends back all that comes.
+func giveBack(conn net.Conn) { _, _ = io.Copy(conn, conn) }
 
 func (a *app) handler() http.Handler {
 	mux := http.NewServeMux()

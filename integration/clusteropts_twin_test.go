@@ -132,9 +132,8 @@ func TestCloseUnhealthyAsEnvoy(t *testing.T) {
 		for i, name := range names {
 			app, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 			must(t, err)
-			t.Cleanup(func() { drop(app) })
 			listeners[ports[i]] = app
-			go echoAll(app)
+			serveEach(t, app, giveBack)
 			options := `"outlierDetection":{"consecutive5xx":2,"maxEjectionPercent":100,"interval":"600s"}`
 			if name == "close" {
 				options += `,"closeConnectionsOnHostHealthFailure":true`
@@ -169,16 +168,5 @@ func TestCloseUnhealthyAsEnvoy(t *testing.T) {
 				t.Errorf("%s keeps the connection to a host that is ejected: %v", kind, err)
 			}
 		}
-	}
-}
-
-// echoAll gives back what comes on each connection.
-func echoAll(l net.Listener) {
-	for {
-		conn, err := l.Accept()
-		if err != nil {
-			return
-		}
-		go func() { _, _ = io.Copy(conn, conn); conn.Close() }()
 	}
 }

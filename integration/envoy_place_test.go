@@ -138,25 +138,15 @@ func forwardUnix(t *testing.T, path, to string) {
 	t.Helper()
 	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "unix", path)
 	must(t, err)
-	t.Cleanup(func() { drop(listener) })
-	go func() {
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer drop(conn)
-				up, err := net.Dial("tcp", to)
-				if err != nil {
-					return
-				}
-				defer drop(up)
-				go func() { _, _ = io.Copy(up, conn) }()
-				_, _ = io.Copy(conn, up)
-			}()
+	serveEach(t, listener, func(conn net.Conn) {
+		up, err := net.Dial("tcp", to)
+		if err != nil {
+			return
 		}
-	}()
+		defer drop(up)
+		go func() { _, _ = io.Copy(up, conn) }()
+		_, _ = io.Copy(conn, up)
+	})
 }
 
 // TestTrap25VersionOfExtensions: an extension with a constraint on Envoy's version makes Consul look at ours, and end the

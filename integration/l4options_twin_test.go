@@ -40,11 +40,8 @@ func TestL4OptionsAsEnvoy(t *testing.T) {
 		port, err := env.Port()
 		must(t, err)
 		apps[ports[0]] = port
-		echo, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-		must(t, err)
-		t.Cleanup(func() { drop(echo) })
-		go echoAll(echo)
-		clusters = append(clusters, clusterOf("later", "", endpointAt(&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: port}, "")), clusterOf("echo", "", endpointAt(echo.Addr(), "")))
+		echo := accepting(t, giveBack)
+		clusters = append(clusters, clusterOf("later", "", endpointAt(&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: port}, "")), clusterOf("echo", "", endpointAt(echo, "")))
 		const all, deny = `{"policies":{"p":{"permissions":[{"any":true}],"principals":[{"any":true}]}}}`, `{"action":"DENY","policies":{"p":{"permissions":[{"any":true}],"principals":[{"any":true}]}}}`
 		return clusters, []json.RawMessage{
 			tcpListener("later", ports[0], "later", `"maxConnectAttempts":16,"backoffOptions":{"baseInterval":"1s","maxInterval":"1s"},"maxDownstreamConnectionDuration":"600s","maxDownstreamConnectionDurationJitterPercentage":{"value":50}`),
@@ -73,9 +70,7 @@ func TestL4OptionsAsEnvoy(t *testing.T) {
 			}
 			return nil
 		})
-		app := listenAt(t, apps[twin.ports[0]])
-		t.Cleanup(func() { drop(app) })
-		go echoAll(app)
+		serveEach(t, listenAt(t, apps[twin.ports[0]]), giveBack)
 		must(t, m.conn.SetDeadline(time.Now().Add(patience)))
 		if line, err := m.reader.ReadString('\n'); line != "hello\n" {
 			t.Errorf("%s: %q, %v", kind, line, err)

@@ -21,40 +21,24 @@ import (
 )
 
 // upgrader answers a head with 200, or with 101 if it asks for another protocol, and then all bytes with themselves.
-func upgrader(t *testing.T) net.Listener {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	t.Cleanup(func() { drop(l) })
-	go func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer drop(conn)
-				b := make([]byte, 4096)
-				for {
-					n, err := conn.Read(b)
-					if err != nil {
-						return
-					}
-					answer := string(b[:n])
-					switch {
-					case strings.Contains(answer, "upgrade: websocket"):
-						answer = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n"
-					case strings.HasPrefix(answer, "GET "):
-						answer = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
-					}
-					if _, err := io.WriteString(conn, answer); err != nil {
-						return
-					}
-				}
-			}()
+func upgrader(conn net.Conn) {
+	b := make([]byte, 4096)
+	for {
+		n, err := conn.Read(b)
+		if err != nil {
+			return
 		}
-	}()
-	return l
+		answer := string(b[:n])
+		switch {
+		case strings.Contains(answer, "upgrade: websocket"):
+			answer = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n"
+		case strings.HasPrefix(answer, "GET "):
+			answer = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
+		}
+		if _, err := io.WriteString(conn, answer); err != nil {
+			return
+		}
+	}
 }
 
 // metadataFilters are filters of access logs by dynamic metadata, by what they stand for.
@@ -78,7 +62,7 @@ func metadataFilters() map[string]string {
 func TestLogMomentsAsEnvoy(t *testing.T) {
 	t.Parallel()
 	env := harness.ForTest(t)
-	clusters := []json.RawMessage{clusterAt("echo", upgrader(t).Addr().String()), clusterAt("refused", "127.0.0.1:1")}
+	clusters := []json.RawMessage{clusterAt("echo", accepting(t, upgrader).String()), clusterAt("refused", "127.0.0.1:1")}
 	const line = "%ACCESS_LOG_TYPE% %REQ(:PATH)% %RESPONSE_CODE% %RESPONSE_FLAGS% %BYTES_RECEIVED% %BYTES_SENT% %UPSTREAM_CLUSTER% %UPSTREAM_HOST% %ROUTE_NAME%\n"
 	var paths []string
 	twins := staticTwins(t, env, 5, func(ports []int) (_, listeners []json.RawMessage) {

@@ -3,6 +3,7 @@ package integration_test
 import (
 	"context"
 	"fmt"
+	"net"
 	"regexp"
 	"strconv"
 	"strings"
@@ -51,19 +52,8 @@ func TestQuietHouse(t *testing.T) {
 // countConnections counts the connections to a port.
 func countConnections(t *testing.T, port int) *atomic.Int64 {
 	t.Helper()
-	listener := listenAt(t, port)
-	t.Cleanup(func() { drop(listener) })
 	var n atomic.Int64
-	go func() {
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			n.Add(1)
-			drop(conn)
-		}
-	}()
+	serveEach(t, listenAt(t, port), func(net.Conn) { n.Add(1) })
 	return &n
 }
 

@@ -21,7 +21,7 @@ import (
 func TestSchemeAsEnvoy(t *testing.T) {
 	t.Parallel()
 	env := harness.ForTest(t)
-	app := schemeApp(t)
+	app := accepting(t, tellScheme).String()
 	kinds := []string{
 		"", `"use_remote_address":true,`, `"use_remote_address":true,"xff_num_trusted_hops":1,`,
 		`"scheme_header_transformation":{"scheme_to_overwrite":"https"},`, `"scheme_header_transformation":{"match_upstream":true},`,
@@ -73,26 +73,8 @@ func TestSchemeAsEnvoy(t *testing.T) {
 	}
 }
 
-// schemeApp is an application of HTTP/2 that answers with the :scheme of each request.
-func schemeApp(t *testing.T) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	t.Cleanup(func() { listener.Close() })
-	go func() {
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			go tellScheme(conn)
-		}
-	}()
-	return listener.Addr().String()
-}
-
+// tellScheme is an application of HTTP/2 that answers with the :scheme of each request.
 func tellScheme(conn net.Conn) {
-	defer conn.Close()
 	if _, err := io.ReadFull(conn, make([]byte, len(http2.ClientPreface))); err != nil {
 		return
 	}

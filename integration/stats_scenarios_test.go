@@ -117,52 +117,32 @@ func countedUpstreams(t *testing.T, ca *signingCA, p *progress) map[string]strin
 	t.Cleanup(secret.Close)
 	port, err := harness.ForTest(t).Port()
 	must(t, err)
+	at := func(serve func(net.Conn)) string { return accepting(t, serve).String() }
 	return map[string]string{
 		"http1": first.Listener.Addr().String(), "http2": second.Listener.Addr().String(), "tls": secret.Listener.Addr().String(), "nobody": local(port),
-		"silent": accepting(t, func(conn net.Conn) {
+		"silent": at(func(conn net.Conn) {
 			announce(p.begun)
 			_, _ = io.Copy(io.Discard, conn)
 		}),
-		"eof": accepting(t, func(conn net.Conn) {
+		"eof": at(func(conn net.Conn) {
 			if _, err := http.ReadRequest(bufio.NewReader(conn)); err == nil {
 				_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\n\r\nhello")
 			}
 		}),
-		"garbage": accepting(t, func(conn net.Conn) {
+		"garbage": at(func(conn net.Conn) {
 			if _, err := http.ReadRequest(bufio.NewReader(conn)); err == nil {
 				_, _ = io.WriteString(conn, "garbage\r\n\r\n")
 			}
 		}),
-		"hasty": accepting(t, func(conn net.Conn) {
+		"hasty": at(func(conn net.Conn) {
 			if _, err := http.ReadRequest(bufio.NewReader(conn)); err == nil {
 				_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
 				_, _ = io.Copy(io.Discard, conn)
 			}
 		}),
-		"greets": accepting(t, func(conn net.Conn) { _, _ = io.WriteString(conn, "hello") }),
-		"echo":   accepting(t, func(conn net.Conn) { _, _ = io.Copy(conn, conn) }),
+		"greets": at(func(conn net.Conn) { _, _ = io.WriteString(conn, "hello") }),
+		"echo":   at(giveBack),
 	}
-}
-
-// accepting serves connections, and closes each.
-func accepting(t *testing.T, serve func(conn net.Conn)) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	t.Cleanup(func() { drop(listener) })
-	go func() {
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer drop(conn)
-				serve(conn)
-			}()
-		}
-	}()
-	return listener.Addr().String()
 }
 
 // countedScenarios are what happens.

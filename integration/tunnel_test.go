@@ -18,30 +18,18 @@ import (
 func TestTunnel(t *testing.T) {
 	t.Parallel()
 	env := harness.ForTest(t)
-	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", local(0))
-	must(t, err)
-	t.Cleanup(func() { drop(listener) })
-	go func() {
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer drop(conn)
-				_, _ = io.Copy(conn, conn)
-				_, _ = io.WriteString(conn, "bye")
-			}()
-		}
-	}()
+	address := accepting(t, func(conn net.Conn) {
+		giveBack(conn)
+		_, _ = io.WriteString(conn, "bye")
+	})
 	g := startGate(t, env, "", map[string]string{"one": plainApp(t, env, "one")})
 	waitStatus(t, g.url("/one"), http.StatusOK)
 	if got := connectBy(t, g, "db.example:5432", acmeKey, ""); !strings.HasPrefix(got, "HTTP/1.1 405 ") {
 		t.Errorf("without such a route: %q", got)
 	}
 	api := fmt.Sprintf("  api \"db\" {\n    hosts = [\"db.example\"]\n    authenticate \"api_key\" {}\n    route \"tunnel\" {\n      connect = true\n"+
-		"      upstream {\n        addresses = [%q]\n      }\n    }\n  }\n}\n", listener.Addr())
-	config := g.config(map[string]string{"one": fmt.Sprintf("addresses = [%q]", listener.Addr())})
+		"      upstream {\n        addresses = [%q]\n      }\n    }\n  }\n}\n", address)
+	config := g.config(map[string]string{"one": fmt.Sprintf("addresses = [%q]", address)})
 	g.reload(t, strings.TrimSuffix(config, "}\n")+api)
 	eventually(t, "a tunnel", func(context.Context) error {
 		got := connectBy(t, g, "db.example:5432", acmeKey, "hello")

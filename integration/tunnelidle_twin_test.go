@@ -24,7 +24,7 @@ func TestTunnelIdleAsEnvoy(t *testing.T) {
 				"http_filters":[{"name":"router","typed_config":{"@type":%q}}],"route_config":{"name":"rc","virtual_hosts":[{"name":"v","domains":["*"],
 				"routes":[{"match":{"prefix":"/"},"route":{"cluster":"echo"%s}}]}]}}}`, hcmType, more, routerAny, route)}
 		}
-		return []json.RawMessage{clusterAt("echo", upgrader(t).Addr().String())}, []json.RawMessage{
+		return []json.RawMessage{clusterAt("echo", accepting(t, upgrader).String())}, []json.RawMessage{
 			boundListener("chain", ports[0], nil, hcm(`"stream_idle_timeout":"0.5s",`, ""), "{}"),
 			boundListener("route", ports[1], nil, hcm("", `,"idle_timeout":"0.5s"`), "{}"),
 		}
