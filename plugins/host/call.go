@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -32,8 +33,15 @@ func (i *Instance) call(ctx context.Context, body int, do func(context.Context, 
 		w.counts.canceled.Add(1)
 		return fmt.Errorf("plugin %q: %w", w.config.Name, context.Cause(ctx))
 	}
+	// A plugin that heeds the deadline answers that it failed, and its answer may be read before our own timer is heard.
+	if deadline, _ := limited.Deadline(); errors.Is(err, ErrFailed) && !time.Now().Before(deadline) {
+		err = w.late()
+	}
 	return w.count(err)
 }
+
+// late is the error of a call that has not been answered in time.
+func (w *worker) late() error { return fmt.Errorf("%w: timeout is %v", ErrTimeout, w.config.timeout()) }
 
 // inPlace takes a place for do; limited has the deadline.
 func (i *Instance) inPlace(limited context.Context, do func(context.Context, *session) error) error {
@@ -82,7 +90,7 @@ func (w *worker) judge(ctx context.Context, s *session, err error) error {
 	case !s.isUp(), code == codes.Unavailable:
 		return ErrUnavailable
 	case code == codes.DeadlineExceeded, errors.Is(ctx.Err(), context.DeadlineExceeded):
-		return fmt.Errorf("%w: timeout is %v", ErrTimeout, w.config.timeout())
+		return w.late()
 	case ctx.Err() != nil:
 		return ctx.Err()
 	}
