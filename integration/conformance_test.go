@@ -95,7 +95,7 @@ func h2spec(t *testing.T, env *harness.Env, port int, args ...string) {
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	file := filepath.Join(t.TempDir(), "h2spec.xml")
-	args = append([]string{"--strict", "--host", "127.0.0.1", "--port", strconv.Itoa(port), "--junit-report", file}, args...)
+	args = append([]string{"--strict", "--timeout", "10", "--host", "127.0.0.1", "--port", strconv.Itoa(port), "--junit-report", file}, args...)
 	out, err := exec.CommandContext(ctx, path, args...).CombinedOutput()
 	text, readErr := os.ReadFile(file)
 	if readErr != nil {

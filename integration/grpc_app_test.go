@@ -262,7 +262,7 @@ func testHang(t *testing.T, conn *grpc.ClientConn, a *app, deadline bool) {
 	before := a.cancelled.Load()
 	limit, want := patience, codes.Canceled
 	if deadline {
-		limit, want = time.Second, codes.DeadlineExceeded
+		limit, want = 3*time.Second, codes.DeadlineExceeded
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()

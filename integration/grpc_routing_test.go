@@ -30,7 +30,7 @@ func TestGRPCRoutingAsEnvoy(t *testing.T) {
 	w.write(t,
 		&consulapi.ServiceRouterConfigEntry{Kind: consulapi.ServiceRouter, Name: "echo", Routes: []consulapi.ServiceRoute{
 			route(match{PathExact: grpcCount, Methods: []string{"POST"}}, consulapi.ServiceRouteDestination{Service: "other"}),
-			route(match{PathExact: grpcHang}, consulapi.ServiceRouteDestination{RequestTimeout: 500 * time.Millisecond}),
+			route(match{PathExact: grpcHang}, consulapi.ServiceRouteDestination{RequestTimeout: 3 * time.Second}),
 			route(asked, consulapi.ServiceRouteDestination{Service: "other", RequestHeaders: &consulapi.HTTPHeaderModifiers{Set: map[string]string{"x-serai-consumer": "the route"}}}),
 			route(shy, consulapi.ServiceRouteDestination{NumRetries: 4, RetryOn: []string{"unavailable"}}),
 		}},
