@@ -95,7 +95,8 @@ func (s *stream) checkTime(now, next time.Time) time.Time {
 }
 
 // keepAlive sends a PING if the other side was silent for too long, and gives up
-// if it does not answer. The lock is held.
+// if it does not answer. While it takes a write slowly, the PING may still be behind
+// that, whose own deadline holds. The lock is held.
 func (l *link) keepAlive(now time.Time) {
 	interval, patience := l.bounds.PingInterval, l.bounds.PingTimeout
 	if interval <= 0 || len(l.streams) == 0 && !l.pingIdle {
@@ -105,6 +106,9 @@ func (l *link) keepAlive(now time.Time) {
 	case l.pinged.IsZero() && now.Sub(l.lastRead) >= interval:
 		l.pinged = now
 		l.out = appendPing(l.out, 0, [8]byte{'a', 'l', 'i', 'v', 'e', '?'})
+	case !l.pinged.IsZero() && patience > 0 && now.Sub(l.pinged) >= patience && l.flushing:
+		l.remind(now.Add(time.Second))
+		return
 	case !l.pinged.IsZero() && patience > 0 && now.Sub(l.pinged) >= patience:
 		l.late(latePong)
 		l.kill()

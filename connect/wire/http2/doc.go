@@ -26,7 +26,8 @@
 // that is unknown, repeated, missing or out of place, a body of another length than
 // it says) ends its stream with PROTOCOL_ERROR; the connection lives. What breaks the
 // state of the connection ends it with GOAWAY. Bounds hold for heads, fields,
-// CONTINUATION, streams, resets (whoever sends them), and frames that move nothing.
+// CONTINUATION, streams, resets of the other side's streams (whoever sends them), and
+// frames that move nothing.
 // Memory for bodies is bounded by the windows, which open only as bodies are read.
 // Priorities are read and ignored.
 //

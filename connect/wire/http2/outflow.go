@@ -18,6 +18,8 @@ const (
 	// maxRounds is how often a goroutine writes what others add meanwhile, before
 	// it leaves that to one of its own.
 	maxRounds = 4
+	// slowly is how long a write takes that waits for the other side.
+	slowly = time.Second
 )
 
 // outflow is what a link has to write. Those who have something to say append it
@@ -83,12 +85,16 @@ func (l *link) flush(rounds int) {
 		parting := l.parting
 		l.mu.Unlock()
 
+		began := time.Now()
 		if !parting {
-			l.armWrite()
+			l.armWrite(began)
 		}
 		_, err := l.nc.Write(b)
 
 		l.mu.Lock()
+		if !l.pinged.IsZero() && time.Since(began) > slowly {
+			l.pinged = time.Now() // it could not be answered before
+		}
 		if cap(b) <= 2*maxQueued {
 			l.spare = b
 		}
@@ -109,12 +115,11 @@ func (l *link) flush(rounds int) {
 }
 
 // armWrite sets the write deadline, if the one that is set will not do.
-func (l *link) armWrite() {
+func (l *link) armWrite(now time.Time) {
 	d := l.bounds.WriteTimeout
 	if d <= 0 {
 		return
 	}
-	now := time.Now()
 	if until := l.deadline; until.Sub(now) < d {
 		l.deadline = now.Add(d + d/8)
 		l.nc.SetWriteDeadline(l.deadline) //nolint:errcheck // the write tells

@@ -255,6 +255,46 @@ func TestPing(t *testing.T) {
 	})
 }
 
+// TestSlowDownload reads a response so slowly that a PING is long behind it.
+func TestSlowDownload(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const size = 600 << 10
+		ours, theirs := net.Pipe()
+		s := serai.NewServer(serai.Config{}, func() wire.Service {
+			return wire.ServiceFunc(func(*wire.Exchange, *wire.Request) (*wire.Response, error) {
+				return &wire.Response{Status: 200, ContentLength: size, Body: wire.NewBytes(make([]byte, size))}, nil
+			})
+		}, slog.New(slog.DiscardHandler))
+		go s.Serve(theirs, &wire.Peer{}, nil)
+		r := newRaw(t, slowConn{ours})
+		ours.SetDeadline(time.Time{})
+		io.WriteString(ours, http2.ClientPreface)
+		r.fr.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 20})
+		r.fr.WriteWindowUpdate(0, 1<<20)
+		r.get(1)
+		for said := listenTo(r); ; {
+			event := <-said
+			if strings.HasSuffix(event, "end") {
+				break
+			}
+			if !strings.HasPrefix(event, "DATA") && !strings.HasPrefix(event, "HEADERS") {
+				t.Errorf("said %s", event)
+				break
+			}
+		}
+		ours.Close()
+	})
+}
+
+// slowConn gives 5,000 bytes a second.
+type slowConn struct{ net.Conn }
+
+func (c slowConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p[:min(len(p), 5000)])
+	time.Sleep(time.Duration(n) * time.Second / 5000)
+	return n, err
+}
+
 // TestDrain ends connections in the three steps of a drain.
 func TestDrain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
