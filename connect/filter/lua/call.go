@@ -40,7 +40,7 @@ func (r *run) luaCall(l *lua.LState) int {
 		l.RaiseError("%s", wire.ErrTooLarge.Error())
 	}
 	req := call.Request{Body: []byte(body), Timeout: timeout, MaxBody: maxBody}
-	for _, f := range tableFields(l.CheckTable(3)) {
+	for _, f := range tableFields(l, l.CheckTable(3)) {
 		switch f.Name {
 		case ":path":
 			req.Path = strings.Clone(f.Value)

@@ -1,7 +1,6 @@
 package lua
 
 import (
-	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
@@ -9,14 +8,12 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
-	"reflect"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	lua "github.com/yuin/gopher-lua"
-	"github.com/yuin/gopher-lua/parse"
 
 	"github.com/serai-net/serai/connect/call"
 	"github.com/serai-net/serai/connect/mesh"
@@ -89,14 +86,7 @@ func New(c *mesh.Lua, place Place) (*Filter, error) {
 	if len(code) > maxScript {
 		return nil, fmt.Errorf("lua: a script of more than %d bytes", maxScript)
 	}
-	chunk, err := parse.Parse(bytes.NewReader([]byte(code)), "script")
-	if err != nil {
-		return nil, fmt.Errorf("lua: %w", err)
-	}
-	if nested(reflect.ValueOf(chunk), 0) {
-		return nil, fmt.Errorf("lua: %w", errNested)
-	}
-	proto, err := lua.Compile(chunk, "script")
+	proto, err := compile(code, "script")
 	if err != nil {
 		return nil, fmt.Errorf("lua: %w", err)
 	}
@@ -133,7 +123,8 @@ func read(path string) (string, error) {
 }
 
 // Layer is the filter in a chain. pin, if not nil, chooses the route of a request
-// before the script changes it; else it is chosen afterwards, whoever has chosen before.
+// before the script changes it; else it is chosen anew after a change, whoever has chosen
+// before.
 func (f *Filter) Layer(pin func(x *wire.Exchange, req *wire.Request) (routed bool)) wire.Layer {
 	return func(next wire.Service) wire.Service {
 		return wire.ServiceFunc(func(x *wire.Exchange, req *wire.Request) (*wire.Response, error) {
@@ -141,10 +132,7 @@ func (f *Filter) Layer(pin func(x *wire.Exchange, req *wire.Request) (routed boo
 				if pin != nil {
 					pin(x, req)
 				}
-				resp, err := f.request(x, req)
-				if pin == nil {
-					x.Pinned = nil
-				}
+				resp, err := f.request(x, req, pin != nil)
 				switch {
 				case resp != nil && f.onResponse: // which sees its own answers too
 					return f.Encode(x, req, resp)
@@ -168,15 +156,13 @@ func (f *Filter) Layer(pin func(x *wire.Exchange, req *wire.Request) (routed boo
 func (f *Filter) Encodes() bool { return f.onResponse }
 
 // request runs envoy_on_request. It returns a response if the script answers itself.
-func (f *Filter) request(x *wire.Exchange, req *wire.Request) (*wire.Response, error) {
+// keep says that the route stays that of the head as it came.
+func (f *Filter) request(x *wire.Exchange, req *wire.Request, keep bool) (*wire.Response, error) {
 	r, err := f.begin(x, req, nil)
-	if errors.Is(err, errBusy) {
+	if err != nil {
 		return nil, err
 	}
-	if err != nil {
-		f.lament(err)
-		return nil, nil //nolint:nilnil // the request goes on
-	}
+	r.keep = keep
 	r.do(r.vm.onRequest)
 	switch {
 	case r.answer != nil:
@@ -190,15 +176,11 @@ func (f *Filter) request(x *wire.Exchange, req *wire.Request) (*wire.Response, e
 // Encode runs envoy_on_response.
 func (f *Filter) Encode(x *wire.Exchange, req *wire.Request, resp *wire.Response) (*wire.Response, error) {
 	r, err := f.begin(x, req, resp)
-	if errors.Is(err, errBusy) {
+	if err != nil {
 		if resp.Body != nil {
 			resp.Body.Close()
 		}
 		return nil, err
-	}
-	if err != nil {
-		f.lament(err)
-		return resp, nil
 	}
 	r.do(r.vm.onResponse)
 	if r.fault != nil {
@@ -214,6 +196,9 @@ func (f *Filter) Encode(x *wire.Exchange, req *wire.Request, resp *wire.Response
 // request. All are counted.
 const tellEvery = time.Second
 
+// maxTold is how much is logged of an error, in bytes: there may be a body in it.
+const maxTold = 4 << 10
+
 // lament counts and logs an error of a script.
 func (f *Filter) lament(err error) {
 	f.failed.Add(1)
@@ -226,6 +211,9 @@ func (f *Filter) lament(err error) {
 		text = errTooLong.Error()
 	} else if e, ok := errors.AsType[*lua.ApiError](err); ok {
 		text = e.Object.String() // without the stack, which tells nothing of a script
+	}
+	if len(text) > maxTold {
+		text = text[:maxTold] + "..."
 	}
 	f.place.Log.Error("script error", "err", text)
 }
@@ -262,6 +250,7 @@ func (f *Filter) take() (*vm, error) {
 
 // give gives a VM back.
 func (f *Filter) give(vm *vm) {
+	vm.sweep()
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.used--

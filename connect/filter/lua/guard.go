@@ -2,6 +2,7 @@ package lua
 
 import (
 	"context"
+	"fmt"
 	"runtime/metrics"
 	"sync"
 	"time"
@@ -22,20 +23,23 @@ const (
 // guard ends a script that has run for too long or that takes too much memory.
 type guard struct {
 	cancel context.CancelFunc
+	budget time.Duration
 	growth uint64
 
 	mu sync.Mutex // guards:
 	// left of the budget, and since when it is used; zero while the script waits.
-	left    time.Duration
-	since   time.Time
-	heap    uint64 // at the first look
-	timer   *time.Timer
-	ended   bool
-	expired bool
+	left  time.Duration
+	since time.Time
+	// heap is what there was at the first look, and what others have taken while the
+	// script waited; paused what there was when it began to, if there had been a look.
+	heap, paused uint64
+	timer        *time.Timer
+	ended        bool
+	expired      bool
 }
 
 func newGuard(budget time.Duration, growth uint64, cancel context.CancelFunc) *guard {
-	g := &guard{cancel: cancel, growth: growth, left: budget, since: time.Now()}
+	g := &guard{cancel: cancel, budget: budget, growth: growth, left: budget, since: time.Now()}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.timer = time.AfterFunc(lookAfter, g.look)
@@ -78,7 +82,17 @@ func (g *guard) pause() {
 		g.left -= time.Since(g.since)
 		g.since = time.Time{}
 	}
+	if g.heap > 0 {
+		g.paused = heap()
+	}
 	g.timer.Stop()
+}
+
+// renew begins anew, for what a client sends next. The script waits.
+func (g *guard) renew() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.left, g.heap = g.budget, 0
 }
 
 func (g *guard) resume() {
@@ -86,6 +100,9 @@ func (g *guard) resume() {
 	defer g.mu.Unlock()
 	if g.ended {
 		return
+	}
+	if g.heap > 0 {
+		g.heap += max(g.paused, heap()) - g.paused
 	}
 	g.since = time.Now()
 	g.timer.Reset(min(lookAfter, max(0, g.left)))
@@ -103,7 +120,7 @@ func (g *guard) explain(err error) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.expired && err != nil {
-		return tooLong(err)
+		return fmt.Errorf("%w: %w", errTooLong, err)
 	}
 	return err
 }

@@ -56,9 +56,9 @@ func (v *vm) define() {
 		"base64Escape": on(func(r *run, l *lua.LState) int {
 			text := l.CheckString(2)
 			if len(text) > maxString {
-				l.RaiseError("resulting string too large")
+				tooLarge(l)
 			}
-			r.vm.made.take(l, base64.StdEncoding.EncodedLen(len(text)))
+			take(l, base64.StdEncoding.EncodedLen(len(text)))
 			l.Push(lua.LString(base64.StdEncoding.EncodeToString([]byte(text))))
 			return 1
 		}),
@@ -170,7 +170,9 @@ func (r *run) chunkAtOnce(l *lua.LState) int {
 func (r *run) luaTrailers(l *lua.LState) int {
 	var trailer *wire.Header
 	switch c, ok := r.source().(*chunks); {
-	case ok: // it has ended, or the script would wait
+	case ok && c.run == r:
+		for r.next(l) != nil { // as one that is not looked at
+		}
 		trailer = c.source.Trailer()
 	default:
 		r.readBody(l)
@@ -193,7 +195,7 @@ func (r *run) luaRespond(l *lua.LState) int {
 	}
 	body, status := l.OptString(3, ""), 0
 	var fields wire.Header
-	for _, f := range tableFields(l.CheckTable(2)) {
+	for _, f := range tableFields(l, l.CheckTable(2)) {
 		switch f.Name {
 		case ":status":
 			if n, err := strconv.Atoi(f.Value); err == nil && n >= http.StatusOK && n < 600 {
@@ -224,18 +226,22 @@ func (r *run) luaRespond(l *lua.LState) int {
 	return 1
 }
 
-// tableFields are the fields of a table whose values are strings or lists of them.
-func tableFields(table *lua.LTable) []wire.Field {
+// tableFields are the fields of a table whose values are strings or lists of them. They
+// are counted as what the script makes.
+func tableFields(l *lua.LState, table *lua.LTable) []wire.Field {
 	var out []wire.Field
+	add := func(name string, value lua.LValue) {
+		text := strings.Trim(lua.LVAsString(value), " \t")
+		take(l, len(text))
+		out = append(out, wire.Field{Name: name, Value: text})
+	}
 	table.ForEach(func(key, value lua.LValue) {
 		name := strings.ToLower(lua.LVAsString(key))
 		if list, ok := value.(*lua.LTable); ok {
-			list.ForEach(func(_, v lua.LValue) {
-				out = append(out, wire.Field{Name: name, Value: strings.Trim(lua.LVAsString(v), " \t")})
-			})
+			list.ForEach(func(_, v lua.LValue) { add(name, v) })
 			return
 		}
-		out = append(out, wire.Field{Name: name, Value: strings.Trim(lua.LVAsString(value), " \t")})
+		add(name, value)
 	})
 	return out
 }

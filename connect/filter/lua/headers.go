@@ -82,6 +82,9 @@ func (f *fields) do(l *lua.LState, c change) int {
 	if f.run.streaming && !f.trailer {
 		l.RaiseError("header map can no longer be modified")
 	}
+	if f.run.resp == nil && !f.trailer && !f.run.keep {
+		f.run.x.Pinned = nil // the route is chosen anew
+	}
 	name := strings.Clone(strings.ToLower(l.CheckString(2)))
 	if c == remove {
 		if !strings.HasPrefix(name, ":") && name != "host" {
@@ -128,6 +131,9 @@ func (f *fields) walk(l *lua.LState) int {
 	f.walking++
 	ended := false
 	l.Push(l.NewFunction(func(l *lua.LState) int {
+		if f.run.over || f.run.streaming && !f.trailer { // the fields belong to others
+			l.RaiseError("object used outside of proper scope")
+		}
 		if next == len(all) {
 			if !ended {
 				ended = true
@@ -216,7 +222,7 @@ func defineBuffer(v *vm) {
 			if data := b.bytes(); from < 0 || n < 0 || from > len(data) || n > len(data)-from {
 				l.RaiseError("index/length must be >= 0 and (index + length) must be <= buffer size")
 			} else {
-				v.made.take(l, n)
+				take(l, n)
 				l.Push(lua.LString(data[from : from+n]))
 			}
 			return 1

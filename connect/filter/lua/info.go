@@ -102,7 +102,7 @@ func (v *vm) defineMetadata() {
 		"set": func(l *lua.LState, self any) int {
 			r, _ := self.(*run)
 			namespace, key := strings.Clone(l.CheckString(2)), strings.Clone(l.CheckString(3))
-			value, err := fromLua(l.Get(4), 0, new(int))
+			value, err := fromLua(l, l.Get(4), 0, new(int))
 			if err != nil {
 				l.RaiseError("%s", err.Error())
 			}
@@ -140,8 +140,9 @@ func toLua(l *lua.LState, value any) lua.LValue {
 // maxDepth bounds tables in tables, which may hold themselves.
 const maxDepth = 16
 
-// fromLua is a value of a script as one of metadata. count is of all values so far.
-func fromLua(value lua.LValue, depth int, count *int) (any, error) {
+// fromLua is a value of a script as one of metadata. count is of all values so far; their
+// strings are counted as what the script makes.
+func fromLua(l *lua.LState, value lua.LValue, depth int, count *int) (any, error) {
 	if depth > maxDepth {
 		return nil, fmt.Errorf("tables are nested more than %d deep", maxDepth)
 	}
@@ -150,6 +151,7 @@ func fromLua(value lua.LValue, depth int, count *int) (any, error) {
 	}
 	switch v := value.(type) {
 	case lua.LString:
+		take(l, len(v))
 		return strings.Clone(string(v)), nil
 	case lua.LNumber:
 		return float64(v), nil
@@ -158,17 +160,17 @@ func fromLua(value lua.LValue, depth int, count *int) (any, error) {
 	case *lua.LNilType:
 		return nil, nil //nolint:nilnil // a value as others
 	case *lua.LTable:
-		return tableOf(v, depth, count)
+		return tableOf(l, v, depth, count)
 	}
 	return nil, fmt.Errorf("unexpected type %q in dynamicMetadata", value.Type().String())
 }
 
-func tableOf(t *lua.LTable, depth int, count *int) (any, error) {
+func tableOf(l *lua.LState, t *lua.LTable, depth int, count *int) (any, error) {
 	var failed error
 	if n := t.Len(); n > 0 {
 		list := make([]any, 0, min(n, maxValues))
 		for i := 1; i <= n; i++ {
-			item, err := fromLua(t.RawGetInt(i), depth+1, count)
+			item, err := fromLua(l, t.RawGetInt(i), depth+1, count)
 			if err != nil {
 				return nil, err
 			}
@@ -181,7 +183,7 @@ func tableOf(t *lua.LTable, depth int, count *int) (any, error) {
 		if failed != nil {
 			return
 		}
-		item, err := fromLua(value, depth+1, count)
+		item, err := fromLua(l, value, depth+1, count)
 		if err != nil {
 			failed = err
 			return

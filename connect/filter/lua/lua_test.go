@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net/netip"
+	"runtime/debug"
 	"strings"
 	"testing"
 	"time"
@@ -206,6 +207,17 @@ func TestAPI(t *testing.T) {
 		{"key", `local ok, err = h:verifySignature("md5", h:importPublicKey("x", 1):get(), "s", 1, "d", 1) out = tostring(ok) .. err`, "falsemd5 is not supported."},
 		{"bad key", `local ok, err = h:verifySignature("sha256", h:importPublicKey("x", 1), "s", 1, "d", 1) out = tostring(ok)`, "false"},
 		{"proper", `out = tostring(pcall(function() keep = h:headers() end))`, "true"},
+		{"letters are bytes", `local s = "aZ\195\164\226\132\170\255" out = tostring(s:upper() == "AZ\195\164\226\132\170\255") .. tostring(s:lower() == "az\195\164\226\132\170\255")`, "truetrue"},
+		{"numbers", `for _, s in ipairs({"010", " 1e3 ", "99999999999999999999", "0x10", "1_0", "", "x", "1 2", ".5", "-0x1"}) do out = out .. tostring(tonumber(s)) .. " " end`, "10 1000 1e+20 16 nil nil nil nil 0.5 -1"},
+		{"numbers of a base", `out = tostring(tonumber("ff", 16)) .. tostring(tonumber("-0xFF", 16)) .. tostring(tonumber("12", 2)) .. tostring(tonumber("z", 36)) .. tostring(tonumber({})) .. tostring(pcall(tonumber, "1", 99))`, "255-255nil35nilfalse"},
+		{"joins", `local function last(s, t) t = s .. t .. 1 return t end local function first(s) s = s .. "x" return s end
+			local function all(...) return ... .. "|" end local function either(s) s = s and s .. "!" or "?" return s end
+			local a, b = "p" .. "q", "r"
+			out = last("a", "b") .. first("c") .. all("d", "e") .. either("f") .. a .. b .. #{"x" .. "y"} .. ("g" .. "h"):upper()
+			out = out .. "1" .. "2" .. "3" .. "4" .. "5" .. "6" .. "7" .. "8" .. "9"`, "ab1cxd|f!pqr1GH123456789"},
+		{"joins by metamethods", `local m = {} m.__concat = function(x, y) local function text(v) return getmetatable(v) == m and v.s or "<" .. v .. ">" end return setmetatable({s = text(x) .. text(y)}, m) end
+			local t = setmetatable({s = "t"}, m) out = ("a" .. "b" .. t .. "c" .. "d").s .. (t .. t).s`, "<a><b>t<cd>tt"},
+		{"joins what is none", `local ok, err = pcall(function() return "a" .. {} end) out = err`, "script:1: cannot perform concat operation between string and table"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -298,8 +310,10 @@ func TestChunks(t *testing.T) {
 	}
 }
 
-// An error lets the request pass as it is then, and is told.
+// An error lets the request pass as it is then, and is told. One that only a bound of ours
+// has made does not: clients must not get past a script by it.
 func TestErrors(t *testing.T) { // not parallel: the heap is everybody's
+	refused := map[string]bool{"for ever": true, "for ever, caught": true, "memory": true, "tables": true, "rep": true, "recursion": true}
 	tests := []struct{ name, script, log string }{
 		{"error", `h:headers():add("before", "1") error("oh no")`, "oh no"},
 		{"nil", `h:headers():add("before", "1") local x = nil x.y = 1`, "attempt to index"},
@@ -310,7 +324,8 @@ func TestErrors(t *testing.T) { // not parallel: the heap is everybody's
 		{"walking", `h:headers():add("before", "1") for k in pairs(h:headers()) do h:headers():add("x", "1") end`, "while iterating"},
 		{"for ever", `h:headers():add("before", "1") while true do end`, "too long"},
 		{"for ever, caught", `h:headers():add("before", "1") while true do pcall(function() while true do end end) end`, "too long"},
-		{"memory", `h:headers():add("before", "1") local s = string.rep("x", 1e6) while true do s = s .. s end`, "too much memory"},
+		{"memory", `h:headers():add("before", "1") local s = string.rep("x", 1e6) while true do s = s .. s end`, "too large"},
+		{"tables", `h:headers():add("before", "1") local t = {} while true do t = {t, {}, {}, {}} end`, "too much memory"},
 		{"rep", `h:headers():add("before", "1") string.rep("x", 1e9)`, "too large"},
 		{"recursion", `h:headers():add("before", "1") local function f() return 1 + f() end f()`, "stack overflow"},
 		{"yield", `h:headers():add("before", "1") coroutine.yield()`, "yield"},
@@ -320,6 +335,7 @@ func TestErrors(t *testing.T) { // not parallel: the heap is everybody's
 		{"cycle", `h:headers():add("before", "1") local t = {} t.t = t h:streamInfo():dynamicMetadata():set("a", "b", t)`, "nested"},
 		{"bytes", `h:headers():add("before", "1") h:body(true):getBytes(0, 1)`, "buffer size"},
 		{"self", `h:headers():add("before", "1") h.headers(1)`, "handle expected"},
+		{"walk", `h:headers():add("before", "1") kept = kept or pairs(h:headers()) if again then kept() end again = true`, ""},
 		{"outside", `h:headers():add("before", "1") kept = kept or h:headers() if again then kept:get("a") end again = true`, ""},
 	}
 	for _, tt := range tests {
@@ -328,11 +344,19 @@ func TestErrors(t *testing.T) { // not parallel: the heap is everybody's
 			if tt.log == "too long" {
 				rigFor = hurried
 			}
+			if tt.name == "tables" { // how much there may be is found out when a script is compiled
+				defer debug.SetMemoryLimit(debug.SetMemoryLimit(64 << 20))
+			}
 			r := rigFor(t, `function envoy_on_request(h) `+tt.script+` end`)
-			if got := r.serve(t, request()); got.Status != 200 || !strings.HasSuffix(r.header, "before=1") {
+			switch got := r.serve(t, request()); {
+			case refused[tt.name]:
+				if got.Status != 503 || r.passed {
+					t.Errorf("%+v, passed: %t", got, r.passed)
+				}
+			case got.Status != 200 || !strings.HasSuffix(r.header, "before=1"):
 				t.Errorf("%+v, passed with %s", got, r.header)
 			}
-			if tt.name == "outside" {
+			if tt.log == "" {
 				r.serve(t, request())
 				tt.log = "outside of proper scope"
 			}

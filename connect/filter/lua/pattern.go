@@ -366,7 +366,7 @@ func (m *matcher) value(i, s, end int) lua.LValue {
 		if i > 0 {
 			m.l.RaiseError("invalid capture index")
 		}
-		return lua.LString(m.src[s:end])
+		return piece(m.src[s:end])
 	}
 	switch c := m.captures[i]; c.length {
 	case position:
@@ -375,7 +375,7 @@ func (m *matcher) value(i, s, end int) lua.LValue {
 		m.l.RaiseError("unfinished capture")
 		return lua.LNil
 	default:
-		return lua.LString(m.src[c.from : c.from+c.length])
+		return piece(m.src[c.from : c.from+c.length])
 	}
 }
 

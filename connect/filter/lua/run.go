@@ -34,6 +34,13 @@ type run struct {
 	// the script is resumed by whoever reads the body.
 	streaming bool
 	over      bool
+	// keep says that a change of the head chooses no other route.
+	keep bool
+	// ended says that the last chunk has come. seen is how large the heap was when the
+	// meter was last filled up, 0 if never; held is what of its growth may be the script's.
+	ended bool
+	seen  uint64
+	held  int64
 	// killed says that no chunk will come any more. The script's goroutine sends to
 	// parked when it waits, takes a chunk from feed, and closes done at its end.
 	killed       bool
@@ -41,18 +48,23 @@ type run struct {
 	feed         chan *buffer
 }
 
-// begin takes a VM for a run.
+// begin takes a VM for a run. If there is none the exchange must not go on: it would pass
+// without its script.
 func (f *Filter) begin(x *wire.Exchange, req *wire.Request, resp *wire.Response) (*run, error) {
 	f.runs.Add(1)
 	v, err := f.take()
-	if err != nil {
+	switch {
+	case errors.Is(err, errBusy):
 		return nil, err
+	case err != nil:
+		f.lament(err)
+		return nil, refusal(err)
 	}
 	r := &run{f: f, vm: v, x: x, req: req, resp: resp}
 	ctx, cancel := context.WithCancel(context.Background())
 	r.cancel = cancel
 	v.state.SetContext(ctx)
-	v.made.left = maxMade
+	v.made = meter{left: maxMade}
 	r.guard = newGuard(f.place.Budget, f.growth, cancel)
 	return r, nil
 }
@@ -88,6 +100,9 @@ func (r *run) call(fn *lua.LFunction) {
 	err := r.vm.state.CallByParam(lua.P{Fn: fn, Protect: true}, r.handle())
 	if err = r.guard.explain(err); err != nil && r.answer == nil && r.fault == nil && !r.killed {
 		r.f.lament(err)
+		if r.ours(err) {
+			r.fault = refusal(err)
+		}
 	}
 	r.over = true
 	r.guard.stop()
@@ -95,19 +110,44 @@ func (r *run) call(fn *lua.LFunction) {
 	r.f.give(r.vm)
 }
 
-// next waits for a chunk, on the goroutine of the script; nil at the end.
+// next waits for a chunk, on the goroutine of the script; nil at the end. For each the
+// script has its time anew, since a body may have any length.
 func (r *run) next(l *lua.LState) *buffer {
+	if r.ended {
+		return nil
+	}
 	if r.killed { // and there is nobody who would go on with us
 		l.RaiseError("the body has broken off")
 	}
 	r.guard.pause()
 	r.parked <- struct{}{}
 	b := <-r.feed
+	r.guard.renew()
 	r.guard.resume()
 	if r.killed {
 		l.RaiseError("the body has broken off")
 	}
+	r.ended = b == nil
+	r.refill(l)
 	return b
+}
+
+// refill lets the script make as much again for the next chunks, unless it seems to keep
+// what it has made of those before: the heap grows, and does not shrink again.
+func (r *run) refill(l *lua.LState) {
+	m := &r.vm.made
+	if m.left > maxMade/2 {
+		return
+	}
+	now := heap()
+	if r.seen > 0 {
+		r.held = max(0, r.held+min(int64(now)-int64(r.seen), int64(maxMade-m.left))) //nolint:gosec // no heap is so large
+	}
+	if r.seen = now; uint64(r.held) > r.f.growth { //nolint:gosec // it is not negative
+		m.hit = true
+		l.RaiseError("%s", errTooLong.Error())
+	}
+	m.left = maxMade
 }
 
 // give lets the script go on with a chunk, nil at the end.
@@ -226,14 +266,19 @@ type chunks struct {
 }
 
 func (c *chunks) Read(p []byte) (int, error) {
-	n, err := c.source.Read(p)
 	r := c.run
+	if r.over && r.fault != nil {
+		return 0, r.fault
+	}
+	n, err := c.source.Read(p)
 	if n > 0 && !r.over {
 		b := &buffer{data: p[:n], fixed: true}
 		r.give(b)
 		b.data = nil // whoever keeps it has nothing of what comes next
 	}
 	switch {
+	case r.over && r.fault != nil: // the rest must not pass without its script
+		return 0, r.fault
 	case err == nil || r.over:
 	case errors.Is(err, io.EOF):
 		r.give(nil)

@@ -8,30 +8,31 @@ import (
 
 // bounded puts functions in the place of those of gopher-lua that may run for ever,
 // or take all memory, between two instructions of a script, where nobody can end them.
-// What they make is counted by m.
-func bounded(l *lua.LState, m *meter) {
+// What they make is counted.
+func bounded(l *lua.LState) {
 	if table, ok := l.GetGlobal(lua.StringLibName).(*lua.LTable); ok {
 		table.RawSetString("dump", lua.LNil)
 		table.RawSetString("gfind", lua.LNil)
 		for name, f := range map[string]lua.LGFunction{
 			"find": strFind, "match": strMatch, "gmatch": strGmatch,
-			"rep": m.counts(rep), "gsub": m.counts(strGsub), "format": m.counts(strFormat(table.RawGetString("format"))),
+			"rep": counts(rep), "gsub": counts(strGsub), "format": counts(strFormat(table.RawGetString("format"))),
+			"upper": counts(caseOf('a', 'z')), "lower": counts(caseOf('A', 'Z')), "sub": sub(table.RawGetString("sub")),
 		} {
 			table.RawSetString(name, l.NewFunction(f))
 		}
-		for _, name := range []string{"upper", "lower", "reverse", "char"} {
+		for _, name := range []string{"reverse", "char"} {
 			inner := table.RawGetString(name)
-			table.RawSetString(name, l.NewFunction(m.counts(func(l *lua.LState) int { return pass(l, inner) })))
+			table.RawSetString(name, l.NewFunction(counts(func(l *lua.LState) int { return pass(l, inner) })))
 		}
 	}
 	if table, ok := l.GetGlobal(lua.OsLibName).(*lua.LTable); ok {
 		table.RawSetString("date", l.NewFunction(date(table.RawGetString("date"))))
 	}
-	inner := l.GetGlobal("loadstring")
-	l.SetGlobal("loadstring", l.NewFunction(loadString(inner)))
-	l.SetGlobal("load", l.NewFunction(load(inner)))
+	l.SetGlobal("loadstring", l.NewFunction(loadString))
+	l.SetGlobal("load", l.NewFunction(load))
+	l.SetGlobal("tonumber", l.NewFunction(toNumber))
 	if table, ok := l.GetGlobal(lua.TabLibName).(*lua.LTable); ok {
-		table.RawSetString("concat", l.NewFunction(m.counts(concat)))
+		table.RawSetString("concat", l.NewFunction(counts(concat)))
 	}
 }
 
@@ -43,10 +44,49 @@ func rep(l *lua.LState) int {
 		return 1
 	}
 	if n > maxString/len(s) {
-		l.RaiseError("resulting string too large")
+		tooLarge(l)
 	}
 	l.Push(lua.LString(strings.Repeat(s, n)))
 	return 1
+}
+
+// caseOf is string.upper or string.lower, which change ASCII's letters from first to last
+// and no other bytes, as in Lua's own locale: text need not be UTF-8.
+func caseOf(first, last byte) lua.LGFunction {
+	return func(l *lua.LState) int {
+		text := []byte(l.CheckString(1))
+		for i, c := range text {
+			if first <= c && c <= last {
+				text[i] = c ^ ' '
+			}
+		}
+		l.Push(lua.LString(text))
+		return 1
+	}
+}
+
+// maxPiece is how long a part of a string may be to be a copy of its own, in bytes: who
+// keeps it does not keep the whole then, as a rule all of a body.
+const maxPiece = 16 << 10
+
+// piece is a part of a string.
+func piece(s string) lua.LString {
+	if len(s) <= maxPiece {
+		s = strings.Clone(s)
+	}
+	return lua.LString(s)
+}
+
+// sub is string.sub, whose pieces are pieces.
+func sub(inner lua.LValue) lua.LGFunction {
+	return func(l *lua.LState) int {
+		n := pass(l, inner)
+		if s, ok := l.Get(-1).(lua.LString); ok {
+			l.Push(piece(string(s)))
+			return 1
+		}
+		return n
+	}
 }
 
 // first is where a search in s begins, which is argument n.
@@ -165,7 +205,7 @@ func strGsub(l *lua.LState) int {
 			from++
 		}
 		if out.Len() > maxString {
-			l.RaiseError("resulting string too large")
+			tooLarge(l)
 		}
 		if from > len(s) || p == 1 {
 			break
@@ -222,7 +262,7 @@ func (m *matcher) expand(out *strings.Builder, text string, start, end int) {
 			out.WriteByte(c)
 		}
 		if out.Len() > maxString {
-			m.l.RaiseError("resulting string too large")
+			tooLarge(m.l)
 		}
 	}
 }
@@ -247,7 +287,7 @@ func strFormat(inner lua.LValue) lua.LGFunction {
 			room, rest = conversion(l, rest)
 			// A byte may be written as four.
 			if total += room + 4*len(lua.LVAsString(l.Get(arg))); total > maxString {
-				l.RaiseError("resulting string too large")
+				tooLarge(l)
 			}
 			arg++
 		}
@@ -291,7 +331,7 @@ func concat(l *lua.LState) int {
 		}
 		text := lua.LVAsString(value)
 		if out.Len()+len(text)+len(separator) > maxString {
-			l.RaiseError("resulting string too large")
+			tooLarge(l)
 		}
 		out.WriteString(text)
 		if i < to {

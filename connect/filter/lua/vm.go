@@ -2,8 +2,6 @@ package lua
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"strings"
 
 	lua "github.com/yuin/gopher-lua"
@@ -12,8 +10,6 @@ import (
 const (
 	registryFirst, registryStep, registryMost = 1 << 10, 1 << 10, 1 << 16
 	callStack                                 = 200
-	// maxString is the largest string that a function makes at once, in bytes.
-	maxString = 16 << 20
 )
 
 // vm is one state of the script.
@@ -22,6 +18,8 @@ type vm struct {
 	made                  meter
 	onRequest, onResponse *lua.LFunction
 	types                 map[string]*lua.LTable
+	// runs counts those since its tables were swept, which is done after sweepAt.
+	runs, sweepAt int
 }
 
 // newVM makes a state in which the script has run.
@@ -30,8 +28,9 @@ func (f *Filter) newVM() (*vm, error) {
 		SkipOpenLibs: true, CallStackSize: callStack, MinimizeStackMemory: true,
 		RegistrySize: registryFirst, RegistryGrowStep: registryStep, RegistryMaxSize: registryMost,
 	})
-	v := &vm{state: state, made: meter{maxMade}, types: map[string]*lua.LTable{}}
-	f.sandbox(state, &v.made)
+	v := &vm{state: state, made: meter{left: maxMade}, types: map[string]*lua.LTable{}, sweepAt: sweepEvery}
+	state.G.Registry.RawSetString(meterKey, &lua.LUserData{Value: &v.made})
+	f.sandbox(state)
 	if err := boundCoroutines(state); err != nil {
 		return nil, err
 	}
@@ -53,7 +52,7 @@ func (f *Filter) newVM() (*vm, error) {
 
 // sandbox opens what a script may have of Lua's libraries: nothing that reaches
 // out of it.
-func (f *Filter) sandbox(l *lua.LState, made *meter) {
+func (f *Filter) sandbox(l *lua.LState) {
 	for _, open := range []struct {
 		name string
 		f    lua.LGFunction
@@ -76,7 +75,9 @@ func (f *Filter) sandbox(l *lua.LState, made *meter) {
 	l.SetGlobal("print", l.NewFunction(func(l *lua.LState) int {
 		var words []string
 		for i := 1; i <= l.GetTop(); i++ {
-			words = append(words, l.ToStringMeta(l.Get(i)).String())
+			word := l.ToStringMeta(l.Get(i)).String()
+			take(l, len(word))
+			words = append(words, word)
 		}
 		f.place.Log.Info("script log", "text", strings.Join(words, "\t"))
 		return 0
@@ -94,7 +95,7 @@ func (f *Filter) sandbox(l *lua.LState, made *meter) {
 			os.RawSet(key, lua.LNil)
 		}
 	}
-	bounded(l, made)
+	bounded(l)
 	pairs := l.GetGlobal("pairs")
 	l.SetGlobal("pairs", l.NewFunction(func(l *lua.LState) int {
 		if walk := l.GetMetaField(l.Get(1), "__pairs"); walk != lua.LNil {
@@ -173,7 +174,3 @@ func ofExchange(kind string) bool {
 func (v *vm) wrap(kind string, run *run, value any) *lua.LUserData {
 	return &lua.LUserData{Value: &object{kind, run, value}, Env: v.state.Env, Metatable: v.types[kind]}
 }
-
-var errTooLong = errors.New("the script has run for too long, or taken too much memory")
-
-func tooLong(err error) error { return fmt.Errorf("%w: %w", errTooLong, err) }
