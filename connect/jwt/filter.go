@@ -52,7 +52,7 @@ type filter struct {
 	config    *mesh.JWT
 	providers map[string]*provider
 	rules     []requirement // nil for one that requires nothing
-	fields    bool          // tokens may become header fields
+	changes   bool          // tokens may become header fields, or be taken away
 	// counters
 	allowed, denied, preflight, hit, miss *stats.Counter
 	keys                                  counters
@@ -76,7 +76,7 @@ func Layer(config *mesh.JWT, deps Deps) (wire.Layer, error) {
 			return nil, fmt.Errorf("provider %q: %w", name, err)
 		}
 		f.providers[name] = p
-		f.fields = f.fields || p.PayloadHeader != "" || len(p.ClaimHeaders) > 0
+		f.changes = f.changes || p.PayloadHeader != "" || len(p.ClaimHeaders) > 0 || !p.Forward
 	}
 	if err := f.compileRules(); err != nil {
 		return nil, err
@@ -150,7 +150,7 @@ func (f *filter) check(x *wire.Exchange, req *wire.Request) error {
 		f.allowed.Add(1)
 		return nil
 	}
-	if f.fields && f.Pin != nil {
+	if f.changes && f.Pin != nil {
 		f.Pin(x, req)
 	}
 	realm := req.Scheme + "://" + req.Authority + shorten(req.Path)

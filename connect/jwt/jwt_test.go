@@ -203,8 +203,8 @@ func TestRequirementByName(t *testing.T) {
 	}
 }
 
-// The route is chosen before a token becomes a field, and anew afterwards only if the provider says so.
-func TestRouteIsChosenBeforeFieldsAreAdded(t *testing.T) {
+// The route is chosen before a token becomes a field or is taken away, and anew afterwards only if the provider says so.
+func TestRouteIsChosenBeforeTheHeadChanges(t *testing.T) {
 	t.Parallel()
 	s := newSigner(t)
 	token := s.token(t, map[string]any{"sub": "a", "group": "x"})
@@ -214,7 +214,8 @@ func TestRouteIsChosenBeforeFieldsAreAdded(t *testing.T) {
 		token bool
 		want  any // what is pinned at the end
 	}{
-		{"no field", mesh.JWTProvider{}, true, nil},
+		{"no field", mesh.JWTProvider{Forward: true}, true, nil},
+		{"no token any more", mesh.JWTProvider{}, true, "GET"},
 		{"a claim", mesh.JWTProvider{ClaimHeaders: []mesh.ClaimHeader{{Header: "x-group", Claim: "group"}}}, true, "GET"},
 		{"the payload", mesh.JWTProvider{PayloadHeader: "x-payload"}, true, "GET"},
 		{"a claim, cleared", mesh.JWTProvider{ClaimHeaders: []mesh.ClaimHeader{{Header: "x-group", Claim: "group"}}, ClearRoute: true}, true, nil},

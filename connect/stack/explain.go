@@ -119,6 +119,24 @@ type explaining struct {
 	router *router
 	place  *Place
 	by     string // whose turn it is to answer
+	found  matched
+}
+
+// matched is what the route table says of a head.
+type matched struct {
+	authority, path string
+	domains         []string
+	rules           []route.Verdict
+	rule            *route.Rule // nil if none matches
+}
+
+// match asks the route table. That is done in front of each filter, as long as none has
+// fixed the route: one that changes the head does not change it any more then.
+func (e *explaining) match(x *wire.Exchange, req *wire.Request) {
+	e.found = matched{authority: req.Authority, path: req.Path}
+	if t := e.router.table; t != nil {
+		e.found.domains, e.found.rules, e.found.rule = t.Explain(x, req)
+	}
 }
 
 // filters are those that can be asked without a consequence, each behind a layer that
@@ -155,6 +173,9 @@ func (e *explaining) filters(all []mesh.HTTPFilter) ([]filter, error) {
 func (e *explaining) told(name string, asked bool, policy *rbac.Policy, notes func(*wire.Exchange, *wire.Request) []string) wire.Layer {
 	return func(next wire.Service) wire.Service {
 		return wire.ServiceFunc(func(x *wire.Exchange, req *wire.Request) (*wire.Response, error) {
+			if x.Pinned == nil {
+				e.match(x, req)
+			}
 			v := FilterVerdict{Name: name, Verdict: "passes", Notes: notes(x, req)}
 			if !asked {
 				v.Verdict = "not asked"
@@ -175,13 +196,16 @@ func (e *explaining) told(name string, asked bool, policy *rbac.Policy, notes fu
 
 // route is the end of the chain.
 func (e *explaining) route(x *wire.Exchange, req *wire.Request) (*wire.Response, error) {
-	e.by, e.Authority, e.Path = "the route", req.Authority, req.Path
 	r := e.router
+	if x.Pinned == nil {
+		e.match(x, req)
+	}
+	e.by, e.Authority, e.Path = "the route", e.found.authority, e.found.path
 	if r.table == nil {
 		return r.Serve(x, req)
 	}
-	domains, rules, rule := r.table.Explain(x, req)
-	e.Domains, e.Rules = domains, rules
+	rule := e.found.rule
+	e.Domains, e.Rules = e.found.domains, e.found.rules
 	if e.Rules == nil {
 		e.Rules = []route.Verdict{}
 	}

@@ -67,7 +67,11 @@ func (p *Place) plainFilter(f *mesh.HTTPFilter) (filter, error) {
 		if err != nil {
 			return filter{}, err
 		}
-		return filterOf(tells), nil
+		made := filterOf(tells)
+		if tells.Removes() {
+			made.layer = pinned(p.router, made.layer)
+		}
+		return made, nil
 	case f.GRPCStats != nil:
 		return filter{layer: grpcstats.Layer(f.GRPCStats, p.clusters.Registry(), p.router.clusterOf)}, nil
 	case f.JWT != nil:
@@ -79,6 +83,18 @@ func (p *Place) plainFilter(f *mesh.HTTPFilter) (filter, error) {
 		return filter{layer: GRPCBridge(*f.GRPCBridge)}, nil
 	}
 	return p.extension(f)
+}
+
+// pinned chooses the route of a request before a filter changes its head, as Envoy does,
+// which has chosen before any filter.
+func pinned(r *router, layer wire.Layer) wire.Layer {
+	return func(next wire.Service) wire.Service {
+		inner := layer(next)
+		return wire.ServiceFunc(func(x *wire.Exchange, req *wire.Request) (*wire.Response, error) {
+			r.pin(x, req)
+			return inner.Serve(x, req)
+		})
+	}
 }
 
 // arrange makes layers of what stands in front of filters, and of them. An answer that

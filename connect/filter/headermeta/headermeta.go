@@ -4,6 +4,7 @@ package headermeta
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/serai-net/serai/connect/match"
 	"github.com/serai-net/serai/connect/mesh"
@@ -43,6 +44,11 @@ func (f *Filter) Layer(next wire.Service) wire.Service {
 		}
 		return f.Encode(x, req, resp)
 	})
+}
+
+// Removes tells whether fields of requests are removed.
+func (f *Filter) Removes() bool {
+	return slices.ContainsFunc(f.requests, func(r rule) bool { return r.remove && r.header != "" })
 }
 
 // Encodes tells whether responses matter to the filter.
