@@ -80,7 +80,8 @@ type Share struct {
 
 // Explain tells what the chain of h would do with req of the peer. It compiles what
 // HTTP compiles, by the same functions, and lets the request go through it; filters
-// that would call somebody are left out and said to be so. Tokens are verified by keys
+// that would call somebody are left out and said to be so, but for ext_authz if place
+// has it asked. Tokens are verified by keys
 // that are at hand, or were fetched for the chain that serves at place. It changes req,
 // and nothing else.
 func Explain(h *mesh.HTTP, routes map[string]*mesh.Route, clusters *upstream.Set, place Place, peer *wire.Peer, req *wire.Request) (*Explanation, error) {
@@ -149,7 +150,7 @@ func (e *explaining) filters(all []mesh.HTTPFilter) ([]filter, error) {
 		if f.Disabled {
 			name += " (disabled but where a route says otherwise)"
 		}
-		harmless := f.Refusal != "" || f.Intention != nil || f.Metadata != nil || f.JWT != nil
+		harmless := f.Refusal != "" || f.Intention != nil || f.Metadata != nil || f.JWT != nil || f.ExtAuthz != nil && e.place.Ask
 		var made filter
 		var policy *rbac.Policy
 		var err error

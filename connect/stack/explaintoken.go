@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/serai-net/serai/connect/filter/extauthz"
 	"github.com/serai-net/serai/connect/jwt"
 	"github.com/serai-net/serai/connect/mesh"
 	"github.com/serai-net/serai/connect/wire"
@@ -17,7 +18,7 @@ func (e *explaining) notes(f *mesh.HTTPFilter) func(*wire.Exchange, *wire.Reques
 	case f.JWT != nil:
 		return func(x *wire.Exchange, req *wire.Request) []string { return e.tokens(f.JWT, x, req) }
 	case f.ExtAuthz != nil:
-		note = "presumed to allow, and to change nothing: cluster " + f.ExtAuthz.Service.Cluster + " would be asked"
+		return func(x *wire.Exchange, req *wire.Request) []string { return e.question(f.ExtAuthz, x, req) }
 	case f.Lua != nil, f.Lambda != nil:
 		note = "presumed to pass, and to change nothing: it is not run"
 	}
@@ -27,6 +28,19 @@ func (e *explaining) notes(f *mesh.HTTPFilter) func(*wire.Exchange, *wire.Reques
 		}
 		return []string{note}
 	}
+}
+
+// question says who is asked, or would be, and what.
+func (e *explaining) question(c *mesh.ExtAuthz, x *wire.Exchange, req *wire.Request) []string {
+	note, sent := "presumed to allow, and to change nothing: cluster "+c.Service.Cluster+" would be asked", "it would be sent "
+	if e.place.Ask {
+		note, sent = "cluster "+c.Service.Cluster+" was asked", "it was sent "
+	}
+	text, err := extauthz.Question(c, e.place.authz(c, e.place.scope), x, req)
+	if err != nil {
+		return []string{note, err.Error()}
+	}
+	return []string{note, sent + text}
 }
 
 // tokens says of each provider what becomes of its token in req, if it was the only

@@ -103,6 +103,9 @@ func TestExplainTokens(t *testing.T) {
 		}
 		var all []string
 		for _, f := range e.Filters {
+			if f.Name == "extauthz" {
+				f.Notes = f.Notes[:1] // what it would be sent has a test of its own
+			}
 			all = append(all, strings.TrimSpace(f.Name+" "+f.Verdict+" "+strings.Join(f.Notes, "; ")))
 		}
 		return all

@@ -42,6 +42,8 @@ type Place struct {
 	Started func(x *wire.Exchange)
 	// Log is for what filters have to say; nil says nothing.
 	Log *slog.Logger
+	// Ask has who explains ask services of ext_authz; it is for [Explain] only.
+	Ask bool
 
 	// set by HTTPAt
 	router   *router

@@ -267,7 +267,7 @@ func (f *filter) ask(x *wire.Exchange, req *wire.Request, body shown) (*verdict,
 	x.Watch()
 	to := f.place.Find(f.Service.Cluster)
 	if f.http != nil {
-		return f.askHTTP(ctx, to, x, req, body)
+		return f.askHTTP(ctx, to, f.likeness(x, req, body))
 	}
 	return f.askGRPC(ctx, to, f.question(x, req, body))
 }

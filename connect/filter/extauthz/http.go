@@ -56,8 +56,22 @@ func compileHTTP(c *mesh.AuthzHTTP) (*httpService, error) {
 	return h, nil
 }
 
-// askHTTP asks a service of HTTP, by a request like the client's.
-func (f *filter) askHTTP(ctx context.Context, to wire.Service, x *wire.Exchange, req *wire.Request, body shown) (*verdict, error) {
+// askHTTP asks a service of HTTP.
+func (f *filter) askHTTP(ctx context.Context, to wire.Service, r call.Request) (*verdict, error) {
+	pause := f.http.PauseBase
+	for n := 0; ; n++ {
+		again := r
+		again.Header = r.Header.Clone()
+		v, err := f.http.once(ctx, to, again)
+		if err == nil || n >= f.http.Retries || !waits(ctx, rand.N(max(pause, 1))) {
+			return v, err
+		}
+		pause = min(2*pause, f.http.PauseMax)
+	}
+}
+
+// likeness is the client's request as a service of HTTP is shown it.
+func (f *filter) likeness(x *wire.Exchange, req *wire.Request, body shown) call.Request {
 	r := call.Request{Method: req.Method, Authority: req.Authority, Path: f.http.PathPrefix + req.Path, Body: body.data, Peer: x.Peer}
 	for name, value := range req.Header.All() {
 		if name != partialBody && (name == "authorization" || anyMatches(f.allowed, name)) && !anyMatches(f.disallowed, name) {
@@ -76,16 +90,7 @@ func (f *filter) askHTTP(ctx context.Context, to wire.Service, x *wire.Exchange,
 			r.Header.Set(h.Name, value)
 		}
 	}
-	pause := f.http.PauseBase
-	for n := 0; ; n++ {
-		again := r
-		again.Header = r.Header.Clone()
-		v, err := f.http.once(ctx, to, again)
-		if err == nil || n >= f.http.Retries || !waits(ctx, rand.N(max(pause, 1))) {
-			return v, err
-		}
-		pause = min(2*pause, f.http.PauseMax)
-	}
+	return r
 }
 
 // waits waits, and tells whether there is still time.

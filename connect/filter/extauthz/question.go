@@ -88,6 +88,9 @@ func (f *filter) connection(peer *wire.Peer) *authv3.AttributeContext {
 			a.TlsSession = &authv3.AttributeContext_TLSSession{Sni: peer.ServerName}
 		}
 	}
+	if peer.Certificate == nil && !peer.ID.IsZero() { // who explains has a name and no more
+		a.Source.Principal = peer.ID.String()
+	}
 	if f.PeerCertificate && peer.Certificate != nil {
 		a.Source.Certificate = urlPEM(peer.Certificate)
 	}

@@ -1,0 +1,65 @@
+package stack_test
+
+import (
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/serai-net/serai/connect/mesh"
+	"github.com/serai-net/serai/connect/spiffe"
+	"github.com/serai-net/serai/connect/stack"
+	"github.com/serai-net/serai/connect/wire"
+)
+
+// A service of ext_authz is asked only if that is wanted; else what it would be asked is said.
+func TestExplainAuthz(t *testing.T) {
+	t.Parallel()
+	var asked atomic.Int32
+	set := clusters(t, map[string]string{"opa": backend(t, func(w http.ResponseWriter, r *http.Request) {
+		asked.Add(1)
+		if r.URL.Path != "/check/ok" || r.Header.Get("X-User") != "me" {
+			w.WriteHeader(http.StatusForbidden)
+		}
+	})})
+	id, err := spiffe.Parse(identity)
+	if err != nil {
+		t.Fatal(err)
+	}
+	explain := func(service mesh.AuthzService, path string, ask bool) *stack.Explanation {
+		t.Helper()
+		service.Cluster, service.Timeout = "opa", time.Minute
+		h := &mesh.HTTP{Route: toward(nil), Filters: []mesh.HTTPFilter{{ExtAuthz: &mesh.ExtAuthz{
+			Service: service, Allowed: []mesh.StringMatch{{Exact: "x-user"}},
+		}}}}
+		e, err := stack.Explain(h, nil, set, stack.Place{Ask: ask}, &wire.Peer{ID: id}, request("GET", path, "x-user", "me", "x-other", "1"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return e
+	}
+	byHTTP := mesh.AuthzService{HTTP: &mesh.AuthzHTTP{PathPrefix: "/check"}}
+	e := explain(byHTTP, "/no", false)
+	notes := strings.Join(e.Filters[0].Notes, "\n")
+	if want := `it would be sent {"authority":"example.com","header":{"x-user":"me"},"method":"GET","path":"/check/no"}`; e.Filters[0].Verdict != "not asked" ||
+		!strings.Contains(notes, "would be asked") || !strings.HasSuffix(notes, want) || e.Forward == nil {
+		t.Errorf("got %+v", e)
+	}
+	if notes := strings.Join(explain(mesh.AuthzService{}, "/", false).Filters[0].Notes, "\n"); !strings.Contains(notes, `"principal":"`+identity) || !strings.Contains(notes, `"x-user":"me"`) {
+		t.Errorf("got %s", notes)
+	}
+	if n := asked.Load(); n != 0 {
+		t.Errorf("the service was asked %d times", n)
+	}
+	if e := explain(byHTTP, "/no", true); e.Filters[0].Verdict != "answers" || e.Answer == nil || e.Answer.Status != http.StatusForbidden ||
+		!strings.Contains(strings.Join(e.Filters[0].Notes, "\n"), "was asked") {
+		t.Errorf("got %+v", e)
+	}
+	if e := explain(byHTTP, "/ok", true); e.Filters[0].Verdict != "passes" || e.Forward == nil {
+		t.Errorf("got %+v", e)
+	}
+	if n := asked.Load(); n != 2 {
+		t.Errorf("the service was asked %d times", n)
+	}
+}
