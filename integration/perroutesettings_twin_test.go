@@ -26,7 +26,8 @@ func (contextJudge) Check(_ context.Context, req *authv3.CheckRequest) (*authv3.
 	for _, name := range slices.Sorted(maps.Keys(said.GetContextExtensions())) {
 		all = append(all, name+"="+said.GetContextExtensions()[name])
 	}
-	which := fmt.Sprintf("told %s body=%q %q", strings.Join(all, ","), said.GetRequest().GetHttp().GetBody(), said.GetRequest().GetHttp().GetRawBody())
+	// That it begins with a space where no context is told is nobody's trouble.
+	which := fmt.Sprintf("%s body=%q %q", strings.Join(all, ","), said.GetRequest().GetHttp().GetBody(), said.GetRequest().GetHttp().GetRawBody())
 	return &authv3.CheckResponse{HttpResponse: &authv3.CheckResponse_OkResponse{OkResponse: &authv3.OkHttpResponse{
 		Headers: []*corev3.HeaderValueOption{{Header: &corev3.HeaderValue{Key: "x-which", Value: which}}},
 	}}}, nil

@@ -63,7 +63,8 @@ func field(h *corev3.HeaderValueOption) wire.Field {
 	if raw := h.GetHeader().GetRawValue(); len(raw) > 0 {
 		value = string(raw)
 	}
-	return wire.Field{Name: strings.ToLower(h.GetHeader().GetKey()), Value: value}
+	// Space around a value is no part of it (RFC 9110 section 5.5).
+	return wire.Field{Name: strings.ToLower(h.GetHeader().GetKey()), Value: strings.Trim(value, " \t")}
 }
 
 func appendAction(h *corev3.HeaderValueOption) (mesh.EditAction, error) {

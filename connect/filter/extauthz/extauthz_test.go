@@ -195,7 +195,7 @@ func TestGRPCConsent(t *testing.T) {
 		DynamicMetadata: metadata,
 		HttpResponse: &authv3.CheckResponse_OkResponse{OkResponse: &authv3.OkHttpResponse{
 			Headers: []*corev3.HeaderValueOption{
-				option("X-User", "me", false), option("x-list", "two", true), option("x-none", "no", true), option(":path", "/b?y=2", false),
+				option("X-User", " me\t", false), option("x-list", "two", true), option("x-none", "no", true), option(":path", "/b?y=2", false),
 			},
 			HeadersToRemove: []string{"Secret", ":method", "host"},
 			ResponseHeadersToAdd: []*corev3.HeaderValueOption{
