@@ -153,6 +153,13 @@ type LimitStats struct {
 	Active, Limited int64
 }
 
+// Each yields them by Envoy's names, below connection_limit.<stat_prefix>., and tells
+// whether to go on.
+func (s *LimitStats) Each(yield func(stats.Stat) bool) (more bool) {
+	return yield(stats.Stat{Name: "limited_connections", Value: s.Limited}) &&
+		yield(stats.Stat{Name: "active_connections", Kind: stats.KindGauge, Value: s.Active})
+}
+
 func (e *entrance) limitStats() LimitStats {
 	s := LimitStats{Active: e.active.Load(), Limited: e.limited.Load()}
 	if c := e.config.Load(); c != nil && c.limit != nil {
@@ -172,13 +179,6 @@ type EntranceStats struct {
 	ShadowAllowed, ShadowDenied int64
 	ShadowPrefix                string
 	Limit                       LimitStats
-}
-
-// Each yields them by Envoy's names, below connection_limit.<stat_prefix>., and tells
-// whether to go on.
-func (s *LimitStats) Each(yield func(stats.Stat) bool) (more bool) {
-	return yield(stats.Stat{Name: "limited_connections", Value: s.Limited}) &&
-		yield(stats.Stat{Name: "active_connections", Kind: stats.KindGauge, Value: s.Active})
 }
 
 // EachDecision yields those of intentions by Envoy's names, below <stat_prefix>rbac.,
