@@ -26,7 +26,8 @@ func connectExplainCommand() *cli.Command {
 			"would meet, by the very tables that serve, and why each alternative would not be taken.\n" +
 			"It is asked of the public listener, unless -listener or -upstream says of which.\n" +
 			"Nothing is sent, and filters that would call somebody else are not asked: what is presumed of them\n" +
-			"is said. Tokens given with -H are verified, by keys that the sidecar has.\n\n" +
+			"is said, and what ext_authz would ask. With -ask that is asked, and the answer taken into account.\n" +
+			"Scripts and Lambda are never run. Tokens given with -H are verified, by keys that the sidecar has.\n\n" +
 			"Examples:\n\n" +
 			"  serai connect explain -from web GET /orders/7          # at our public listener\n" +
 			"  serai connect explain -upstream api GET http://api/v1 -H 'x-canary: 1'\n" +
@@ -36,6 +37,7 @@ func connectExplainCommand() *cli.Command {
 			&cli.StringFlag{Name: "destination", Usage: "`address` before a redirect (transparent proxy)"},
 			&cli.StringFlag{Name: "sni", Usage: "server `name` of the TLS handshake"},
 			&cli.StringSliceFlag{Name: "alpn", Usage: "`protocol` that the TLS handshake offers"},
+			&cli.BoolFlag{Name: "ask", Usage: "ask the service of ext_authz about the request"},
 			&cli.StringSliceFlag{Name: "header", Aliases: []string{"H"}, Usage: "`field` of the request, as name: value"},
 		), askFlags()...),
 		Action: runConnectExplain,
@@ -73,6 +75,7 @@ func questionOf(c *cli.Context) (proxy.Question, error) {
 	q := proxy.Question{
 		Listener: c.String("listener"), Upstream: c.String("upstream"), From: c.String("from"), Source: c.String("source"),
 		Destination: c.String("destination"), ServerName: c.String("sni"), ALPN: c.StringSlice("alpn"),
+		Ask: c.Bool("ask"),
 	}
 	if q.Listener != "" && q.Upstream != "" {
 		return q, errors.New("give one of -listener and -upstream")

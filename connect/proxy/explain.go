@@ -31,6 +31,8 @@ type Question struct {
 	// order.
 	Method, Authority, Path string
 	Header                  [][2]string
+	// Ask has services of ext_authz decide on the request: nothing else is sent.
+	Ask bool
 }
 
 // Explanation is what would become of it, in the order in which it would happen.
@@ -109,7 +111,7 @@ func (p *Proxy) explainChain(e *Explanation, l *mesh.Listener, d *mesh.FilterCha
 		e.Denied = e.Denied || !e.Intentions[i].Allowed
 	}
 	for _, gate := range d.Authz {
-		e.Presumed = append(e.Presumed, "ext_authz allows the connection: cluster "+gate.Service.Cluster+" would be asked")
+		e.Presumed = append(e.Presumed, "ext_authz allows the connection: cluster "+gate.Service.Cluster+" would be asked, and was not")
 	}
 	switch {
 	case d.HTTP != nil:
@@ -122,7 +124,9 @@ func (p *Proxy) explainChain(e *Explanation, l *mesh.Listener, d *mesh.FilterCha
 		for _, field := range q.Header {
 			req.Header.Add(strings.ToLower(field[0]), field[1])
 		}
-		e.HTTP, err = stack.Explain(d.HTTP, routes, p.clusters, p.chains.at(l, d), peer, req)
+		place := p.chains.at(l, d)
+		place.Ask = q.Ask
+		e.HTTP, err = stack.Explain(d.HTTP, routes, p.clusters, place, peer, req)
 	case d.TCP != nil:
 		e.Targets = stack.ExplainTCP(d.TCP, p.clusters, peer)
 	}

@@ -40,6 +40,9 @@ func (q Question) Values() url.Values {
 			v.Set(name, value)
 		}
 	}
+	if q.Ask {
+		v.Set("ask", "true")
+	}
 	for _, protocol := range q.ALPN {
 		v.Add("alpn", protocol)
 	}
@@ -53,6 +56,7 @@ func question(v url.Values) (Question, error) {
 	q := Question{
 		Listener: v.Get("listener"), Upstream: v.Get("upstream"), From: v.Get("from"), Source: v.Get("source"), Destination: v.Get("destination"),
 		ServerName: v.Get("sni"), ALPN: v["alpn"], Method: v.Get("method"), Authority: v.Get("authority"), Path: v.Get("path"),
+		Ask: v.Get("ask") == "true",
 	}
 	for _, line := range v["header"] {
 		name, value, ok := strings.Cut(line, ":")

@@ -135,7 +135,7 @@ func TestChunksWithoutEnd(t *testing.T) { // not parallel: the heap is everybody
 // A script that does not get on with a chunk, or keeps them all, ends the body: the rest
 // does not pass without it.
 func TestChunksAreBounded(t *testing.T) { // not parallel: the heap is everybody's
-	before := debug.SetMemoryLimit(64 << 20) // for New, and no longer
+	before := debug.SetMemoryLimit(64 << 20) // so that the heap may grow by 32 MiB
 	defer debug.SetMemoryLimit(before)
 	passed, err := stream(t, `function envoy_on_request(h) local all = {}
 		for chunk in h:bodyChunks() do all[#all + 1] = chunk:getBytes(0, chunk:length()) end end`, time.Minute, &endless{1000, 1 << 20})
