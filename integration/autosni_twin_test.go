@@ -119,9 +119,9 @@ func TestRawNamesAsEnvoy(t *testing.T) {
 	for kind, twin := range twins {
 		for i, c := range contexts {
 			got := ""
-			if conn, err := net.Dial("tcp", local(twin.ports[i])); err == nil { //nolint:noctx // it ends by itself
+			if conn, err := net.Dial("tcp", local(twin.ports[i])); err == nil {
 				fmt.Fprint(conn, "GET / HTTP/1.1\r\nHost: anybody.example\r\nConnection: close\r\n\r\n")
-				answer, _ := io.ReadAll(conn) //nolint:errcheck // who is not believed is reset
+				answer, _ := io.ReadAll(conn) // who is not believed is reset
 				got = string(answer)
 				conn.Close()
 			}
