@@ -138,15 +138,16 @@ static_resources:
 }
 
 // TestLogsOpenedAgain sends the signals by which log rotation tells Envoy (SIGUSR1) and other servers (SIGHUP): the log
-// is opened again, and nothing ends.
+// is opened again, as by POST /reopen_logs, and nothing ends.
 func TestLogsOpenedAgain(t *testing.T) {
 	t.Parallel()
 	env := harness.ForTest(t)
-	nobody, err := env.Ports(1)
+	nobody, err := env.Ports(2)
 	must(t, err)
+	admin := nobody + 1
 	log := filepath.Join(env.Dir(), "own.log")
 	process, err := env.Serai([]string{"connect", "--log-path", log, "--config-yaml", fmt.Sprintf(`{node: {id: a}, static_resources: {clusters: [
-		{name: local_agent, load_assignment: {cluster_name: a, endpoints: [{lb_endpoints: [{endpoint: {address: {socket_address: {address: 127.0.0.1, port_value: %d}}}}]}]}}]}}`, nobody)})
+		{name: local_agent, load_assignment: {cluster_name: a, endpoints: [{lb_endpoints: [{endpoint: {address: {socket_address: {address: 127.0.0.1, port_value: %d}}}}]}]}}]}}`, nobody), "-admin-bind", local(admin)})
 	must(t, err)
 	said := func(words string) func(context.Context) error {
 		return func(context.Context) error {
@@ -157,12 +158,15 @@ func TestLogsOpenedAgain(t *testing.T) {
 			return err
 		}
 	}
-	eventually(t, "the log to begin", said("starting from bootstrap"))
+	eventually(t, "the log to begin", said("admin interface"))
 	for i, signal := range []syscall.Signal{syscall.SIGUSR1, syscall.SIGHUP} {
 		must(t, os.Rename(log, fmt.Sprintf("%s.%d", log, i)))
 		must(t, process.Signal(signal))
 		eventually(t, "a new log after "+signal.String(), said(""))
 	}
+	must(t, os.Rename(log, log+".2"))
+	post(t, "http://"+local(admin)+"/reopen_logs")
+	must(t, said("")(t.Context()))
 	must(t, process.Signal(syscall.SIGTERM))
 	exits(t, process, nomadKill)
 	must(t, said("drained")(t.Context()))

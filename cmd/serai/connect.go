@@ -86,20 +86,22 @@ func runConnect(c *cli.Context) error {
 	if file != nil {
 		defer file.Close()
 	}
-	seen, reopen, err := observe(c, log)
+	seen, reopenAccess, err := observe(c, log)
 	if err != nil {
 		return err
 	}
-	defer onReopen(func() {
+	reopen := func() {
 		if file != nil {
 			if err := file.open(); err != nil {
 				log.Error("own log not opened again, the old file stays", "err", err)
 			}
 		}
-		reopen()
-	})()
+		reopenAccess()
+	}
+	defer onReopen(reopen)()
 	config := proxy.Config{
-		Admin: c.String("admin-bind"), AdminAddressPath: c.String("admin-address-path"), LogLevel: level,
+		Reopen: reopen,
+		Admin:  c.String("admin-bind"), AdminAddressPath: c.String("admin-address-path"), LogLevel: level,
 		DrainDelay: drainDelay(c), DrainTimeout: c.Duration("drain-timeout"),
 		DrainTime: time.Duration(c.Int("drain-time-s")) * time.Second,
 	}

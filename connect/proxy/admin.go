@@ -29,7 +29,7 @@ func (p *Proxy) admin() (*admin.Server, error) {
 		Plane: &admin.Plane{
 			Dump: p.dump, Clusters: p.clusters.Clusters, Listeners: p.listeners.Stats, Snapshot: p.store.Load, Static: p.watcher.IsStaticCluster,
 		},
-		Actions: admin.Actions{Quit: p.end, Health: p.health, Drain: p.drainListeners},
+		Actions: admin.Actions{Quit: p.end, Health: p.health, Drain: p.drainListeners, Reopen: p.config.Reopen},
 		Info: admin.Info{
 			Envoy: node.Envoy, Node: admin.Node{ID: node.ID, Cluster: node.Cluster, Metadata: node.Metadata},
 			DrainTime: p.config.DrainTime, Layers: layers, Runtime: entries,

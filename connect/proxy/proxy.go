@@ -44,6 +44,9 @@ type Config struct {
 	// LogLevel is that of the logger, which the admin interface may set; nil if it
 	// cannot be set.
 	LogLevel *slog.LevelVar
+	// Reopen opens log files of the process again, for POST /reopen_logs; nil if there is
+	// no such thing. Those that xDS asks for see to it themselves.
+	Reopen func()
 	// DrainTime is how long POST /drain_listeners?graceful takes; 0 means 60 s.
 	DrainTime time.Duration
 	// Places, if not nil, tells take until ctx ends where we and others are, so that
