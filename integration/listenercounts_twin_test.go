@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"strings"
 	"testing"
 
@@ -19,14 +18,11 @@ func TestListenerCountsAsEnvoy(t *testing.T) {
 	t.Parallel()
 	env := harness.ForTest(t)
 	twins := staticTwins(t, env, 1, func(ports []int) (clusters, listeners []json.RawMessage) {
-		echo, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-		must(t, err)
-		t.Cleanup(func() { drop(echo) })
-		go echoAll(echo)
+		echo := accepting(t, giveBack)
 		// Plain text has a chain, and TLS has none.
 		text := strings.Replace(string(tcpListener("counted", ports[0], "echo", "")), `"filters":[`, `"filterChainMatch":{"transportProtocol":"raw_buffer"},"filters":[`, 1)
 		text = strings.TrimSuffix(text, "}") + `,"statPrefix":"counted","listenerFilters":[{"name":"t","typedConfig":{"@type":"type.googleapis.com/envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector"}}]}`
-		return []json.RawMessage{clusterOf("echo", "", endpointAt(echo.Addr(), ""))}, []json.RawMessage{json.RawMessage(text)}
+		return []json.RawMessage{clusterOf("echo", "", endpointAt(echo, ""))}, []json.RawMessage{json.RawMessage(text)}
 	})
 	counted := func(kind string) map[string]string {
 		all := map[string]string{}
