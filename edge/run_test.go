@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -53,11 +54,15 @@ func (b *buffer) String() string {
 	return b.data.String()
 }
 
-// freeAddress is one that was free a moment ago, at an address from which nobody dials:
-// there no connection is given its port by chance.
+// freeHosts counts the addresses that freeAddress has given.
+var freeHosts atomic.Uint32
+
+// freeAddress is one that was free a moment ago, on a host of its own: no other test, nor
+// a connection that is made meanwhile, is given its port.
 func freeAddress(t *testing.T) netip.AddrPort {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.12.1:0")
+	n := freeHosts.Add(1)
+	l, err := net.Listen("tcp", fmt.Sprintf("127.13.%d.%d:0", n/250, 1+n%250))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,6 +11,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -146,11 +147,15 @@ func tcpChain(match, cluster string, before ...string) string {
 	return fmt.Sprintf(`{"filter_chain_match":{%s},"filters":[%s]}`, match, strings.Join(filters, ","))
 }
 
-// freeAddress is one that nobody listens on, at an address from which nobody dials:
-// there no connection is given its port by chance.
+// freeHosts counts the addresses that freeAddress has given.
+var freeHosts atomic.Uint32
+
+// freeAddress is one that was free a moment ago, on a host of its own: no other test, nor
+// a connection that is made meanwhile, is given its port.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.12.2:0")
+	n := freeHosts.Add(1)
+	l, err := net.Listen("tcp", fmt.Sprintf("127.12.%d.%d:0", n/250, 1+n%250))
 	if err != nil {
 		t.Fatal(err)
 	}
