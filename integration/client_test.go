@@ -48,6 +48,8 @@ func strictOver(t *testing.T, dialer interface {
 // once sends each request once.
 type once struct{ base *http.Transport }
 
+func (o once) CloseIdleConnections() { o.base.CloseIdleConnections() }
+
 func (o once) RoundTrip(req *http.Request) (*http.Response, error) {
 	req = req.Clone(req.Context())
 	req.GetBody = nil
@@ -118,7 +120,9 @@ func ask(t *testing.T, method, url string, body io.Reader, edits ...func(*http.R
 	for _, edit := range edits {
 		edit(req)
 	}
-	got, err := send(strict(t), req)
+	client := strict(t)
+	got, err := send(client, req)
+	client.CloseIdleConnections() // whoever asks until something is so would hold as many as a server allows
 	must(t, err)
 	return got
 }
