@@ -10,6 +10,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -90,7 +91,10 @@ func runConnect(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	var reopening sync.Mutex // signals and POST /reopen_logs come at the same time: the last to open a file keeps it
 	reopen := func() {
+		reopening.Lock()
+		defer reopening.Unlock()
 		if file != nil {
 			if err := file.open(); err != nil {
 				log.Error("own log not opened again, the old file stays", "err", err)

@@ -22,12 +22,12 @@ func openLogPath(path string) (*logPath, error) {
 // open opens the file, and again if it was moved away; if it cannot be opened the old
 // one stays.
 func (l *logPath) open() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	file, err := os.OpenFile(l.path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		return fmt.Errorf("-log-path: %w", err)
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
 	if l.file != nil {
 		l.file.Close()
 	}
