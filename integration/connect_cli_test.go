@@ -97,6 +97,7 @@ func testExplain(t *testing.T, api, web *instance) {
 	contains(api.ask(t, "explain", "GET", "/admin/x", "-from", "web"),
 		"caller      spiffe://", "/svc/web", "filter      rbac: answers", "result      status 403: rbac: RBAC: access denied")
 	contains(api.ask(t, "explain", "GET", "/x", "-from", "web"), "filter      rbac: passes", "100 % local_app (static")
+	contains(api.ask(t, "explain", "-ask", "GET", "/x", "-from", "web"), "filter      rbac: passes", "100 % local_app (static")
 	contains(api.ask(t, "explain", "GET", "/x", "-from", "stranger"), "the caller is none of its principals", "status 403")
 
 	var parsed struct {

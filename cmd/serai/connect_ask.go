@@ -76,8 +76,9 @@ const maxAnswer = 64 << 20
 // answerTimeout is how long the beginning of an answer may take.
 const answerTimeout = 30 * time.Second
 
-// ask gets a path of the sidecar's admin interface. Who calls closes the answer.
-func ask(ctx context.Context, c *cli.Context, path string, query url.Values) (io.ReadCloser, error) {
+// ask gets a path of the sidecar's admin interface, or posts to it. Who calls closes the
+// answer.
+func ask(ctx context.Context, c *cli.Context, method, path string, query url.Values) (io.ReadCloser, error) {
 	address := c.String("admin-addr")
 	network, target := "tcp", address
 	if socket, ok := strings.CutPrefix(address, "unix://"); ok {
@@ -91,7 +92,7 @@ func ask(ctx context.Context, c *cli.Context, path string, query url.Values) (io
 			return (&net.Dialer{Timeout: 5 * time.Second}).DialContext(ctx, network, target)
 		},
 	}}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://admin"+path+"?"+query.Encode(), http.NoBody)
+	req, err := http.NewRequestWithContext(ctx, method, "http://admin"+path+"?"+query.Encode(), http.NoBody)
 	if err != nil {
 		return nil, err
 	}

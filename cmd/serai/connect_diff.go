@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"net/http"
 	"net/url"
 	"os"
 	"strconv"
@@ -39,7 +40,7 @@ func runConnectDiff(c *cli.Context) error {
 	if c.Int("n") < 0 {
 		return &usageError{command: "connect diff", err: fmt.Errorf("-n %d: it cannot be less than 0", c.Int("n"))}
 	}
-	answer, err := ask(c.Context, c, proxy.ChangesPath, url.Values{"n": {strconv.Itoa(c.Int("n"))}})
+	answer, err := ask(c.Context, c, http.MethodGet, proxy.ChangesPath, url.Values{"n": {strconv.Itoa(c.Int("n"))}})
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"net/url"
 	"os"
 	"strings"
@@ -53,7 +54,11 @@ func runConnectExplain(c *cli.Context) error {
 	if err != nil {
 		return &usageError{command: "connect explain", err: err}
 	}
-	answer, err := ask(c.Context, c, proxy.ExplainPath, q.Values())
+	method, path := http.MethodGet, proxy.ExplainPath
+	if q.Ask {
+		method, path = http.MethodPost, proxy.AskPath // others hear of it
+	}
+	answer, err := ask(c.Context, c, method, path, q.Values())
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"net/url"
 	"os"
 	"reflect"
@@ -66,7 +67,7 @@ func runConnectTap(c *cli.Context) error {
 	if d := c.Duration("min-duration"); d > 0 {
 		query.Set("min_duration", d.String())
 	}
-	answer, err := ask(c.Context, c, proxy.TapPath, query)
+	answer, err := ask(c.Context, c, http.MethodGet, proxy.TapPath, query)
 	if err != nil {
 		return err
 	}
@@ -83,12 +84,12 @@ func runConnectTap(c *cli.Context) error {
 
 // checkTap tells what is wrong with the flags.
 func checkTap(c *cli.Context) error {
-	status := c.String("status")
+	status, sample := c.String("status"), c.Float64("sample")
 	switch {
 	case c.Int("n") < 0:
 		return fmt.Errorf("-n %d: it cannot be less than 0", c.Int("n"))
-	case c.Float64("sample") <= 0 || c.Float64("sample") > 100:
-		return fmt.Errorf("-sample %g: it can be more than 0, up to 100", c.Float64("sample"))
+	case !(sample > 0 && sample <= 100): // nor can it be NaN
+		return fmt.Errorf("-sample %g: it can be more than 0, up to 100", sample)
 	case c.Duration("min-duration") < 0:
 		return fmt.Errorf("-min-duration %s: it cannot be less than 0", c.Duration("min-duration"))
 	case status != "" && !telemetry.IsStatus(status):

@@ -79,6 +79,9 @@ type Extra struct {
 	// Streams says that it answers for as long as it is asked; of all others a few are
 	// served at a time.
 	Streams bool
+	// Post says that others hear of it, as of what changes something: GET may not. A few are
+	// served at a time of these, too, and nothing else waits for them.
+	Post bool
 	http.Handler
 }
 

@@ -23,15 +23,15 @@ const (
 	maxPattern, maxStates = 4096, 2000
 )
 
-// inTurn lets few be served at a time. The listeners of Consul's for metrics lead
-// whoever reaches them here.
-func (h *handler) inTurn(serve http.HandlerFunc) http.HandlerFunc {
+// inTurn lets few be served at a time, as many as turns has room for. The listeners of
+// Consul's for metrics lead whoever reaches them here.
+func inTurn(turns chan struct{}, serve http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		wait := time.NewTimer(turnTimeout)
 		defer wait.Stop()
 		select {
-		case h.reading <- struct{}{}:
-			defer func() { <-h.reading }()
+		case turns <- struct{}{}:
+			defer func() { <-turns }()
 			http.NewResponseController(w).SetWriteDeadline(time.Now().Add(readTimeout)) //nolint:errcheck // then that of the server holds
 			serve(w, r)
 		case <-r.Context().Done():

@@ -30,7 +30,10 @@ func TestTurns(t *testing.T) {
 				return []byte("{}"), nil
 			}},
 			Actions: admin.Actions{Health: func(bool) {}},
-			Extra:   map[string]admin.Extra{"/stream": {Streams: true, Handler: http.NotFoundHandler()}},
+			Extra: map[string]admin.Extra{
+				"/stream": {Streams: true, Handler: http.NotFoundHandler()},
+				"/ask":    {Post: true, Handler: http.NotFoundHandler()},
+			},
 		})
 		ask := func(method, path string) int {
 			w := httptest.NewRecorder()
@@ -43,10 +46,13 @@ func TestTurns(t *testing.T) {
 			go func() { codes <- ask("GET", "/config_dump") }()
 		}
 		synctest.Wait()
-		for _, one := range [][2]string{{"GET", "/ready"}, {"POST", "/healthcheck/fail"}, {"GET", "/server_info"}, {"GET", "/stream"}} {
+		for _, one := range [][2]string{{"GET", "/ready"}, {"POST", "/healthcheck/fail"}, {"GET", "/server_info"}, {"GET", "/stream"}, {"POST", "/ask"}} {
 			if got := ask(one[0], one[1]); got >= 500 {
 				t.Errorf("%s %s: %d", one[0], one[1], got)
 			}
+		}
+		if got := ask("GET", "/ask"); got != http.StatusMethodNotAllowed {
+			t.Errorf("GET of what others hear of: %d", got)
 		}
 		time.Sleep(time.Minute) //nolint:forbidigo // of a bubble
 		close(release)

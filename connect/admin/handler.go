@@ -62,14 +62,19 @@ func newHandler(o *Options) http.Handler {
 	h.actionPaths()
 	large := []string{"/stats", "/stats/prometheus", "/reset_counters", "/memory", "/config_dump", "/clusters", "/listeners", "/certs"}
 	for path, extra := range h.Extra {
-		h.paths[path] = endpoint{extra.Help, false, extra.ServeHTTP}
-		if !extra.Streams {
+		one := endpoint{extra.Help, extra.Post, extra.ServeHTTP}
+		switch {
+		case extra.Streams:
+		case extra.Post:
+			one.serve = inTurn(make(chan struct{}, maxReading), one.serve)
+		default:
 			large = append(large, path)
 		}
+		h.paths[path] = one
 	}
 	for _, path := range large {
 		if one, ok := h.paths[path]; ok {
-			one.serve = h.inTurn(one.serve)
+			one.serve = inTurn(h.reading, one.serve)
 			h.paths[path] = one
 		}
 	}

@@ -125,7 +125,9 @@ func (p *Proxy) explainChain(e *Explanation, l *mesh.Listener, d *mesh.FilterCha
 			req.Header.Add(strings.ToLower(field[0]), field[1])
 		}
 		place := p.chains.at(l, d)
-		place.Ask = q.Ask
+		if q.Ask {
+			place.Ask = askTimeout
+		}
 		e.HTTP, err = stack.Explain(d.HTTP, routes, p.clusters, place, peer, req)
 	case d.TCP != nil:
 		e.Targets = stack.ExplainTCP(d.TCP, p.clusters, peer)

@@ -16,6 +16,7 @@ import (
 // Paths of the admin interface that serai's own commands ask.
 const (
 	ExplainPath = "/serai/explain"
+	AskPath     = "/serai/ask"
 	ChangesPath = "/serai/changes"
 	TapPath     = "/serai/tap"
 )
@@ -23,13 +24,18 @@ const (
 // inspection is what the admin interface has beyond Envoy's.
 func (p *Proxy) inspection() map[string]admin.Extra {
 	return map[string]admin.Extra{
-		ExplainPath: {Help: "tell what would become of a request, and why", Handler: http.HandlerFunc(p.serveExplain)},
+		ExplainPath: {Help: "tell what would become of a request, and why", Handler: p.serveExplain(false)},
+		AskPath:     {Help: "tell the same, and ask the services of ext_authz about it", Post: true, Handler: p.serveExplain(true)},
 		ChangesPath: {Help: "print what the last updates have changed", Handler: http.HandlerFunc(p.serveChanges)},
 		TapPath:     {Help: "stream what passes", Streams: true, Handler: http.HandlerFunc(p.serveTap)},
 	}
 }
 
-// Values are the query of ExplainPath that asks q.
+// askTimeout is how long the services may take that are asked about a request; the
+// answer is to be written before the admin interface gives it up.
+const askTimeout = 10 * time.Second
+
+// Values are the query of ExplainPath that asks q, or of AskPath.
 func (q Question) Values() url.Values {
 	v := url.Values{}
 	for name, value := range map[string]string{
@@ -39,9 +45,6 @@ func (q Question) Values() url.Values {
 		if value != "" {
 			v.Set(name, value)
 		}
-	}
-	if q.Ask {
-		v.Set("ask", "true")
 	}
 	for _, protocol := range q.ALPN {
 		v.Add("alpn", protocol)
@@ -56,7 +59,6 @@ func question(v url.Values) (Question, error) {
 	q := Question{
 		Listener: v.Get("listener"), Upstream: v.Get("upstream"), From: v.Get("from"), Source: v.Get("source"), Destination: v.Get("destination"),
 		ServerName: v.Get("sni"), ALPN: v["alpn"], Method: v.Get("method"), Authority: v.Get("authority"), Path: v.Get("path"),
-		Ask: v.Get("ask") == "true",
 	}
 	for _, line := range v["header"] {
 		name, value, ok := strings.Cut(line, ":")
@@ -68,17 +70,21 @@ func question(v url.Values) (Question, error) {
 	return q, nil
 }
 
-func (p *Proxy) serveExplain(w http.ResponseWriter, r *http.Request) {
-	q, err := question(r.URL.Query())
-	var e *Explanation
-	if err == nil {
-		e, err = p.Explain(q)
+// serveExplain answers with an Explanation; ask is that of the Question.
+func (p *Proxy) serveExplain(ask bool) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		q, err := question(r.URL.Query())
+		q.Ask = ask
+		var e *Explanation
+		if err == nil {
+			e, err = p.Explain(q)
+		}
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		writeJSON(w, e)
 	}
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusBadRequest)
-		return
-	}
-	writeJSON(w, e)
 }
 
 func (p *Proxy) serveChanges(w http.ResponseWriter, r *http.Request) {
@@ -159,7 +165,7 @@ func tapFilter(v url.Values) (telemetry.TapFilter, error) {
 		}
 	}
 	if text := v.Get("sample"); text != "" {
-		if f.Sample, err = strconv.ParseFloat(text, 64); err != nil || f.Sample <= 0 || f.Sample > 100 {
+		if f.Sample, err = strconv.ParseFloat(text, 64); err != nil || !(f.Sample > 0 && f.Sample <= 100) { // nor is NaN
 			return f, fmt.Errorf("sample: %q is no percentage", text)
 		}
 	}

@@ -2,6 +2,7 @@ package stack
 
 import (
 	"cmp"
+	"errors"
 	"net/http"
 	"reflect"
 	"strings"
@@ -104,6 +105,9 @@ func Explain(h *mesh.HTTP, routes map[string]*mesh.Route, clusters *upstream.Set
 	x.Reset(nil, peer, time.Now())
 	x.Method, x.Authority, x.Path, x.Request = req.Method, req.Authority, req.Path, req
 	defer func() { x.Done(time.Now()) }()
+	if place.Ask > 0 {
+		defer time.AfterFunc(place.Ask, func() { x.Abort(errAskedLong) }).Stop()
+	}
 	resp, err := service.Serve(x, req)
 	if e.Forward == nil {
 		e.answered(resp, err)
@@ -113,6 +117,8 @@ func Explain(h *mesh.HTTP, routes map[string]*mesh.Route, clusters *upstream.Set
 	}
 	return e.Explanation, nil
 }
+
+var errAskedLong = errors.New("it takes longer to be asked than an explanation waits: what it would say is not known")
 
 // explaining is an Explanation in the making.
 type explaining struct {
@@ -150,7 +156,7 @@ func (e *explaining) filters(all []mesh.HTTPFilter) ([]filter, error) {
 		if f.Disabled {
 			name += " (disabled but where a route says otherwise)"
 		}
-		harmless := f.Refusal != "" || f.Intention != nil || f.Metadata != nil || f.JWT != nil || f.ExtAuthz != nil && e.place.Ask
+		harmless := f.Refusal != "" || f.Intention != nil || f.Metadata != nil || f.JWT != nil || f.ExtAuthz != nil && e.place.Ask > 0
 		var made filter
 		var policy *rbac.Policy
 		var err error

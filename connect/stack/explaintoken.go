@@ -33,7 +33,7 @@ func (e *explaining) notes(f *mesh.HTTPFilter) func(*wire.Exchange, *wire.Reques
 // question says who is asked, or would be, and what.
 func (e *explaining) question(c *mesh.ExtAuthz, x *wire.Exchange, req *wire.Request) []string {
 	note, sent := "presumed to allow, and to change nothing: cluster "+c.Service.Cluster+" would be asked", "it would be sent "
-	if e.place.Ask {
+	if e.place.Ask > 0 {
 		note, sent = "cluster "+c.Service.Cluster+" was asked", "it was sent "
 	}
 	text, err := extauthz.Question(c, e.place.authz(c, e.place.scope), x, req)

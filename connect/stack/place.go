@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"time"
 	"weak"
 
 	"github.com/serai-net/serai/connect/call"
@@ -42,8 +43,8 @@ type Place struct {
 	Started func(x *wire.Exchange)
 	// Log is for what filters have to say; nil says nothing.
 	Log *slog.Logger
-	// Ask has who explains ask services of ext_authz; it is for [Explain] only.
-	Ask bool
+	// Ask is how long [Explain] may ask services of ext_authz, all together; 0 asks none.
+	Ask time.Duration
 
 	// set by HTTPAt
 	router   *router
