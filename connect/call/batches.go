@@ -28,12 +28,12 @@ type Batches[T any] struct {
 	config Batching[T]
 	wake   chan struct{}
 	end    chan struct{}
-	once   sync.Once
 
 	mu sync.Mutex // guards:
 	// waiting are to be sent, size is what they have.
 	waiting []T
 	size    int
+	closed  bool
 }
 
 // NewBatches returns Batches that send nothing before Run.
@@ -41,10 +41,10 @@ func NewBatches[T any](config Batching[T]) *Batches[T] {
 	return &Batches[T]{config: config, wake: make(chan struct{}, 1), end: make(chan struct{})}
 }
 
-// Add takes one, if there is room for it. It never waits.
+// Add takes one, if there is room for it, until Close. It never waits.
 func (b *Batches[T]) Add(one T, size int) (fits bool) {
 	b.mu.Lock()
-	if fits = b.size+size <= b.config.Most; fits {
+	if fits = !b.closed && b.size+size <= b.config.Most; fits {
 		b.waiting = append(b.waiting, one)
 		b.size += size
 	}
@@ -104,4 +104,11 @@ func (b *Batches[T]) send(ctx context.Context, timer bool) {
 }
 
 // Close ends Run.
-func (b *Batches[T]) Close() { b.once.Do(func() { close(b.end) }) }
+func (b *Batches[T]) Close() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.closed {
+		b.closed = true
+		close(b.end)
+	}
+}

@@ -48,6 +48,7 @@ func TestBatches(t *testing.T) {
 		began := time.Now()
 		b.Close()
 		b.Close()
+		add(6, 0, false)
 		<-ended
 		if took := time.Since(began); took > time.Second {
 			t.Errorf("the end took %s", took)

@@ -33,7 +33,8 @@ const (
 
 // Stats are counters of spans since the start.
 type Stats struct {
-	// Sent spans; Dropped ones found the queue full, Failed ones were not taken.
+	// Sent spans; Dropped ones found the queue full, or that nobody sends any more, Failed
+	// ones were not taken.
 	Sent, Dropped, Failed int64
 	// Reports that were taken, and that were not; Skipped ones had no cluster to go
 	// to. TimerFlushed are those that did not wait to be full.
@@ -52,13 +53,18 @@ type exporter struct {
 	told     bool // owned by flush
 	// holders are what is under way, and the configuration.
 	holders atomic.Int64
+	*counters
+}
 
+// counters are Stats in the making: those of all exporters of a kind, also of those that
+// have ended.
+type counters struct {
 	sent, dropped, failed                         atomic.Int64
 	reports, reportsFailed, skipped, timerFlushed atomic.Int64
 }
 
-func newExporter(p *mesh.TraceProvider, node string, find call.Find, log *slog.Logger) *exporter {
-	e := &exporter{provider: p, service: cmp.Or(p.Service, node), find: find, log: log}
+func newExporter(p *mesh.TraceProvider, node string, find call.Find, log *slog.Logger, counts *counters) *exporter {
+	e := &exporter{provider: p, service: cmp.Or(p.Service, node), find: find, log: log, counters: counts}
 	e.holders.Store(1)
 	e.spans = call.NewBatches(call.Batching[*span]{
 		Enough: batch * each, Most: maxWaiting, Wait: flushEvery, Timeout: exportTimeout, Send: e.flush,

@@ -60,7 +60,7 @@ func TestSlowCollector(t *testing.T) {
 }
 
 // What is under way when a configuration names another collector is still told to the
-// one where it began, and counted; then that one ends.
+// one where it began, and counted; then that one ends, and what begins later is dropped.
 func TestCollectorIsLeft(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -72,13 +72,17 @@ func TestCollectorIsLeft(t *testing.T) {
 		service := wire.Stack(wire.ServiceFunc(func(*wire.Exchange, *wire.Request) (*wire.Response, error) {
 			return &wire.Response{Status: 200}, nil
 		}), ts.Compile(&config, false).Layer())
-		x := &wire.Exchange{}
-		x.Reset(nil, &wire.Peer{}, time.Now())
-		req := &wire.Request{Method: "GET", Header: *header(strings.Replace(uuid, "-4c5e", "-ac5e", 1))}
-		x.Request = req
-		if _, err := service.Serve(x, req); err != nil {
-			t.Fatal(err)
+		begin := func() *wire.Exchange {
+			x := &wire.Exchange{}
+			x.Reset(nil, &wire.Peer{}, time.Now())
+			req := &wire.Request{Method: "GET", Header: *header(strings.Replace(uuid, "-4c5e", "-ac5e", 1))}
+			x.Request = req
+			if _, err := service.Serve(x, req); err != nil {
+				t.Fatal(err)
+			}
+			return x
 		}
+		x := begin()
 		if !x.TraceForced {
 			t.Error("nobody has forced it")
 		}
@@ -88,6 +92,10 @@ func TestCollectorIsLeft(t *testing.T) {
 		x.Done(time.Now())
 		time.Sleep(time.Minute) //nolint:forbidigo // as above
 		if got := ts.Stats(mesh.Zipkin); got.Sent != 1 {
+			t.Errorf("%+v", got)
+		}
+		begin().Done(time.Now()) // on a chain that still drains
+		if got := ts.Stats(mesh.Zipkin); got.Sent != 1 || got.Dropped != 1 {
 			t.Errorf("%+v", got)
 		}
 		ts.Close() // which waits for none

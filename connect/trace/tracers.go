@@ -22,7 +22,7 @@ type Tracers struct {
 
 	mu sync.Mutex // guards:
 	// exporters by what their providers say; running are also those that only what is
-	// under way holds, gone is what others have counted. told are refusals that were told.
+	// under way holds. counts are by kind. told are refusals that were told.
 	exporters map[string]*exporter
 	running   map[*exporter]struct{}
 	// providers are the exporters by what they were made of, as long as that is in use;
@@ -30,7 +30,7 @@ type Tracers struct {
 	providers map[*mesh.TraceProvider]use
 	round     uint64
 	told      map[string]bool
-	gone      map[mesh.TraceKind]Stats
+	counts    map[mesh.TraceKind]*counters
 	closed    bool
 	group     sync.WaitGroup
 }
@@ -40,7 +40,7 @@ type Tracers struct {
 func New(fallback *mesh.TraceProvider, node, service string, find call.Find, log *slog.Logger) *Tracers {
 	return &Tracers{
 		fallback: fallback, node: node, service: service, find: find, log: log, exporters: map[string]*exporter{}, running: map[*exporter]struct{}{},
-		providers: map[*mesh.TraceProvider]use{}, told: map[string]bool{}, gone: map[mesh.TraceKind]Stats{},
+		providers: map[*mesh.TraceProvider]use{}, told: map[string]bool{}, counts: map[mesh.TraceKind]*counters{},
 	}
 }
 
@@ -165,7 +165,12 @@ func (t *Tracers) exporter(p *mesh.TraceProvider) *exporter {
 		if t.closed {
 			return nil
 		}
-		e = newExporter(p, t.service, t.find, t.log)
+		counts := t.counts[p.Kind]
+		if counts == nil {
+			counts = &counters{}
+			t.counts[p.Kind] = counts
+		}
+		e = newExporter(p, t.service, t.find, t.log, counts)
 		t.exporters[string(key)] = e
 		t.running[e] = struct{}{}
 		t.group.Go(func() {
@@ -173,26 +178,11 @@ func (t *Tracers) exporter(p *mesh.TraceProvider) *exporter {
 			t.mu.Lock()
 			defer t.mu.Unlock()
 			delete(t.running, e)
-			t.gone[e.provider.Kind] = sum(t.gone[e.provider.Kind], e.stats())
 		})
 	}
 	e.used = true
 	t.providers[p] = use{e, t.round}
 	return e
-}
-
-func (e *exporter) stats() Stats {
-	return Stats{
-		Sent: e.sent.Load(), Dropped: e.dropped.Load(), Failed: e.failed.Load(),
-		Reports: e.reports.Load(), ReportsFailed: e.reportsFailed.Load(), Skipped: e.skipped.Load(), TimerFlushed: e.timerFlushed.Load(),
-	}
-}
-
-func sum(a, b Stats) Stats {
-	return Stats{
-		Sent: a.Sent + b.Sent, Dropped: a.Dropped + b.Dropped, Failed: a.Failed + b.Failed, Reports: a.Reports + b.Reports,
-		ReportsFailed: a.ReportsFailed + b.ReportsFailed, Skipped: a.Skipped + b.Skipped, TimerFlushed: a.TimerFlushed + b.TimerFlushed,
-	}
 }
 
 // Stats are what all exporters of a kind count.
@@ -202,13 +192,14 @@ func (t *Tracers) Stats(kind mesh.TraceKind) Stats {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	all := t.gone[kind]
-	for e := range t.running {
-		if e.provider.Kind == kind {
-			all = sum(all, e.stats())
-		}
+	c := t.counts[kind]
+	if c == nil {
+		return Stats{}
 	}
-	return all
+	return Stats{
+		Sent: c.sent.Load(), Dropped: c.dropped.Load(), Failed: c.failed.Load(),
+		Reports: c.reports.Load(), ReportsFailed: c.reportsFailed.Load(), Skipped: c.skipped.Load(), TimerFlushed: c.timerFlushed.Load(),
+	}
 }
 
 // Each yields what is counted, by Envoy's names; those of a kind that was never asked for are
@@ -253,11 +244,7 @@ func (t *Tracers) asked(kind mesh.TraceKind) bool {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	_, ok := t.gone[kind]
-	for e := range t.running {
-		ok = ok || e.provider.Kind == kind
-	}
-	return ok
+	return t.counts[kind] != nil
 }
 
 // Close sends what waits, as far as it is taken in a short while, and ends all
