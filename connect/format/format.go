@@ -2,6 +2,8 @@ package format
 
 import (
 	"bytes"
+	"encoding/binary"
+	"unicode/utf8"
 
 	"github.com/serai-net/serai/connect/wire"
 	"github.com/serai-net/serai/connect/wire/grammar"
@@ -159,11 +161,50 @@ func (t *Text) append(dst []byte, in *Input, omit, clean bool) []byte {
 		if dst, k = p.append(dst, in, true); k == absent && !omit {
 			dst = append(dst, unknown)
 		}
-		if clean && !grammar.IsValue(dst[start:]) {
-			blank(dst[start:])
+		if clean {
+			blankLine(dst[start:])
 		}
 	}
 	return dst
+}
+
+// blankLine makes spaces of control characters, but tabs: also of those that are not of
+// ASCII (C1), as UTF-8 or as bytes that are none.
+func blankLine(value []byte) {
+	if !grammar.IsValue(value) {
+		blank(value)
+	}
+	if !isASCII(value) {
+		blankHigh(value)
+	}
+}
+
+func isASCII(b []byte) bool {
+	const highs = 0x8080808080808080
+	for ; len(b) >= 8; b = b[8:] {
+		if binary.LittleEndian.Uint64(b)&highs != 0 {
+			return false
+		}
+	}
+	for _, c := range b {
+		if c >= utf8.RuneSelf {
+			return false
+		}
+	}
+	return true
+}
+
+// blankHigh makes spaces of the control characters that are not of ASCII.
+func blankHigh(value []byte) {
+	for n := 1; len(value) > 0; value = value[n:] {
+		var r rune
+		if r, n = utf8.DecodeRune(value); n == 1 {
+			r = rune(value[0])
+		}
+		if r >= utf8.RuneSelf && r < 0xa0 {
+			copy(value[:n], "  ")
+		}
+	}
 }
 
 // blank makes spaces of control characters, but tabs.

@@ -285,13 +285,17 @@ func TestAppendClean(t *testing.T) {
 	in := input()
 	in.Exchange.Request.Path = "/?q=%0d%0aforged:%201%1b[2J&tab=a%09b&space=%20x%0a"
 	in.Exchange.Metadata.Set("ns", "claim", "a\nb\x7f")
+	in.Exchange.Metadata.Set("ns", "c1", "a plain beginning \u009b1m \x9b1m \u0080\u009f\u00a0 \xc3 é ☃ \ufffd")
 	in.Exchange.Peer.ServerName = "a\nb_c.test-1"
 	for source, want := range map[string][2]string{
 		"[%QUERY_PARAM(q)%]\n":                   {"[  forged: 1 [2J]\n", "[  forged: 1 [2J]"},
 		"%QUERY_PARAM(tab)%":                     {"a\tb", "a\tb"},
 		"%QUERY_PARAM(space)%":                   {" x ", "x"},
 		"%DYNAMIC_METADATA(ns:claim)%|%REQ(no)%": {"a b |-", "a b |"},
-		"%REQUESTED_SERVER_NAME%":                {"invalid:a_b_c.test-1", "invalid:a_b_c.test-1"},
+		"%DYNAMIC_METADATA(ns:c1)%": {
+			"a plain beginning   1m  1m     \u00a0 \xc3 é ☃ \ufffd", "a plain beginning \u009b1m \x9b1m \u0080\u009f\u00a0 \xc3 é ☃ \ufffd",
+		},
+		"%REQUESTED_SERVER_NAME%": {"invalid:a_b_c.test-1", "invalid:a_b_c.test-1"},
 	} {
 		text, err := format.Compile(source)
 		if err != nil {
