@@ -10,6 +10,8 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -87,7 +89,9 @@ func writeIdentity(file string, kept keptIdentity) error {
 		return err
 	}
 	// Of a name of its own: two of the same proxy may be at it, of which one goes.
-	fresh, err := os.CreateTemp(filepath.Dir(file), filepath.Base(file)+".new-*") // of mode 0600
+	dir, begins := filepath.Dir(file), filepath.Base(file)+".new-"
+	removeOld(dir, begins)
+	fresh, err := os.CreateTemp(dir, begins+"*") // of mode 0600
 	if err != nil {
 		return err
 	}
@@ -99,4 +103,20 @@ func writeIdentity(file string, kept keptIdentity) error {
 		return errors.Join(err, os.Remove(fresh.Name()))
 	}
 	return nil
+}
+
+// oldFile is how old a file must be that nobody is still at.
+const oldFile = time.Minute
+
+// removeOld removes what processes that were killed have left.
+func removeOld(dir, begins string) {
+	all, err := os.ReadDir(dir)
+	if err != nil {
+		return // which writing tells
+	}
+	for _, entry := range all {
+		if info, err := entry.Info(); err == nil && strings.HasPrefix(entry.Name(), begins) && time.Since(info.ModTime()) > oldFile {
+			os.Remove(filepath.Join(dir, entry.Name())) // or the next one does
+		}
+	}
 }
