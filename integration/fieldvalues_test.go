@@ -25,6 +25,7 @@ func givenValues() map[protoreflect.FullName]given {
 		"envoy.config.route.v3.RouteConfiguration.typed_per_filter_config":                                                   {json: filterOff},
 		"envoy.config.route.v3.VirtualHost.typed_per_filter_config":                                                          {json: filterOff},
 		"envoy.config.route.v3.Route.typed_per_filter_config":                                                                {json: filterOff},
+		"envoy.config.route.v3.WeightedCluster.ClusterWeight.typed_per_filter_config":                                        {json: filterOff},
 		"envoy.config.route.v3.WeightedCluster.ClusterWeight.cluster_header":                                                 {json: `{"clusterHeader":"x"}`, without: "name"},
 		"envoy.config.route.v3.RouteAction.grpc_timeout_offset":                                                              {json: `{"maxGrpcTimeout":"5s","grpcTimeoutOffset":"1s"}`},
 		"envoy.config.rbac.v3.Permission.sourced_metadata":                                                                   {json: `{"sourcedMetadata":{"metadataMatcher":{"filter":"f",` + metadata + `}}}`},
