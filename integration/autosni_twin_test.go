@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/serai-net/serai/integration/harness"
 )
@@ -120,6 +121,7 @@ func TestRawNamesAsEnvoy(t *testing.T) {
 		for i, c := range contexts {
 			got := ""
 			if conn, err := net.Dial("tcp", local(twin.ports[i])); err == nil {
+				must(t, conn.SetDeadline(time.Now().Add(patience)))
 				fmt.Fprint(conn, "GET / HTTP/1.1\r\nHost: anybody.example\r\nConnection: close\r\n\r\n")
 				answer, _ := io.ReadAll(conn) // who is not believed is reset
 				got = string(answer)

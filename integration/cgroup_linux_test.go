@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/serai-net/serai/integration/harness"
 )
 
 // cgrouped is a sidecar without a Consul that is started by a script of sh, which ends with `exec "$@"`.
@@ -39,7 +41,7 @@ func (c *cgrouped) run(t *testing.T, want string, then func(admin string)) {
 		"dynamic_resources":{"ads_config":{"api_type":"DELTA_GRPC","grpc_services":[{"envoy_grpc":{"cluster_name":"local_agent"}}]}},
 		"static_resources":{"clusters":[{"name":"local_agent","type":"STATIC","load_assignment":{"cluster_name":"local_agent","endpoints":[{"lb_endpoints":[
 		{"endpoint":{"address":{"socket_address":{"address":"127.0.0.1","port_value":9}}}}]}]}}]}}`)...)
-	cmd.Env, cmd.Stdout, cmd.Stderr = append(os.Environ(), c.env), out, out
+	cmd.Env, cmd.Stdout, cmd.Stderr = append(harness.Environ(), c.env), out, out
 	must(t, cmd.Start())
 	defer func() {
 		cmd.Process.Signal(syscall.SIGTERM) //nolint:errcheck // Wait tells
@@ -95,8 +97,8 @@ func TestCgroup(t *testing.T) {
 // bounded by the smallest limit on the way up, and threads by the quota of the processor, but for two of them, which
 // Go's runtime always takes.
 func TestCgroup2(t *testing.T) {
-	if err := exec.CommandContext(t.Context(), "unshare", "-m", "true").Run(); err != nil {
-		t.Skipf("SKIPPED %s: no mount namespace can be made here: %v", t.Name(), err)
+	if out, err := exec.CommandContext(t.Context(), "unshare", "-m", "sh", "-c", "mount --bind /dev/null /proc/$$/cgroup").CombinedOutput(); err != nil {
+		t.Skipf("SKIPPED %s: no mount namespace can be made here, or nothing mounted in it: %v: %s", t.Name(), err, out)
 	}
 	const mebi = 1 << 20
 	limited := func(bytes int) string { return fmt.Sprintf(`msg="memory limit" bytes=%d`, bytes*9/10) }

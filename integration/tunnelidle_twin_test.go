@@ -25,8 +25,8 @@ func TestTunnelIdleAsEnvoy(t *testing.T) {
 				"routes":[{"match":{"prefix":"/"},"route":{"cluster":"echo"%s}}]}]}}}`, hcmType, more, routerAny, route)}
 		}
 		return []json.RawMessage{clusterAt("echo", accepting(t, upgrader).String())}, []json.RawMessage{
-			boundListener("chain", ports[0], nil, hcm(`"stream_idle_timeout":"0.5s",`, ""), "{}"),
-			boundListener("route", ports[1], nil, hcm("", `,"idle_timeout":"0.5s"`), "{}"),
+			boundListener("chain", ports[0], nil, hcm(`"stream_idle_timeout":"3s",`, ""), "{}"),
+			boundListener("route", ports[1], nil, hcm("", `,"idle_timeout":"3s"`), "{}"),
 		}
 	})
 	for kind, twin := range twins {

@@ -1,6 +1,8 @@
 package integration_test
 
 import (
+	"bufio"
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -34,6 +36,7 @@ func upstreamOperators() map[string]string {
 		UPSTREAM_METADATA(other:zone) METADATA(CLUSTER:own:name) METADATA(ROUTE:own:team) METADATA(ROUTE:own) METADATA(UPSTREAM_HOST:own:zone)`) {
 		all[name] = "%" + name + "%"
 	}
+	all["from"] = "%DOWNSTREAM_REMOTE_PORT%" // which is not compared
 	all["mixed"] = "a %CLUSTER_METADATA(own:number)% %CLUSTER_METADATA(own:deep)% %UPSTREAM_METADATA(own:yes)% %UPSTREAM_METADATA(own:none)%"
 	return all
 }
@@ -114,23 +117,30 @@ func TestUpstreamOperatorsAsEnvoy(t *testing.T) {
 		}
 		return clusters, listeners
 	})
+	ports := map[string]map[string]string{} // of our connections, by kind and log
 	for i, kind := range kinds() {
 		twin := twins[kind]
+		ports[kind] = map[string]string{}
 		for _, name := range names {
 			for range 2 {
 				exchangeRaw(t, twin.ports[0], "GET /"+name+" HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
 			}
 		}
 		for j, name := range []string{"raw", "plain", "refused"} {
-			exchangeRaw(t, twin.ports[1+j], "GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
-			waitLines(t, paths[i]+"tcp"+name, 1)
+			speakTo(t, local(twin.ports[1+j]), "GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n", func(conn net.Conn, r *bufio.Reader) {
+				_, ports[kind]["tcp"+name], _ = net.SplitHostPort(conn.LocalAddr().String())
+				_, _ = io.Copy(io.Discard, r)
+			})
 		}
 		waitLines(t, paths[i]+"http", 2*len(names))
 	}
 	read := map[string][]map[string]any{}
 	eventually(t, "the same lines", func(context.Context) error { // our own may yet be to come
 		for i, kind := range kinds() {
-			read[kind] = upstreamLines(t, paths[i])
+			var err error
+			if read[kind], err = upstreamLines(paths[i], ports[kind]); err != nil {
+				return err
+			}
 		}
 		if diff := cmp.Diff(read["envoy"], read["serai"]); diff != "" {
 			return fmt.Errorf("-envoy +serai:\n%s", diff)
@@ -145,20 +155,27 @@ func TestUpstreamOperatorsAsEnvoy(t *testing.T) {
 	t.Logf("%v", read["envoy"])
 }
 
-// upstreamLines are the lines about requests, and the last one of each log about connections: staticTwins itself has looked
-// whether listeners are there.
-func upstreamLines(t *testing.T, path string) []map[string]any {
-	t.Helper()
+// upstreamLines are the lines about requests, and those about the connections of ours, which come from ports by the name of the
+// log: staticTwins itself has looked whether listeners are there.
+func upstreamLines(path string, ports map[string]string) ([]map[string]any, error) {
 	var all []map[string]any
 	ids := map[any]bool{}
 	for _, name := range []string{"http", "tcpraw", "tcpplain", "tcprefused"} {
 		text, err := os.ReadFile(path + name)
-		must(t, err)
-		var last map[string]any
-		for line := range strings.Lines(string(text)) {
+		if err != nil {
+			return nil, err
+		}
+		ours := 0
+		for line := range strings.Lines(string(text[:bytes.LastIndexByte(text, '\n')+1])) { // the last may be half written
 			var fields map[string]any
-			must(t, json.Unmarshal([]byte(line), &fields))
-			last = fields
+			if err := json.Unmarshal([]byte(line), &fields); err != nil {
+				return nil, fmt.Errorf("%s: %w: %s", name, err, line)
+			}
+			if port := fmt.Sprint(fields["from"]); name != "http" && port != ports[name] {
+				continue
+			}
+			delete(fields, "from")
+			ours++
 			if id := fields["UPSTREAM_CONNECTION_ID"]; id != 0.0 {
 				fields["UPSTREAM_CONNECTION_ID"] = "first" // or one that was seen before
 				if ids[id] {
@@ -166,13 +183,11 @@ func upstreamLines(t *testing.T, path string) []map[string]any {
 				}
 				ids[id] = true
 			}
-			if name == "http" {
-				all = append(all, fields)
-			}
+			all = append(all, fields)
 		}
-		if name != "http" {
-			all = append(all, last)
+		if ours == 0 {
+			return nil, fmt.Errorf("%s%s: there is no line of ours in\n%s", path, name, text)
 		}
 	}
-	return all
+	return all, nil
 }

@@ -242,13 +242,15 @@ func (e *Env) unique(name string) string {
 	return fmt.Sprintf("%s.%d", name, count)
 }
 
-// environ is our environment without what would steer the neighbours, and with the marker.
-func environ(dir string) []string {
+// environ is [Environ] with the marker.
+func environ(dir string) []string { return append(Environ(), marker+"="+dir) }
+
+// Environ is our environment without what would steer the neighbours, or serai.
+func Environ() []string {
 	foreign := []string{"CONSUL_", "NOMAD_", "VAULT_", "ENVOY_", "AWS_", "SERAI_", "GOMAXPROCS=", "GOMEMLIMIT="}
-	env := slices.DeleteFunc(os.Environ(), func(v string) bool {
+	return slices.DeleteFunc(os.Environ(), func(v string) bool {
 		return slices.ContainsFunc(foreign, func(prefix string) bool { return strings.HasPrefix(v, prefix) })
 	})
-	return append(env, marker+"="+dir)
 }
 
 // bounded is ctx with a bound for what must not take longer, told as the cause.
