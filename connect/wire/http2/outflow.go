@@ -34,8 +34,11 @@ type outflow struct {
 	flushed sync.Cond
 	// parting says that the write deadline is the last one.
 	parting bool
-	// written counts the bytes that were given to the socket.
-	written uint64
+	// written counts the bytes that were given to the socket, left those of them that
+	// it has taken.
+	written, left uint64
+	// behind says that a stream is.
+	behind bool
 	// deadline is the write deadline that is set. Owned by who flushes.
 	deadline time.Time
 }
@@ -92,6 +95,7 @@ func (l *link) flush(rounds int) {
 		_, err := l.nc.Write(b)
 
 		l.mu.Lock()
+		l.left += uint64(len(b))
 		if !l.pinged.IsZero() && time.Since(began) > slowly {
 			l.pinged = time.Now() // it could not be answered before
 		}
@@ -101,6 +105,10 @@ func (l *link) flush(rounds int) {
 		if l.full {
 			l.full, l.opened = false, time.Now()
 			l.wakeWriters()
+		}
+		if l.behind {
+			l.behind = false
+			l.wakeBehind()
 		}
 		if err != nil {
 			l.flushing = false
@@ -130,6 +138,15 @@ func (l *link) armWrite(now time.Time) {
 func (l *link) wakeWriters() {
 	for _, s := range l.streams {
 		s.wake()
+	}
+}
+
+// wakeBehind wakes those who are behind. The lock is held.
+func (l *link) wakeBehind() {
+	for _, s := range l.streams {
+		if s.behind {
+			s.wake()
+		}
 	}
 }
 
@@ -218,7 +235,9 @@ func (s *stream) send(p []byte, ended bool) []byte {
 // errStalled.
 func (s *stream) sendAll(p []byte, ended bool, side sending) error {
 	l := s.l
-	var since time.Time // nothing has left since then
+	var since time.Time // nothing has been appended, or what was has left, since then
+	var mark uint64     // is what was appended to the link by then
+	stuck := -1         // so much of p was left then
 	for {
 		if s.over != nil {
 			return s.over
@@ -233,7 +252,6 @@ func (s *stream) sendAll(p []byte, ended bool, side sending) error {
 			}
 			return nil
 		}
-		before := len(p)
 		if p = s.send(p, ended); len(p) == 0 {
 			return nil
 		}
@@ -243,15 +261,19 @@ func (s *stream) sendAll(p []byte, ended bool, side sending) error {
 			l.mu.Lock()
 			continue
 		}
-		if since.IsZero() || len(p) < before {
-			since = time.Now()
+		if len(p) != stuck {
+			stuck, mark, s.behind = len(p), l.written+uint64(len(l.out)), true
 		}
+		if s.behind {
+			since, s.behind = time.Now(), l.left < mark
+		}
+		l.behind = l.behind || s.behind
 		from := since
 		if s.sendLeft > 0 { // it is the connection that takes nothing, or only of others
 			from = later(from, l.opened)
 		}
 		l.full = l.full || len(l.out) >= maxQueued
-		if !s.await(&s.writeUntil, side.writeLimit(from)) {
+		if !s.await(&s.writeUntil, side.writeLimit(from)) && (!s.behind || reached(side.writeLimit(time.Now()), time.Now())) {
 			return errStalled
 		}
 	}

@@ -43,6 +43,9 @@ type stream struct {
 	readUntil, writeUntil time.Time
 	// began is how much of the link was written before the stream.
 	began uint64
+	// behind says that what it waits to send more of is still ours: it is to be looked at
+	// again when more has left.
+	behind bool
 	// marked says that the stream is in l.woken.
 	marked bool
 }
@@ -57,7 +60,7 @@ func (s *stream) open(l *link, id uint32, left int64) {
 	s.first, s.last = nil, nil
 	s.remoteDone, s.localDone, s.over, s.dropped, s.reading, s.torn = false, false, nil, false, false, false
 	s.trailer.Reset()
-	s.readUntil, s.writeUntil = time.Time{}, time.Time{}
+	s.readUntil, s.writeUntil, s.behind = time.Time{}, time.Time{}, false
 	s.began = l.written + uint64(len(l.out))
 	l.streams[id] = s
 	l.frames.Streams.Add(1)

@@ -286,6 +286,82 @@ func TestSlowDownload(t *testing.T) {
 	})
 }
 
+// TestSlowWindow opens the window of a stream as soon as its bytes have come, which takes
+// long since those of another one are before them.
+func TestSlowWindow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const size, window = 600 << 10, 1000
+		ours, theirs := net.Pipe()
+		s := serai.NewServer(serai.Config{}, func() wire.Service {
+			return wire.ServiceFunc(func(_ *wire.Exchange, req *wire.Request) (*wire.Response, error) {
+				n := int64(2 * window)
+				if req.Path == "/large" {
+					n = size
+				}
+				return &wire.Response{Status: 200, ContentLength: n, Body: wire.NewBytes(make([]byte, n))}, nil
+			})
+		}, slog.New(slog.DiscardHandler))
+		go s.Serve(theirs, &wire.Peer{}, nil)
+		r := newRaw(t, slowConn{ours})
+		ours.SetDeadline(time.Time{})
+		io.WriteString(ours, http2.ClientPreface)
+		r.fr.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: window})
+		r.fr.WriteWindowUpdate(0, 1<<20)
+		r.headers(1, true, ":method", "GET", ":scheme", "http", ":authority", "a", ":path", "/large")
+		r.fr.WriteWindowUpdate(1, 1<<20)
+		said := listenTo(r)
+		time.Sleep(5 * time.Second) // so that there is much in front of the next one
+		start := time.Now()
+		r.get(3)
+		var first time.Duration
+		for event := range said {
+			if strings.HasPrefix(event, "DATA 3") && first == 0 {
+				first = time.Since(start)
+				time.Sleep(20 * time.Second)
+				r.fr.WriteWindowUpdate(3, window)
+			}
+			if strings.HasPrefix(event, "DATA 3") && strings.HasSuffix(event, "end") {
+				break
+			}
+			if !strings.HasPrefix(event, "DATA") && !strings.HasPrefix(event, "HEADERS") {
+				t.Errorf("said %s", event)
+				break
+			}
+		}
+		if first < 45*time.Second {
+			t.Errorf("the first bytes came after %v: nothing was in front of them", first)
+		}
+		ours.Close()
+	})
+}
+
+// TestWindowInDrops opens the window of a stream again and again, a little each time. That
+// is not to keep it shut.
+func TestWindowInDrops(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const size, drop = 100, 10
+		r, said := piped(t, serai.Config{}, wire.ServiceFunc(func(*wire.Exchange, *wire.Request) (*wire.Response, error) {
+			return &wire.Response{Status: 200, ContentLength: size, Body: wire.NewBytes(make([]byte, size))}, nil
+		}), nil)
+		io.WriteString(r.conn, http2.ClientPreface)
+		r.fr.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: drop})
+		r.get(1)
+		for event := range said {
+			if strings.HasPrefix(event, "DATA 1") && strings.HasSuffix(event, "end") {
+				break
+			}
+			if strings.HasPrefix(event, "DATA 1") {
+				time.Sleep(20 * time.Second)
+				r.fr.WriteWindowUpdate(1, drop)
+			} else if !strings.HasPrefix(event, "HEADERS") {
+				t.Errorf("said %s", event)
+				break
+			}
+		}
+		r.conn.Close()
+	})
+}
+
 // slowConn gives 5,000 bytes a second.
 type slowConn struct{ net.Conn }
 
