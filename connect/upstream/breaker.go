@@ -49,6 +49,10 @@ func (c *Cluster) await() error {
 
 // reserve counts a connection to be made, if there may be one.
 func (c *Cluster) reserve(h *Host, shared bool) bool {
+	if h.parent != nil { // else one might look between the two counts, and find no name with one
+		c.named.counts.Lock()
+		defer c.named.counts.Unlock()
+	}
 	l := &c.config.Load().Limits
 	most := limit(l.MaxConnections, l.HasConnections)
 	if l.HasHostConnections && h.root().allConns() >= int(l.MaxHostConnections) {
@@ -78,10 +82,18 @@ func (c *Cluster) reserve(h *Host, shared bool) bool {
 
 // freed counts a connection that is no more, or that was not made after all.
 func (c *Cluster) freed(h *Host, shared bool) {
+	c.uncount(h, shared)
+	c.slots()
+}
+
+func (c *Cluster) uncount(h *Host, shared bool) {
+	if h.parent != nil {
+		c.named.counts.Lock()
+		defer c.named.counts.Unlock()
+	}
 	h.connsOf(shared).Add(-1)
 	h.counted(-1)
 	c.conns.Add(-1)
-	c.slots()
 }
 
 // slots lets those make connections who wait for leave and may have it now. It may

@@ -158,6 +158,15 @@ func (h *Host) ForName(name string) *Host { return h.forName(name, time.Now()) }
 // Left says that an exchange with one of ForName has come to its end.
 func (h *Host) Left() { h.asked.Add(-1) }
 
+// Conns counts connections.
+func (c *Cluster) Conns() int64 { return c.conns.Load() }
+
+// Reserve counts a connection of the host, if there may be one, until Freed.
+func (h *Host) Reserve() bool { return h.cluster.reserve(h, false) }
+
+// Freed is the end of one of Reserve.
+func (h *Host) Freed() { h.cluster.freed(h, false) }
+
 // Close lets all connections of the host end.
 func (h *Host) Close() { h.close() }
 

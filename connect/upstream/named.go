@@ -19,6 +19,10 @@ const maxNames = 1024
 // that it is asked of, one of its own of which that is the root. What is beyond the bound
 // takes the place of the one that was not asked for the longest, if nobody uses it.
 type named struct {
+	// counts is held while connections of a name are counted, for the host and for the
+	// cluster at one time. Nothing is waited for under it.
+	counts sync.Mutex
+
 	mu sync.Mutex // guards:
 	// order has a byName for each, the one used last in front; so have names of hosts.
 	order list.List

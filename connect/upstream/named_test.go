@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -232,6 +233,34 @@ func TestNamesLimit(t *testing.T) {
 		if s := c.Stats(); s.Pending != 0 || s.Active != 0 || c.Queued() != 0 {
 			t.Errorf("protocol %d: %+v", protocol, s)
 		}
+	}
+}
+
+// Nobody takes the place that a host always has while others are counted.
+func TestNamesCount(t *testing.T) {
+	t.Parallel()
+	definition := limited(1, 1000, at("127.0.0.1:1"))
+	definition.TLS = &mesh.UpstreamTLS{Roots: roots(t), AutoSAN: true}
+	c := newSet(t, definition).Cluster("c")
+	var making sync.WaitGroup
+	for n := range 8 {
+		h := c.Hosts()[0].ForName(fmt.Sprintf("name-%d", n))
+		making.Go(func() {
+			for range 20_000 {
+				if !h.Reserve() {
+					runtime.Gosched()
+					continue
+				}
+				if n := c.Conns(); n > 1 {
+					t.Errorf("%d connections", n)
+				}
+				h.Freed()
+			}
+		})
+	}
+	making.Wait()
+	if n := c.Conns(); n != 0 {
+		t.Errorf("%d connections are left", n)
 	}
 }
 
