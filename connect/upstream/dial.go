@@ -58,9 +58,10 @@ func (c *Cluster) dialAny(ctx context.Context, p preference, http2 bool) (net.Co
 	var last error
 	var asked *Host
 	for n := range maxTries {
+		among := c.hosts.Load()
 		host := c.pick(time.Now(), p, tried[:n])
 		if host == nil && n == 0 && c.awaitHosts(ctx) == nil {
-			host = c.pick(time.Now(), p, nil) // also if there was nothing to wait for: they may have come since
+			host = c.pickSince(p, among)
 		}
 		if host == nil {
 			break

@@ -28,15 +28,25 @@ func (c *Cluster) unknown() <-chan struct{} {
 }
 
 // pickFirst picks for an exchange that has found no host: it waits for names that were
-// never looked up, and hosts that were never asked for their health. It is nil if there
-// is none all the same; the error is that of the client, or of the time that it has.
-func (c *Cluster) pickFirst(x *wire.Exchange, p preference) (*Host, error) {
+// never looked up, and hosts that were never asked for their health. among are those that
+// it has looked at. It is nil if there is none all the same; the error is that of the
+// client, or of the time that it has.
+func (c *Cluster) pickFirst(x *wire.Exchange, p preference, among *hosts) (*Host, error) {
 	if c.unknown() != nil {
 		if err := c.patiently(x, c.awaitHosts); err != nil {
 			return nil, err
 		}
 	}
-	return c.pick(time.Now(), p, nil), nil // they may have come since the first look
+	return c.pickSince(p, among), nil
+}
+
+// pickSince picks if there are others than among by now: to look at the same ones again
+// would only count twice.
+func (c *Cluster) pickSince(p preference, among *hosts) *Host {
+	if c.hosts.Load() == among {
+		return nil
+	}
+	return c.pick(time.Now(), p, nil)
 }
 
 // awaitHosts waits until the hosts are known, or for long enough. It fails only when ctx

@@ -183,4 +183,14 @@ func TestOriginalsAreBusy(t *testing.T) {
 	if c.PickFor(at(0)) != hosts[0] {
 		t.Error("a busy one has made room")
 	}
+	c.PickFor(at(upstream.MaxOriginals)).Busy(1)
+	before, another := c.Stats().Originals.Overflow, at(upstream.MaxOriginals+1)
+	x := newExchange()
+	x.Reset(nil, another, time.Now())
+	defer x.Done(time.Now())
+	_, err := c.Serve(x, request(http.MethodGet, ""))
+	_, _, dialled := c.Dial(upstream.For(t.Context(), another), wire.Choice{})
+	if n := c.Stats().Originals.Overflow - before; err == nil || dialled == nil || n != 2 {
+		t.Errorf("%v, %v, which count as %d", err, dialled, n)
+	}
 }

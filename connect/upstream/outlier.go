@@ -54,10 +54,12 @@ func (v *volume) take() (all, well uint32) {
 }
 
 // watched is what detection knows of a host, and by what it goes; both nil if it is off, or
-// the host is none any more.
+// the host is none any more. Nor are original destinations watched: there is no other host
+// to go to.
 func (c *Cluster) watched(h *Host) (*outlier, *mesh.Outlier) {
-	d, e := c.config.Load().Outlier, c.ejections.Load()
-	if d == nil || e == nil {
+	cfg, e := c.config.Load(), c.ejections.Load()
+	d := cfg.Outlier
+	if d == nil || e == nil || cfg.Kind == mesh.ClusterOriginalDst {
 		return nil, nil
 	}
 	if o := h.outlier.Load(); o != nil {

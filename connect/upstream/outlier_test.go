@@ -37,6 +37,21 @@ func counters(c *upstream.Cluster) map[string]int64 {
 	return all
 }
 
+// Original destinations are not watched.
+func TestNoEjectionOfOriginals(t *testing.T) {
+	t.Parallel()
+	definition := detecting(func(o *mesh.Outlier) { o.Consecutive5xx = 1 })
+	definition.Kind = mesh.ClusterOriginalDst
+	c := newSet(t, definition).Cluster("c")
+	h := c.PickFor(wanting("10.0.0.1:1", true))
+	for range 10 {
+		c.Answered(h, false, &wire.Response{Status: http.StatusInternalServerError})
+	}
+	if got := counters(c); len(got) > 0 || h.Ejected() {
+		t.Errorf("%v", got)
+	}
+}
+
 // answering answers with what status says.
 func answering(t *testing.T, status *atomic.Int64) string {
 	t.Helper()

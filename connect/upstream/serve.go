@@ -37,11 +37,11 @@ func (c *Cluster) Serve(x *wire.Exchange, req *wire.Request) (*wire.Response, er
 	passed := failed[:0]
 	var last error
 	for n := 1; ; n++ {
-		now := time.Now()
+		now, among := time.Now(), c.hosts.Load()
 		host := c.pick(now, prefer, passed)
 		if host == nil && last == nil {
 			var err error
-			if host, err = c.pickFirst(x, prefer); err != nil {
+			if host, err = c.pickFirst(x, prefer, among); err != nil {
 				return nil, err
 			}
 		}
