@@ -278,7 +278,7 @@ func secured(t *testing.T) (server, client *tls.Config) {
 	roots := mesh.Roots{PEM: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))}
 	leaf := mesh.Leaf{CertificatePEM: roots.PEM, KeyPEM: string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}))}
 	var l mtls.Loader
-	if server, err = l.Server(&mesh.DownstreamTLS{Leaves: []mesh.Leaf{leaf}, Roots: roots, RequireClient: true}); err != nil {
+	if server, _, err = l.Server(&mesh.DownstreamTLS{Leaves: []mesh.Leaf{leaf}, Roots: roots, RequireClient: true}); err != nil {
 		t.Fatal(err)
 	}
 	upstream, err := l.Client(&mesh.UpstreamTLS{Leaf: leaf, Roots: roots, URIs: []string{identity}, ServerName: "web.example"})

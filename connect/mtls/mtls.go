@@ -34,12 +34,13 @@ type Loader struct {
 // maxKept bounds the memory of a Loader; past it, it starts anew.
 const maxKept = 256
 
-// Server returns the configuration for connections that we accept. It must not
-// be changed afterwards. Each has session ticket keys of its own, so a session
-// can only be resumed where it was made, or where [Tickets] are used for several.
-func (l *Loader) Server(t *mesh.DownstreamTLS) (*tls.Config, error) {
+// Server returns the configuration for connections that we accept, and by what it
+// believes clients, as Clients does. Neither must be changed afterwards. Each has
+// session ticket keys of its own, so a session can only be resumed where it was made, or
+// where [Tickets] are used for several.
+func (l *Loader) Server(t *mesh.DownstreamTLS) (*tls.Config, *Clients, error) {
 	if len(t.Leaves) == 0 {
-		return nil, errors.New("tls: no certificate to show")
+		return nil, nil, errors.New("tls: no certificate to show")
 	}
 	config := &tls.Config{
 		MinVersion: tls.VersionTLS12, // params may raise it
@@ -50,7 +51,7 @@ func (l *Loader) Server(t *mesh.DownstreamTLS) (*tls.Config, error) {
 	for _, leaf := range t.Leaves {
 		certificate, err := l.leaf(leaf)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		certificates = append(certificates, certificate)
 	}
@@ -60,7 +61,7 @@ func (l *Loader) Server(t *mesh.DownstreamTLS) (*tls.Config, error) {
 		config.GetCertificate = NewChoice(certificates).Get
 	}
 	if err := params(config, &t.Params); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	resumption(config, &t.Resume)
 	if slices.Contains(config.NextProtos, "http/1.1") && !slices.Contains(config.NextProtos, "h2") {
@@ -70,17 +71,17 @@ func (l *Loader) Server(t *mesh.DownstreamTLS) (*tls.Config, error) {
 	}
 	clients, err := l.Clients(t)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if clients == nil {
-		return config, nil
+		return config, nil, nil
 	}
 	config.ClientAuth = tls.RequireAnyClientCert
 	if clients.optional {
 		config.ClientAuth = tls.RequestClientCert
 	}
 	config.VerifyConnection = func(state tls.ConnectionState) error { return clients.verify(state.PeerCertificates, time.Now()) }
-	return config, nil
+	return config, clients, nil
 }
 
 // Client is TLS on connections that we make, as one [mesh.UpstreamTLS] asks for it. It

@@ -23,7 +23,7 @@ func upstream(ca *authority, leaf mesh.Leaf, uris ...string) *mesh.UpstreamTLS {
 
 func serverConfig(t *testing.T, l *mtls.Loader, d *mesh.DownstreamTLS) *tls.Config {
 	t.Helper()
-	config, err := l.Server(d)
+	config, _, err := l.Server(d)
 	if err != nil {
 		t.Fatal(err)
 	}

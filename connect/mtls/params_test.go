@@ -104,14 +104,14 @@ func TestConfigErrors(t *testing.T) {
 		var l mtls.Loader
 		d, u := downstream(ca, leaf), upstream(ca, leaf, api)
 		tt.change(d, u)
-		if _, err := l.Server(d); err == nil || !strings.Contains(err.Error(), tt.want) {
+		if _, _, err := l.Server(d); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: server: got error %v, want one with %q", tt.name, err, tt.want)
 		}
 		if _, err := l.Client(u); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: client: got error %v, want one with %q", tt.name, err, tt.want)
 		}
 	}
-	if _, err := new(mtls.Loader).Server(&mesh.DownstreamTLS{}); err == nil {
+	if _, _, err := new(mtls.Loader).Server(&mesh.DownstreamTLS{}); err == nil {
 		t.Error("a server without a certificate")
 	}
 }

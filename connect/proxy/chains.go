@@ -146,10 +146,7 @@ func (cs *chains) compile(l *mesh.Listener, d *mesh.FilterChain, routes map[stri
 	var secured *tls.Config
 	var clients *mtls.Clients
 	if d.TLS != nil {
-		if clients, err = cs.loader.Clients(d.TLS); err != nil {
-			return nil, "", nil, err
-		}
-		if secured, err = cs.loader.Server(d.TLS); err != nil {
+		if secured, clients, err = cs.loader.Server(d.TLS); err != nil {
 			if behind = c.staysBehind(d.TLS, err); behind == "" {
 				return nil, "", nil, err
 			}
