@@ -4,6 +4,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/serai-net/serai/connect/mtls"
 	"github.com/serai-net/serai/connect/rbac"
 	"github.com/serai-net/serai/connect/wire"
 )
@@ -32,20 +33,23 @@ func (c *chain) sever() {
 
 // doubt ends the connections of peers whom c would not believe any more, since it goes
 // by other roots than when they came, say. They are asked to leave at once, and closed
-// after a while: an identity that nobody vouches for is none.
+// after a while, unless they are believed again: an identity that nobody vouches for is
+// none.
 func (cs *chains) doubt(c *chain) {
+	clients := c.clients.Load()
 	go func() {
-		distrusted := c.distrusted()
+		doubtful := distrusted(clients)
 		c.listen.Drain().Each(func(d wire.Drainable) {
-			if k, ok := d.(wire.Known); ok && distrusted(k.Peer()) {
+			if k, ok := d.(wire.Known); ok && doubtful(k.Peer()) {
 				d.CloseIdle()
 			}
 		})
 	}()
 	time.AfterFunc(cs.listeners.ChainDrain(), func() {
-		closed, distrusted := 0, c.distrusted()
+		// Who is doubtful only since a later change has as long from then on.
+		closed, before, now := 0, distrusted(clients), distrusted(c.clients.Load())
 		c.listen.Peers(func(peer *wire.Peer, kill func()) {
-			if distrusted(peer) {
+			if before(peer) && now(peer) {
 				closed++
 				kill()
 			}
@@ -56,10 +60,10 @@ func (cs *chains) doubt(c *chain) {
 	})
 }
 
-// distrusted tells whether the chain, as it is now, would not believe a peer. It looks
-// once at what many connections of one peer have shown.
-func (c *chain) distrusted() func(peer *wire.Peer) bool {
-	clients, known := c.clients.Load(), map[string]bool{}
+// distrusted tells whether a peer would not be believed by clients. It looks once at what
+// many connections of one peer have shown.
+func distrusted(clients *mtls.Clients) func(peer *wire.Peer) bool {
+	known := map[string]bool{}
 	return func(peer *wire.Peer) bool {
 		var shown strings.Builder
 		for _, certificate := range peer.Chain {
