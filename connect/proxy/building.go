@@ -33,7 +33,8 @@ func (cs *chains) newBuilding(next *mesh.Snapshot) *building {
 
 // listeners says what all of them should be. Of several that want one address it is
 // whose it was, or else the first one's by name: the others are refused alone, so that
-// what the update says of all else holds.
+// what the update says of all else holds. One that was somewhere else before goes on there
+// as it was, unless that is what another one wants.
 func (b *building) listeners(all map[string]*mesh.Listener) []*listen.Spec {
 	key := func(l *mesh.Listener) listen.Key { return listen.KeyOf(l.Address, l.Unbound) }
 	owners := make(map[listen.Key]string, len(all))
@@ -41,6 +42,10 @@ func (b *building) listeners(all map[string]*mesh.Listener) []*listen.Spec {
 		if l := all[name]; l != nil && key(l) == key(before.listener) {
 			owners[key(l)] = name
 		}
+	}
+	wanted := make(map[listen.Key]bool, len(all))
+	for _, l := range all {
+		wanted[key(l)] = true
 	}
 	specs := make([]*listen.Spec, 0, len(all))
 	for _, l := range sorted(all) {
@@ -50,6 +55,9 @@ func (b *building) listeners(all map[string]*mesh.Listener) []*listen.Spec {
 		if owner, taken := owners[key(l)]; taken && owner != l.Name {
 			reason := fmt.Sprintf("its address %s is that of listener %q: give it another one", l.Address.String(), owner)
 			b.refused = append(b.refused, xds.Refusal{Kind: "listener", Name: l.Name, Reason: reason})
+			if before := b.chains.built[l.Name]; before != nil && !wanted[key(before.listener)] {
+				specs = append(specs, b.listener(before.listener))
+			}
 			continue
 		}
 		owners[key(l)] = l.Name

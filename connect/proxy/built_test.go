@@ -103,11 +103,17 @@ func TestUnchangedListenersStand(t *testing.T) {
 		{"one wants the address of another", func() {
 			d.push(t, resource.ListenerType, nil, listener("two", one, "", routed("two", "")))
 			ensure(t, one, 204)
+			ensure(t, two, 204)
 		}, 0},
+		{"it goes on where it was", func() {
+			d.routes(t, map[string]int{"one": 206})
+			ensure(t, one, 206)
+			ensure(t, two, 206)
+		}, 2},
 		{"it goes back", func() {
 			d.push(t, resource.ListenerType, nil, listener("two", two, "", routed("two", "")))
 			ensure(t, two, 202)
-			ensure(t, one, 204)
+			ensure(t, one, 206)
 		}, 1},
 		{"the intentions of one change", func() {
 			d.push(t, resource.ListenerType, nil, rawListener(tcpChain("", "app", fmt.Sprintf(rbacTCP, "{}"))))
