@@ -12,8 +12,8 @@ import (
 	"github.com/serai-net/serai/integration/harness"
 )
 
-// effective is the time in which a changed intention must be in force: ten times the two seconds that are asked for, since
-// the machine has other tests to run. The log tells how long it took.
+// effective is how long tests wait at most for a changed intention to be in force: ten times the two seconds that are asked
+// for, since the machine has other tests to run. Whether those hold is for who reads the log, which tells how long it took.
 const effective = 20 * time.Second
 
 // calm is how long answers must have been what they are to be.

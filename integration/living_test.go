@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// TestIntentionEndsStreams: a WebSocket that is open when its caller loses the right to call ends within the time in
-// which intentions must be in force, while that of another caller, and of one that is still allowed something, lives.
+// TestIntentionEndsStreams: a WebSocket that is open when its caller loses the right to call ends, while that of
+// another caller, and of one that is still allowed something, lives.
 func TestIntentionEndsStreams(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, map[string]string{"web": "http", "api": "http", "guest": "http"})

@@ -62,8 +62,7 @@ const rbacTCP = `{"name":"r","typed_config":{"@type":"` + types + `network.rbac.
 // everybody are rules that allow all.
 const everybody = `{"policies":{"p":{"permissions":[{"any":true}],"principals":[{"any":true}]}}}`
 
-// Changed intentions hold for living connections within 2 seconds, and no chain is
-// exchanged for them.
+// Changed intentions hold for living connections, too, and no chain is exchanged for them.
 func TestTrap05IntentionsOnTCP(t *testing.T) {
 	t.Parallel()
 	d := newData(t)
@@ -140,8 +139,8 @@ func httpChain(cluster, rules string, before ...string) string {
 	return fmt.Sprintf(`{"filters":[%s]}`, strings.Join(filters, ","))
 }
 
-// A stream that is open when its peer loses all that it was allowed ends within 2
-// seconds; one that might still be allowed goes on, and new requests are told.
+// A stream that is open when its peer loses all that it was allowed ends soon; one that
+// might still be allowed goes on, and new requests are told.
 func TestTrap05IntentionsOnHTTP(t *testing.T) {
 	t.Parallel()
 	stop := make(chan struct{})
