@@ -15,6 +15,9 @@ const (
 	// maxMade is how much a script makes of strings by functions of ours in one call, or for
 	// a chunk, in bytes.
 	maxMade = 64 << 20
+	// chunkCost is what a chunk counts as, however small: so much a script has of one that
+	// it keeps.
+	chunkCost = 256
 	// maxArray is the first key that is not of a table's array: with a gap before it, all
 	// below is made at once. A body has no more bytes.
 	maxArray = maxBody + 1

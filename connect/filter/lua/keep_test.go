@@ -130,6 +130,12 @@ func TestChunksWithoutEnd(t *testing.T) { // not parallel: the heap is everybody
 	if err != nil || passed != 60 {
 		t.Errorf("%d bytes have passed: %v", passed, err)
 	}
+	passed, err = stream(t, `function envoy_on_request(h) local n = 0
+		for chunk in h:bodyChunks() do n = n + chunk:length() end
+		assert(n == 600000) end`, time.Minute, &endless{600_000, 1})
+	if err != nil || passed != 600_000 {
+		t.Errorf("%d bytes have passed: %v", passed, err)
+	}
 }
 
 // A script that does not get on with a chunk, or keeps them all, ends the body: the rest
@@ -142,10 +148,22 @@ func TestChunksAreBounded(t *testing.T) { // not parallel: the heap is everybody
 	if err == nil || wire.AsFault(err).Status != 503 || passed > 300<<20 {
 		t.Errorf("%d MiB have passed: %v", passed>>20, err)
 	}
+	passed, err = stream(t, `function envoy_on_request(h) local all = {}
+		for chunk in h:bodyChunks() do all[#all + 1] = chunk end end`, time.Minute, &endless{3_000_000, 1})
+	if err == nil || wire.AsFault(err).Status != 503 {
+		t.Errorf("%d bytes have passed, all of which are kept: %v", passed, err)
+	}
 	debug.SetMemoryLimit(before)
 	passed, err = stream(t, `function envoy_on_request(h) for chunk in h:bodyChunks() do while true do n = chunk end end end`, 50*time.Millisecond, &endless{10, 1})
 	if err == nil || wire.AsFault(err).Status != 503 || passed != 0 {
 		t.Errorf("%d bytes have passed: %v", passed, err)
+	}
+	// The end is for the script, too.
+	for _, after := range []string{`while true do n = 1 end`, `for i = 1, 1000 do string.rep("x", 1000000) end`} {
+		_, err = stream(t, `function envoy_on_request(h) for chunk in h:bodyChunks() do end `+after+` end`, time.Second, &endless{10, 1})
+		if err == nil || wire.AsFault(err).Status != 503 {
+			t.Errorf("%s: %v", after, err)
+		}
 	}
 }
 

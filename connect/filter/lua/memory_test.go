@@ -39,6 +39,7 @@ func TestMemoryIsBounded(t *testing.T) {
 		"much, of the body":               {`local b = h:body(true); b:setBytes(string.rep("x", 1000000)) for i = 1, 1000 do b:getBytes(0, b:length()) end`, "too much memory"},
 		"a join of large ones":            {`local s = string.rep("x", 10000000); s = s .. s`, "too large"},
 		"a join of many":                  {`local s = string.rep("x", 10000000); s = ` + strings.Repeat("s .. ", 100) + `s`, "too large"},
+		"who watches joins":               {`assert(getmetatable("\0serai watches\0") == false)`, ""},
 		"a join in a chunk":               {`assert(loadstring('local s = string.rep("x", 10000000) return s .. s'))()`, "too large"},
 		"much, by print":                  {`local t, s = {}, string.rep("x", 1000000) for i = 1, 100 do t[i] = s end print(unpack(t))`, "too much memory"},
 		"much, by metadata":               {`local t, s = {}, string.rep("x", 1000000) for i = 1, 1000 do t[i] = s end h:streamInfo():dynamicMetadata():set("a", "b", t)`, "too much memory"},

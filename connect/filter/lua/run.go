@@ -128,6 +128,7 @@ func (r *run) next(l *lua.LState) *buffer {
 		l.RaiseError("the body has broken off")
 	}
 	r.ended = b == nil
+	r.vm.made.left -= chunkCost
 	r.refill(l)
 	return b
 }
@@ -281,7 +282,9 @@ func (c *chunks) Read(p []byte) (int, error) {
 		return 0, r.fault
 	case err == nil || r.over:
 	case errors.Is(err, io.EOF):
-		r.give(nil)
+		if r.give(nil); r.fault != nil { // what comes after the last chunk is bounded, too
+			return 0, r.fault
+		}
 	default:
 		r.kill()
 	}

@@ -130,6 +130,7 @@ func placed(e ast.Expr, at ast.PositionHolder) ast.Expr {
 // watcher is the one who looks at strings. States share it: it does not change.
 func watcher() *lua.LUserData {
 	meta := &lua.LTable{Metatable: lua.LNil}
+	meta.RawSetString("__metatable", lua.LFalse) // a script that writes what stands for it must not change it
 	meta.RawSetString("__mul", &lua.LFunction{IsG: true, Env: &lua.LTable{Metatable: lua.LNil}, GFunction: func(l *lua.LState) int {
 		if s, ok := l.Get(2).(lua.LString); ok && len(s) > maxString {
 			tooLarge(l)
