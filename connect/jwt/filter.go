@@ -115,8 +115,11 @@ func (f *filter) compileRules() error {
 			return fmt.Errorf("requirement %q is not known", name)
 		}
 		r, err := compile(needs)
+		if err != nil {
+			return fmt.Errorf("requirement %s: %w", name, err)
+		}
 		f.rules, f.Choose = []requirement{r}, func(*wire.Exchange, *wire.Request) int { return 0 }
-		return err
+		return nil
 	}
 	for i := range f.config.Rules {
 		r, err := compile(f.config.Rules[i].Requires)

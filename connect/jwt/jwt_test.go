@@ -196,10 +196,13 @@ func TestRequirementByName(t *testing.T) {
 			t.Errorf("%q: %q, want %q", name, got, want)
 		}
 	}
-	as := *config
-	as.Requirement = "other"
-	if _, err := jwt.Layer(&as, jwt.Deps{Choose: none}); err == nil || !strings.Contains(err.Error(), `requirement "other" is not known`) {
-		t.Errorf("got %v", err)
+	config.Named["refused"] = &mesh.JWTRequirement{Refusal: "is odd"}
+	for name, want := range map[string]string{"other": `requirement "other" is not known`, "refused": "requirement refused: is odd"} {
+		as := *config
+		as.Requirement = name
+		if _, err := jwt.Layer(&as, jwt.Deps{Choose: none}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %s", err, want)
+		}
 	}
 }
 

@@ -38,6 +38,8 @@ func (f *filter) compileRequirement(in *mesh.JWTRequirement, depth int) (require
 		return nil, errors.New("requirements are nested too deeply")
 	}
 	switch {
+	case in.Refusal != "":
+		return nil, errors.New(in.Refusal)
 	case in.Provider != "":
 		p := f.providers[in.Provider]
 		if p == nil {

@@ -28,7 +28,7 @@ type JWTRule struct {
 }
 
 // JWTRequirement is one condition. Exactly one of Provider, Any, All,
-// AllowMissing and AllowFailed is set; none is always fulfilled.
+// AllowMissing, AllowFailed and Refusal is set; none is always fulfilled.
 type JWTRequirement struct {
 	// Provider is the name of who must have issued the token, for one of
 	// Audiences if there are any instead of for the provider's own.
@@ -38,6 +38,8 @@ type JWTRequirement struct {
 	// AllowMissing is fulfilled without a token, AllowFailed whatever comes. Tokens
 	// of all providers are verified all the same.
 	AllowMissing, AllowFailed bool
+	// Refusal says what is not understood: whoever asks for it is refused.
+	Refusal string
 }
 
 // JWTProvider is who issues tokens, and where they are found.

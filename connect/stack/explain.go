@@ -96,6 +96,7 @@ func Explain(h *mesh.HTTP, routes map[string]*mesh.Route, clusters *upstream.Set
 	}
 	place.router, place.clusters, place.scope, place.still = r, clusters, (&stats.Registry{}).Scope(""), true
 	e := &explaining{Explanation: &Explanation{Table: r.name}, router: r, place: &place}
+	place.asked = e.asked
 	filters, err := e.filters(h.Filters)
 	if err != nil {
 		return nil, err
@@ -127,6 +128,8 @@ type explaining struct {
 	place  *Place
 	by     string // whose turn it is to answer
 	found  matched
+	// asks is what to note if the service of the filter at hand is asked.
+	asks []string
 }
 
 // matched is what the route table says of a head.

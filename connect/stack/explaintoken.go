@@ -1,6 +1,7 @@
 package stack
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -18,7 +19,7 @@ func (e *explaining) notes(f *mesh.HTTPFilter) func(*wire.Exchange, *wire.Reques
 	case f.JWT != nil:
 		return func(x *wire.Exchange, req *wire.Request) []string { return e.tokens(f.JWT, x, req) }
 	case f.ExtAuthz != nil:
-		return func(x *wire.Exchange, req *wire.Request) []string { return e.question(f.ExtAuthz, x, req) }
+		return func(x *wire.Exchange, req *wire.Request) []string { return e.question(f, x, req) }
 	case f.Lua != nil, f.Lambda != nil:
 		note = "presumed to pass, and to change nothing: it is not run"
 	}
@@ -30,17 +31,53 @@ func (e *explaining) notes(f *mesh.HTTPFilter) func(*wire.Exchange, *wire.Reques
 	}
 }
 
-// question says who is asked, or would be, and what.
-func (e *explaining) question(c *mesh.ExtAuthz, x *wire.Exchange, req *wire.Request) []string {
-	note, sent := "presumed to allow, and to change nothing: cluster "+c.Service.Cluster+" would be asked", "it would be sent "
-	if e.place.Ask > 0 {
-		note, sent = "cluster "+c.Service.Cluster+" was asked", "it was sent "
+// question says who would be asked, and what. Who is asked indeed has it said by asked.
+func (e *explaining) question(f *mesh.HTTPFilter, x *wire.Exchange, req *wire.Request) []string {
+	e.asks = nil
+	as, err := e.onRoute(f, x, req)
+	switch {
+	case err != nil:
+		return []string{"the route's own settings of it are refused, and the request with them: " + err.Error()}
+	case as == nil:
+		return []string{"it is left out where the request goes: nobody is asked"}
+	case e.found.rule == nil:
+		return []string{"nobody is asked of what no route matches"}
 	}
+	c := as.ExtAuthz
 	text, err := extauthz.Question(c, e.place.authz(c, e.place.scope), x, req)
 	if err != nil {
-		return []string{note, err.Error()}
+		return []string{err.Error()}
 	}
-	return []string{note, sent + text}
+	if e.place.Ask > 0 {
+		e.asks = []string{"cluster " + c.Service.Cluster + " was asked", "it was sent " + text}
+		return []string{"cluster " + c.Service.Cluster + " was not asked"}
+	}
+	note := "presumed to allow, and to change nothing: cluster " + c.Service.Cluster + " would be asked"
+	if some := c.Enabled; some != nil {
+		note += fmt.Sprintf(" of %d in %d requests", some.Numerator, some.Denominator)
+	}
+	return []string{note, "it would be sent " + text}
+}
+
+// asked notes that the service is asked of the filter that was met last.
+func (e *explaining) asked() {
+	if at := len(e.Filters) - 1; at >= 0 && e.asks != nil {
+		e.Filters[at].Notes = e.asks
+	}
+}
+
+// onRoute is f as it is where a request goes; nil if it is left out there. The route is
+// fixed only if the chain fixes it, too.
+func (e *explaining) onRoute(f *mesh.HTTPFilter, x *wire.Exchange, req *wire.Request) (*mesh.HTTPFilter, error) {
+	if len(e.place.overridesOf(f.Name)) > 0 {
+		if o := e.router.override(x, req, f.Name); o != nil {
+			return overridden(f, o)
+		}
+	}
+	if f.Disabled {
+		return nil, nil //nolint:nilnil // there is nothing
+	}
+	return f, nil
 }
 
 // tokens says of each provider what becomes of its token in req, if it was the only

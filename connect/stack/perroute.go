@@ -27,31 +27,43 @@ func (p *Place) compileFilter(f *mesh.HTTPFilter) (filter, error) {
 		if _, done := variants[o]; done {
 			continue
 		}
+		as, err := overridden(f, o)
 		switch {
-		case o.Refusal != "":
-			variants[o] = filter{layer: refuse(o.Refusal)}
-		case o.Disabled && o.Filter != nil && f.Refusal != "":
-			variants[o] = own // whether it is of its kind is not known
-		case o.Disabled && o.Filter != nil && !sameKind(f, o.Filter):
-			return filter{}, fmt.Errorf("typed_per_filter_config of %s: %w", f.Name, errOtherKind)
-		case o.Disabled:
-			variants[o] = filter{}
-		case o.Filter != nil:
-			merged, err := mergeFilter(f, o.Filter)
-			if err == nil {
-				variants[o], err = p.plainFilter(merged)
-			}
-			if err != nil {
-				return filter{}, fmt.Errorf("typed_per_filter_config of %s: %w", f.Name, err)
-			}
-		default:
+		case err != nil:
+		case as == f:
 			variants[o] = own
+		case as != nil:
+			variants[o], err = p.plainFilter(as)
+		default:
+			variants[o] = filter{}
+		}
+		if err != nil { // a mistake of one route is no matter of the others
+			variants[o] = filter{layer: refuse(fmt.Sprintf("typed_per_filter_config of %s: %v", f.Name, err))}
 		}
 	}
 	if f.Disabled {
 		own = filter{}
 	}
 	return routed(p.router, f.Name, own, variants), nil
+}
+
+// overridden is what takes the place of f where a route says o of it: f itself, another,
+// or nil for nothing. Its error is why requests are refused there.
+func overridden(f *mesh.HTTPFilter, o *mesh.FilterOverride) (*mesh.HTTPFilter, error) {
+	switch {
+	case o.Refusal != "":
+		return nil, errors.New(o.Refusal)
+	case o.Disabled && o.Filter != nil && f.Refusal != "":
+		return f, nil // whether it is of its kind is not known
+	case o.Disabled && o.Filter != nil && !sameKind(f, o.Filter):
+		return nil, errOtherKind
+	case o.Disabled:
+		return nil, nil //nolint:nilnil // there is nothing
+	case o.Filter != nil:
+		return mergeFilter(f, o.Filter)
+	default:
+		return f, nil
+	}
 }
 
 // routed is a filter that is not the same for all routes.

@@ -1,13 +1,13 @@
 package stack_test
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/serai-net/serai/connect/mesh"
-	"github.com/serai-net/serai/connect/stack"
 	"github.com/serai-net/serai/connect/wire"
 )
 
@@ -55,6 +55,21 @@ func TestFilterOverrides(t *testing.T) {
 	}
 }
 
+// refused is how a request fails, and why.
+func refused(t *testing.T, service wire.Service, req *wire.Request) (status int, why string) {
+	t.Helper()
+	x := &wire.Exchange{}
+	x.Reset(nil, &wire.Peer{}, time.Now())
+	defer func() { x.Done(time.Now()) }()
+	_, err := service.Serve(x, req)
+	if err == nil {
+		return 0, ""
+	}
+	fault := wire.AsFault(err)
+	return fault.Status, fmt.Sprint(fault.Err)
+}
+
+// A mistake of a route refuses its requests, and no others.
 func TestFilterOverrideErrors(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct {
@@ -67,9 +82,16 @@ func TestFilterOverrideErrors(t *testing.T) {
 	} {
 		h := direct()
 		h.Filters = []mesh.HTTPFilter{{Name: "f", Lua: &mesh.Lua{Code: "x = 1"}}}
-		h.Route.Filters = map[string]*mesh.FilterOverride{"f": row.o}
-		if _, err := stack.HTTP(h, nil, clusters(t, nil)); err == nil || !strings.Contains(err.Error(), row.want) {
-			t.Errorf("%v, want %q", err, row.want)
+		open := *h.Route.VirtualHosts[0].Rules[0]
+		open.Match.Headers = []mesh.HeaderMatch{{Name: "x-a", Present: true}}
+		h.Route.VirtualHosts[0].Rules[0].Filters = map[string]*mesh.FilterOverride{"f": row.o}
+		h.Route.VirtualHosts[0].Rules = append([]*mesh.Rule{&open}, h.Route.VirtualHosts[0].Rules...)
+		service := compile(t, h, clusters(t, nil))
+		if status, why := refused(t, service, request("GET", "/")); status != 503 || !strings.Contains(why, row.want) {
+			t.Errorf("%d %q, want %q", status, why, row.want)
+		}
+		if got := do(t, service, &wire.Peer{}, request("GET", "/", "x-a", "1")); got.Status != 200 {
+			t.Errorf("%s: %d for another route", row.want, got.Status)
 		}
 	}
 }
@@ -186,7 +208,11 @@ func TestFilterOverrideOfTokens(t *testing.T) {
 		t.Errorf("%d, want 200", got.Status)
 	}
 	guarded.Filters = says("other")
-	if _, err := stack.HTTP(h, nil, clusters(t, nil)); err == nil || !strings.Contains(err.Error(), `requirement "other" is not known`) {
-		t.Errorf("got %v", err)
+	service = compile(t, h, clusters(t, nil))
+	if status, why := refused(t, service, request("GET", "/", "x-a", "1")); status != 503 || !strings.Contains(why, `requirement "other" is not known`) {
+		t.Errorf("%d %q", status, why)
+	}
+	if got := do(t, service, &wire.Peer{}, request("GET", "/")); got.Status != 200 {
+		t.Errorf("%d for another route, want 200", got.Status)
 	}
 }

@@ -50,8 +50,10 @@ type Place struct {
 	router   *router
 	clusters *upstream.Set
 	scope    *stats.Scope
-	// still says that nobody is asked, and nothing fetched
+	// still says that nobody is asked, and nothing fetched or counted; but if ext_authz
+	// asks a service, asked is told before. It may be nil.
 	still bool
+	asked func()
 }
 
 // Find finds clusters for filters that call somebody.
@@ -106,10 +108,12 @@ func (p *Place) authz(c *mesh.ExtAuthz, scope *stats.Scope) extauthz.Place {
 		prefix += c.StatPrefix + "."
 	}
 	place := extauthz.Place{
-		Find: Find(p.clusters), Stats: scope.Scope(prefix), Principal: principal(p.TLS), Labels: labels(p.Node, c.LabelsKey),
+		Find: p.findAsked(), Stats: scope.Scope(prefix), Principal: principal(p.TLS), Labels: labels(p.Node, c.LabelsKey),
 	}
 	if p.router != nil {
 		place.Pin = p.router.pin
+	}
+	if p.router != nil && !p.still { // who explains counts nothing
 		place.Upstream = func(x *wire.Exchange, req *wire.Request) *stats.Scope {
 			if cluster := p.router.goesTo(x, req); cluster != nil {
 				return p.clusters.Registry().Scope("cluster." + stats.Name(cmp.Or(cluster.Observed(), cluster.Name())) + "." + prefix)
@@ -118,6 +122,21 @@ func (p *Place) authz(c *mesh.ExtAuthz, scope *stats.Scope) extauthz.Place {
 		}
 	}
 	return place
+}
+
+// findAsked is Find for ext_authz; who explains is told of what is found, which is asked.
+func (p *Place) findAsked() call.Find {
+	find := Find(p.clusters)
+	if p.asked == nil {
+		return find
+	}
+	return func(name string) wire.Service {
+		service := find(name)
+		if service != nil {
+			p.asked()
+		}
+		return service
+	}
 }
 
 // skipped counts the requests that pass without a filter.

@@ -38,7 +38,7 @@ func (d *decoder) jwt(msg *hcmv3.HttpFilter) (*mesh.JWT, error) {
 			j.Named = map[string]*mesh.JWTRequirement{}
 		}
 		if j.Named[name], err = d.jwtRequirement(config.GetRequirementMap()[name], j.Providers, 0); err != nil {
-			return nil, fmt.Errorf("requirement %s: %w", name, err)
+			j.Named[name] = &mesh.JWTRequirement{Refusal: err.Error()}
 		}
 	}
 	for _, msg := range config.GetRules() {
@@ -52,6 +52,9 @@ func (d *decoder) jwt(msg *hcmv3.HttpFilter) (*mesh.JWT, error) {
 		if name := msg.GetRequirementName(); name != "" {
 			if rule.Requires = j.Named[name]; rule.Requires == nil {
 				return nil, fmt.Errorf("requirement %q is not known", name)
+			}
+			if reason := rule.Requires.Refusal; reason != "" {
+				return nil, fmt.Errorf("requirement %s: %s", name, reason)
 			}
 		}
 		if requires := msg.GetRequires(); requires != nil {

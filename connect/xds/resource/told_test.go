@@ -1,6 +1,7 @@
 package resource_test
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -122,6 +123,15 @@ func TestSharedIsReadOnce(t *testing.T) {
 		"rules":[{"match":{"prefix":"/a"},"requirementName":"r"},{"match":{"prefix":"/"},"requirementName":"r"}]}`).JWT
 	if jwt == nil || jwt.Rules[0].Requires == nil || jwt.Rules[0].Requires != jwt.Rules[1].Requires || jwt.Named["r"] != jwt.Rules[0].Requires {
 		t.Errorf("%+v", jwt)
+	}
+	// One that is not understood is no matter of who does not ask for it.
+	config := `{"@type":"` + googleapis + `extensions.filters.http.jwt_authn.v3.JwtAuthentication","providers":{"p":{"localJwks":{"inlineString":"{}"}}},
+		"requirementMap":{"r":{"providerName":"p"},"x":{"providerName":"q"}},"rules":[{"match":{"prefix":"/a"},"requirementName":"%s"}]}`
+	if f := filterOf(t, fmt.Sprintf(config, "r")); f.JWT == nil || f.JWT.Named["x"].Refusal != `provider "q" is not known` {
+		t.Errorf("%+v", f)
+	}
+	if f := filterOf(t, fmt.Sprintf(config, "x")); f.JWT != nil || !strings.Contains(f.Refusal, `requirement x: provider "q" is not known`) {
+		t.Errorf("%+v", f)
 	}
 	same := route(t, `{"virtualHosts":[{"domains":["*"],"routes":[`+strings.Repeat(`{"match":{"prefix":"/a"},"route":{"cluster":"c"},"typedPerFilterConfig":{"f":{"@type":"`+
 		googleapis+`config.route.v3.FilterConfig","disabled":true}}},`, 2)+`{"match":{"prefix":"/"},"redirect":{}}]}]}`).VirtualHosts[0].Rules
