@@ -28,7 +28,8 @@ type Turnover struct{ Added, Modified, Removed uint64 }
 // counts are those that Status tells, and those of single resources.
 type counts struct {
 	types map[string]TypeStatus
-	// named are those of route tables and endpoint sets that are there, by type and name.
+	// named are those of route tables and endpoint sets that are there or are needed, by
+	// type and name.
 	named               map[[2]string]TypeStatus
 	clusters, listeners Turnover
 	controlPlane        string
@@ -97,11 +98,16 @@ func (w *Watcher) timedOut(typ, name string) {
 	c.named[key] = one
 }
 
-// forgetCounts forgets what was counted of one resource that nothing needs any more.
-func (w *Watcher) forgetCounts(typ, name string) {
+// keepCounts forgets what was counted of resources of a type that are not there and that
+// nothing needs any more.
+func (w *Watcher) keepCounts(typ string, needed func(name string) bool) {
 	w.statusMu.Lock()
 	defer w.statusMu.Unlock()
-	delete(w.counts.named, [2]string{typ, name})
+	for key := range w.counts.named {
+		if key[0] == typ && !needed(key[1]) {
+			delete(w.counts.named, key)
+		}
+	}
 }
 
 // warming counts what has come and cannot be in force yet.

@@ -160,9 +160,9 @@ func (w *Watcher) dropSets() {
 				s.hold = nil
 			}
 			delete(w.sets, name)
-			w.forgetCounts(resource.EndpointsType, name)
 		}
 	}
+	w.keepCounts(resource.EndpointsType, func(name string) bool { return needed[name] || w.sets[name] != nil })
 }
 
 // inAggregate tells whether the endpoint set is that of a member of an

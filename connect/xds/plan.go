@@ -208,18 +208,19 @@ func (p *plan) whole(e *entry[mesh.Listener]) bool {
 	namesOf(e.value, func(cluster string) {
 		ready = ready && !p.warming[cluster]
 	}, func(h *mesh.HTTP) {
+		waits := awaited{h.RouteName, h.RouteWait}
 		switch { // a table may be there and wait for a cluster, or not be there at all
 		case p.next.Routes[h.RouteName] != nil:
-			delete(e.awaited, h.RouteName)
+			delete(e.awaited, waits)
 		case p.pending[h.RouteName]:
 			ready = false
 		case p.until(e.since, h.RouteWait):
 			if ready = false; e.awaited == nil {
-				e.awaited = map[string]bool{}
+				e.awaited = map[awaited]bool{}
 			}
-			e.awaited[h.RouteName] = true
-		case e.awaited[h.RouteName]:
-			delete(e.awaited, h.RouteName)
+			e.awaited[waits] = true
+		case e.awaited[waits]:
+			delete(e.awaited, waits)
 			p.w.timedOut(resource.RouteType, h.RouteName)
 		}
 	})
@@ -237,9 +238,12 @@ func (p *plan) prune() {
 		if p.drops(e.gone, routes[name]) {
 			delete(p.next.Routes, name)
 			delete(p.w.routes.entries, name)
-			p.w.forgetCounts(resource.RouteType, name)
 		}
 	}
+	for _, e := range p.w.listeners.entries { // those that are waited for are asked for, too
+		namesOf(e.value, func(string) {}, func(h *mesh.HTTP) { routes[h.RouteName] = true })
+	}
+	p.w.keepCounts(resource.RouteType, func(name string) bool { return routes[name] || p.w.routes.entries[name] != nil })
 	for _, r := range p.next.Routes {
 		clustersOfRoute(r, use)
 	}

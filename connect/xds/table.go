@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/serai-net/serai/connect/mesh"
 	"github.com/serai-net/serai/connect/xds/ads"
 	"github.com/serai-net/serai/connect/xds/resource"
 	"github.com/serai-net/serai/connect/xds/secret"
@@ -39,9 +40,15 @@ type entry[T any] struct {
 	// it is gone.
 	told bool
 	// awaited are the route tables that it waits for; nil for none.
-	awaited map[string]bool
+	awaited map[awaited]bool
 	// static says that it stands in the bootstrap file: no update changes it.
 	static bool
+}
+
+// awaited is a route table and how long it is waited for.
+type awaited struct {
+	table string
+	wait  mesh.Wait
 }
 
 func newTable[T any](decode func(resource.Reader, []byte) (*T, []string, error), named func(*T) string, secrets *secret.Store) *table[T] {

@@ -1,6 +1,7 @@
 package xds_test
 
 import (
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -133,6 +134,57 @@ func TestWaitsAndRemovalsAreCounted(t *testing.T) {
 		r.pass(time.Minute)
 		if got := counted(); got != [2]uint64{} {
 			t.Errorf("what is gone is still counted: %v", got)
+		}
+	})
+}
+
+// What never came, or could not be read, is not counted any longer than it is needed.
+func TestCountsOfWhatNeverCame(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := begin(t)
+		r.bring()
+		r.update(resource.ClusterType, edsCluster("api", 1), edsCluster("late", 1))
+		r.update(resource.ListenerType, rdsListener(t, "routed", 3), tcpListener(t, "late:4", 4, "late"))
+		r.pass(time.Minute)
+		counted := func() [2]int {
+			return [2]int{len(r.watcher.Updates(resource.RouteType)), len(r.watcher.Updates(resource.EndpointsType))}
+		}
+		if got := r.watcher.Updates(resource.RouteType)["api"].TimedOut; got != 1 {
+			t.Errorf("the table has timed out %d times", got)
+		}
+		if got := counted(); got != [2]int{1, 2} {
+			t.Errorf("counted %v", got)
+		}
+		r.change(resource.ListenerType, []string{"routed", "late:4"})
+		r.change(resource.ClusterType, []string{"late"})
+		r.pass(time.Minute)
+		if got := counted(); got != [2]int{0, 1} {
+			t.Errorf("what is gone is still counted: %v", got)
+		}
+	})
+}
+
+// Two chains that wait for one table for different times count once each.
+func TestWaitsOfTwoChains(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := begin(t)
+		r.bring()
+		l := rdsListener(t, "routed", 3)
+		l.FilterChains[0].FilterChainMatch = &listenerv3.FilterChainMatch{TransportProtocol: "tls"}
+		l.FilterChains = append(l.FilterChains, waitingRoutes(t, "other", time.Hour).FilterChains[0])
+		r.update(resource.ListenerType, l)
+		r.pass(time.Minute)
+		for i := range 3 { // each of which makes a plan
+			r.update(resource.ListenerType, l, tcpListener(t, fmt.Sprint("other", i), uint32(10+i), "api"))
+		}
+		if got := r.watcher.Updates(resource.RouteType)["api"].TimedOut; got != 1 {
+			t.Errorf("timed out %d times", got)
+		}
+		r.pass(time.Hour)
+		if got := r.watcher.Updates(resource.RouteType)["api"].TimedOut; got != 2 {
+			t.Errorf("timed out %d times", got)
 		}
 	})
 }

@@ -57,6 +57,37 @@ func TestRemovedSecretsAreForgotten(t *testing.T) {
 	})
 }
 
+// What was taken away does not come back when the file that its last edition refers to turns good.
+func TestRemovedSecretsAreNotTriedAgain(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := begin(t)
+		ref := mesh.SecretRef{Name: "a", Source: mesh.SecretSource{Kind: mesh.SecretADS}}
+		if err := r.store.Set(ref, []byte("one"), "1"); err != nil {
+			t.Fatal(err)
+		}
+		reading := r.store.Read()
+		if _, err := reading.Secret(ref, 0); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.store.Set(ref, []byte("file "+r.dir+"/later"), "2"); err == nil {
+			t.Error("a secret that refers to nothing is taken")
+		}
+		r.store.Keep([]*secret.Reading{reading})
+		r.store.Remove(ref)
+		r.store.Keep([]*secret.Reading{reading})
+		r.write("later", "text")
+		r.pass(time.Minute)
+		if reading.Stale() || r.changed() != 0 {
+			t.Errorf("stale %t, %d changes", reading.Stale(), r.changed())
+		}
+		r.store.Keep(nil)
+		if n := len(r.store.Secrets()); n != 0 {
+			t.Errorf("%d secrets stay", n)
+		}
+	})
+}
+
 // Files are looked at without a lock: who asks how secrets fare does not wait for a file system.
 func TestStatsDoNotWaitForFiles(t *testing.T) {
 	t.Parallel()
@@ -80,16 +111,24 @@ func TestStatsDoNotWaitForFiles(t *testing.T) {
 	if err := os.WriteFile(chain.File, []byte(one.CertificatePEM), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	ahead := time.Now().Add(time.Hour) // so that it is too new to be believed, and read anew
+	if err := os.Chtimes(chain.File, ahead, ahead); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := store.Read().Leaf(chain, mesh.Data{Env: "KEY"}); err != nil {
 		t.Fatal(err)
 	}
+	slow.Store(true)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		store.Run(t.Context()) //nolint:errcheck // it ends with the context
 	}()
-	slow.Store(true)
-	<-entered // the file is too new to be believed, and read anew
+	select {
+	case <-entered:
+	case <-time.After(time.Minute):
+		t.Fatal("the file is not looked at")
+	}
 	asked := make(chan struct{})
 	go func() {
 		defer close(asked)

@@ -92,7 +92,7 @@ func (s *Store) follow(k key, it *item) {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			changed, err := s.set(k.secret, body, version)
+			changed, err := s.set(k.secret, body, version, false)
 			if changed {
 				s.config.Changed()
 			}

@@ -144,17 +144,22 @@ func New(config Config, log *slog.Logger) *Store {
 // Who calls Set asks readings by himself whether they are stale: Config.Changed is
 // not called.
 func (s *Store) Set(ref mesh.SecretRef, body []byte, edition string) error {
-	_, err := s.set(ref, body, edition)
+	_, err := s.set(ref, body, edition, false)
 	return err
 }
 
-func (s *Store) set(ref mesh.SecretRef, body []byte, edition string) (changed bool, err error) {
+// set is Set; again says that body is tried once more, unless it is not the next one any
+// more.
+func (s *Store) set(ref mesh.SecretRef, body []byte, edition string, again bool) (changed bool, err error) {
 	read := s.Read()
 	bad := s.config.Check(body, read)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	k := key{secret: ref, named: true}
 	it := s.items[k]
+	if again && (it == nil || it.next == nil || !bytes.Equal(it.next, body)) {
+		return false, nil
+	}
 	if it == nil {
 		if len(s.items) >= maxItems {
 			return false, errTooMany
@@ -193,7 +198,7 @@ func (s *Store) retry() (changed bool) {
 	}
 	s.mu.Unlock()
 	for ref, it := range again {
-		now, err := s.set(ref, it.next, it.nextEdition)
+		now, err := s.set(ref, it.next, it.nextEdition, true)
 		changed = changed || now && err == nil
 	}
 	return changed
@@ -210,7 +215,7 @@ func (s *Store) Remove(ref mesh.SecretRef) {
 	case !it.used:
 		delete(s.items, k)
 	default:
-		it.gone = true
+		it.next, it.nextEdition, it.nextRead, it.gone = nil, "", nil, true
 		s.broken(k, it, errors.New("was taken away by the control plane"), time.Now(), 0)
 	}
 }
