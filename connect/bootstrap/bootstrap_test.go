@@ -82,6 +82,18 @@ func TestParse(t *testing.T) {
 	}
 }
 
+// What is null is not there.
+func TestNullService(t *testing.T) {
+	t.Parallel()
+	text := strings.Replace(file, `"envoy_grpc": {"cluster_name": "local_agent"}`, `"google_grpc": null`, 1)
+	if text == file {
+		t.Fatal("the file names no cluster")
+	}
+	if _, err := bootstrap.Parse([]byte(text)); err != nil {
+		t.Error(err)
+	}
+}
+
 // What the file says and has no effect is told.
 func TestIgnored(t *testing.T) {
 	t.Parallel()

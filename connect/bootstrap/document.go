@@ -131,7 +131,7 @@ func (d *document) server(config *Config) error {
 		switch {
 		case s.EnvoyGrpc.ClusterName != "":
 			name = s.EnvoyGrpc.ClusterName
-		case len(s.GoogleGrpc) > 0:
+		case len(s.GoogleGrpc) > 0 && string(s.GoogleGrpc) != "null":
 			return errors.New("ads_config.grpc_services: google_grpc is not supported: name a cluster by envoy_grpc")
 		}
 		for _, m := range s.InitialMetadata {
