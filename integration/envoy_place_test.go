@@ -1,6 +1,7 @@
 package integration_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -354,12 +355,13 @@ func TestBootstrapTemplate(t *testing.T) {
 		Kind: consulapi.ProxyDefaults, Name: consulapi.ProxyConfigGlobal,
 		Config: map[string]any{"envoy_bootstrap_json_tpl": bootstrapTemplate(w.consul.GRPCAddr, ports)},
 	}))
-	w.byBootstrap(t, api, func(text string) string {
-		if !strings.Contains(text, "418") {
-			t.Fatalf("Consul does not use the template: %.500s", text)
+	eventually(t, "Consul to use the template", func(context.Context) error {
+		if text := w.bootstrap(t, api); !bytes.Contains(text, []byte("418")) {
+			return fmt.Errorf("it writes %.500s", text)
 		}
-		return text
+		return nil
 	})
+	w.byBootstrap(t, api, unchanged)
 	if got := get(t, "http://"+local(ports)+"/"); got.status != http.StatusTeapot {
 		t.Errorf("the static listener of the template: status %d", got.status)
 	}

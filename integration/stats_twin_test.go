@@ -135,7 +135,7 @@ func TestCountedAsEnvoy(t *testing.T) {
 			t.Run(kind+"/"+name, func(t *testing.T) { scenarios[name].happen(scene{t, local(twin.ports[i]), progress}) })
 		}
 		drains(scene{t, local(twin.ports[slices.Index(names, "drains")]), progress}, twin)
-		last, same := map[string]int64{}, 0
+		last, changed := map[string]int64{}, time.Now()
 		eventually(t, "what has happened to be over", func(ctx context.Context) error {
 			now, err := twin.numbers(ctx, names)
 			if err != nil {
@@ -147,9 +147,9 @@ func TestCountedAsEnvoy(t *testing.T) {
 				}
 			}
 			if !maps.Equal(now, last) {
-				last, same = now, 0
+				last, changed = now, time.Now()
 			}
-			if same++; same < 50 { // for a second
+			if time.Since(changed) < time.Second {
 				return errors.New("it goes on")
 			}
 			return nil

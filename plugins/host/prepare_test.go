@@ -102,10 +102,10 @@ func TestPrepareRefuses(t *testing.T) {
 func TestSilent(t *testing.T) {
 	t.Parallel()
 	timings := quick()
-	timings.Start = 5 * time.Second
+	timings.Start = 15 * time.Second
 	for act, want := range map[string]string{
-		"silent": "is no plugin, or hangs: it said nothing within 5s; it printed nothing on standard error",
-		"mute":   "hangs: it was not ready within 5s; it printed nothing on standard error",
+		"silent": "is no plugin, or hangs: it said nothing within 15s; it printed nothing on standard error",
+		"mute":   "hangs: it was not ready within 15s; it printed nothing on standard error",
 	} {
 		t.Run(act, func(t *testing.T) {
 			t.Parallel()
